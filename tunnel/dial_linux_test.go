@@ -1,0 +1,69 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adit/internal/testnet"
+)
+
+func TestDialTCPTimeout(t *testing.T) {
+	addr := testnet.Blackhole(t)
+	var se *StepError
+
+	d := Dialer{ConnectTimeout: 50 * time.Millisecond}
+	_, err := d.Dial(dialCtx(t), "wss://"+addr)
+	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "no answer in time" || se.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	d = Dialer{ConnectTimeout: -1}
+	_, err = d.Dial(ctx, "wss://"+addr)
+	if !errors.As(err, &se) || se.Step != StepTCP || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDialUnreachable(t *testing.T) {
+	// The kernel sends nothing for TCP to a multicast address.
+	_, err := new(Dialer).Dial(dialCtx(t), "wss://224.0.0.1")
+	var se *StepError
+	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "the network is unreachable" || se.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDialSocketOptions(t *testing.T) {
+	get := func(d Dialer) (userTimeout, noDelay int) {
+		c, err := d.Dial(dialCtx(t), "ws://"+wsServer(t, nil, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) {
+			userTimeout, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+			noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+		})
+		return
+	}
+	if user, noDelay := get(Dialer{}); user != 45_000 || noDelay == 0 {
+		t.Errorf("TCP_USER_TIMEOUT %d ms, TCP_NODELAY %d", user, noDelay)
+	}
+	if user, _ := get(Dialer{LivenessTimeout: -1}); user != 0 {
+		t.Errorf("TCP_USER_TIMEOUT %d ms", user)
+	}
+	if user, _ := get(Dialer{LivenessTimeout: 3 * time.Second}); user != 3000 {
+		t.Errorf("TCP_USER_TIMEOUT %d ms", user)
+	}
+}

@@ -1,0 +1,194 @@
+// Package tunnel is WebSocket (RFC 6455) as a transport: dialing through
+// upstream proxies, accepting, framing, and the relay between a connection
+// and a byte stream. It knows nothing of multiplexing or authentication.
+package tunnel
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Opcode is the type of a data message, RFC 6455 section 5.2.
+type Opcode byte
+
+// The two types of data message.
+const (
+	OpText   Opcode = 1
+	OpBinary Opcode = 2
+)
+
+// The other opcodes never reach a caller.
+const (
+	opContinuation = 0
+	opClose        = 8
+	opPing         = 9
+	opPong         = 10
+)
+
+// maxControlPayload is the longest payload of a control frame, RFC 6455
+// section 5.5.
+const maxControlPayload = 125
+
+// readBufferSize is all that an idle connection keeps for reading. It takes
+// headers, control frames and small payloads; larger reads go around it.
+const readBufferSize = 4096
+
+// Defaults of ConnOptions.
+const (
+	DefaultMaxPendingPongs = 16
+	DefaultCloseTimeout    = time.Second
+)
+
+// ConnOptions tunes a Conn. The zero value is useful.
+type ConnOptions struct {
+	// ValidateUTF8 checks inbound text messages byte by byte as they arrive
+	// and fails the connection with 1007 at the first byte that cannot be
+	// UTF-8 (RFC 6455 section 8.1). Without it text is passed on unchecked,
+	// which only suits a peer that is known to send binary.
+	ValidateUTF8 bool
+
+	// MaxMessageSize bounds the payload of one inbound message in bytes; a
+	// frame that announces more fails the connection with 1009. Zero means no
+	// limit: messages are streamed and never buffered, so that even a frame
+	// of 2^63-1 bytes costs no memory.
+	MaxMessageSize int64
+
+	// LatestPongOnly answers only the newest ping that is not yet answered
+	// (RFC 6455 section 5.5.3 allows it), so that the reader never waits for
+	// the writer. MaxPendingPongs is then without meaning.
+	LatestPongOnly bool
+
+	// MaxPendingPongs bounds the pongs that wait to be written. When so many
+	// wait, the reader stops reading until they have left. Zero means
+	// DefaultMaxPendingPongs.
+	MaxPendingPongs int
+
+	// CloseTimeout bounds each of the two halves of Close: sending our Close
+	// frame and waiting for the peer's, then waiting for the end of the TCP
+	// connection. Zero means DefaultCloseTimeout.
+	CloseTimeout time.Duration
+
+	// WriteTimeout bounds the writing of one message; after it the
+	// connection can only be closed. Zero means no bound.
+	WriteTimeout time.Duration
+}
+
+func (o *ConnOptions) setDefaults() {
+	if o.MaxPendingPongs <= 0 {
+		o.MaxPendingPongs = DefaultMaxPendingPongs
+	}
+	if o.CloseTimeout <= 0 {
+		o.CloseTimeout = DefaultCloseTimeout
+	}
+}
+
+// Conn is one end of a WebSocket connection. It streams: a message is neither
+// assembled when read nor split when written.
+//
+// One goroutine reads (NextMessage, Read); any number may write, and may call
+// every other method. Something must be reading for pings to be answered and
+// for the peer's Close to be seen. Every Conn must end in Close or CloseNow.
+type Conn struct {
+	nc          net.Conn
+	client      bool // we mask, the peer must not
+	zeroMask    bool // we mask with key zero: the payload is left alone
+	opts        ConnOptions
+	subprotocol string
+	onPong      func([]byte)
+
+	lastRead atomic.Int64 // nanoseconds since clockBase
+
+	// Reading, under readMu.
+	readMu  sync.Mutex
+	buf     []byte // bytes read ahead are buf[start:end]
+	start   int
+	end     int
+	readErr error  // the peer's Close, or why we failed the connection
+	inside  bool   // a message has begun and its end is not yet reached
+	op      Opcode // of that message
+	fin     bool   // the current frame is its last
+	remain  int64  // payload bytes of the current frame still to come
+	size    int64  // payload bytes of the message announced so far
+	key     uint32 // mask of the current frame, turned to its next byte
+	text    utf8Checker
+
+	// Writing to nc, under writeMu.
+	writeMu  sync.Mutex
+	writeErr error // once a frame is cut short, nothing may follow
+	scratch  []byte
+	taken    []controlFrame // the queue while it is being written
+	maskKey  [4]byte
+
+	// Control frames that wait for a writer, under controlMu. It may be
+	// taken while holding either lock above.
+	controlMu sync.Mutex
+	queue     []controlFrame
+	pongs     int       // in queue
+	pings     int       // in queue
+	room      sync.Cond // signalled when queue has been emptied
+	closing   bool      // our Close frame is queued or sent: it was the last
+	stuck     bool      // writing failed or the connection is gone
+	flushing  bool      // the flusher goroutine runs
+	flusher   sync.WaitGroup
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// newConn takes over nc on which the opening handshake is done. br, which may
+// be nil, may hold bytes that arrived behind the handshake; they are copied
+// and br is not used again. client tells our role. secure says that nc is
+// encrypted, which makes masks pointless: the client then uses key zero.
+func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts ConnOptions) *Conn {
+	opts.setDefaults()
+	c := &Conn{nc: nc, client: client, zeroMask: client && secure, opts: opts}
+	c.room.L = &c.controlMu
+	early := 0
+	if br != nil {
+		early = br.Buffered()
+	}
+	c.buf = make([]byte, max(readBufferSize, early))
+	if early > 0 {
+		// Peek of what is buffered cannot fail.
+		b, _ := br.Peek(early)
+		c.end = copy(c.buf, b)
+	}
+	c.touch()
+	return c
+}
+
+// clockBase makes a time that carries a monotonic reading out of a number
+// that fits an atomic.
+var clockBase = time.Now()
+
+func (c *Conn) touch() { c.lastRead.Store(int64(time.Since(clockBase))) }
+
+// LastRead returns when the last byte arrived from the peer, of whatever
+// kind; at first, when the connection was made. The time has a monotonic
+// reading.
+func (c *Conn) LastRead() time.Time {
+	return clockBase.Add(time.Duration(c.lastRead.Load()))
+}
+
+// OnPong sets f to be called by the reading goroutine for each pong. The
+// payload is only valid during the call. f must be quick and must not call
+// Read, NextMessage, Close or CloseNow. OnPong must be called before the
+// first read.
+func (c *Conn) OnPong(f func(payload []byte)) { c.onPong = f }
+
+// NetConn returns the connection beneath, for deadlines and socket options.
+// A read that ends by a deadline may be repeated without loss; a write that
+// does may not.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// LocalAddr returns our address.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// RemoteAddr returns the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// Subprotocol returns the subprotocol agreed upon, or "".
+func (c *Conn) Subprotocol() string { return c.subprotocol }
