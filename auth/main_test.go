@@ -1,0 +1,18 @@
+package auth
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// hinted fails the test unless err says what to do about it.
+func hinted(t *testing.T, err error) {
+	t.Helper()
+	h, ok := err.(interface{ Hint() string })
+	if !ok || h.Hint() == "" {
+		t.Errorf("%T has no hint: %v", err, err)
+	}
+}

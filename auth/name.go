@@ -1,0 +1,87 @@
+package auth
+
+import "strings"
+
+// Host names are compared as DNS does: without the trailing dot of a fully
+// qualified name, ASCII case folded. Only ASCII is folded: Unicode folding
+// would let other letters stand for ASCII ones (the Kelvin sign for a k).
+
+// trimDot removes the one dot that may end a fully qualified name.
+func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
+
+// validName reports whether a name, without its trailing dot, can be a host's:
+// labels of 1 to 63 letters, digits, hyphens and underscores, 253 bytes in
+// all, and not something that a resolver might read as an address.
+func validName(name string) bool {
+	if len(name) == 0 || len(name) > 253 || looksLikeAddress(name) {
+		return false
+	}
+	label := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '.':
+			if label == 0 {
+				return false
+			}
+			label = 0
+			continue
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_':
+		case c == '-':
+			if label == 0 {
+				return false
+			}
+		default:
+			return false
+		}
+		if label++; label > 63 {
+			return false
+		}
+	}
+	return label > 0
+}
+
+// looksLikeAddress reports whether host is an IP address or one of the forms
+// that some resolvers take for one (127.1, 0x7f.1, 2130706433): it has a
+// colon, or its last label is a number. A trailing dot does not hide it.
+func looksLikeAddress(host string) bool {
+	host = trimDot(host)
+	if strings.IndexByte(host, ':') >= 0 {
+		return true
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if isDigits(last) {
+		return true
+	}
+	if len(last) < 2 || last[0] != '0' || last[1]|0x20 != 'x' {
+		return false
+	}
+	for i := 2; i < len(last); i++ {
+		c := last[i] | 0x20
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// sameName reports whether asked, in any case, is the lower-case name.
+func sameName(asked, lower string) bool {
+	if len(asked) != len(lower) {
+		return false
+	}
+	for i := range len(asked) {
+		c := asked[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// underSuffix reports whether asked lies below the lower-case suffix ".lan".
+func underSuffix(asked, suffix string) bool {
+	return len(asked) > len(suffix) && sameName(asked[len(asked)-len(suffix):], suffix)
+}

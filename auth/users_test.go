@@ -1,0 +1,270 @@
+package auth
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func basicAuth(name, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
+}
+
+func bcryptHash(t testing.TB, password string, cost int) string {
+	t.Helper()
+	b, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestNewToken(t *testing.T) {
+	a, b := NewToken(), NewToken()
+	if a == b || !strings.HasPrefix(a, "adit_") {
+		t.Errorf("%q, %q", a, b)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(a[len("adit_"):])
+	if err != nil || len(raw) != 32 {
+		t.Errorf("%q: %d bytes, %v", a, len(raw), err)
+	}
+	if h := HashToken("abc"); h != "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {
+		t.Error(h)
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
+	token := NewToken()
+	long := strings.Repeat("p", 72)
+	u, err := NewUsers([]User{
+		{Name: "tok", TokenHash: "sha256:" + strings.ToUpper(HashToken(token)[7:]), MaxSessions: 3},
+		{Name: "pass", TokenHash: bcryptHash(t, "correct horse", bcrypt.MinCost)},
+		{Name: "apache", TokenHash: strings.Replace(bcryptHash(t, "y", bcrypt.MinCost+1), "$2a$", "$2y$", 1)},
+		{Name: "long", TokenHash: bcryptHash(t, long, bcrypt.MinCost)},
+		{Name: "cert", CertName: "c.example"},
+	}, WithGuard(NewGuard(GuardOptions{Burst: 1000})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Len() != 5 {
+		t.Error(u.Len())
+	}
+	for _, c := range []struct {
+		auth  string
+		certs []string
+		want  string // name, "" = rejected, "-" = no credentials
+	}{
+		{"Bearer " + token, nil, "tok"},
+		{"bearer  " + token, nil, "tok"},
+		{"Bearer " + token + "x", nil, ""},
+		{"Bearer " + HashToken(token), nil, ""},
+		{"Bearer ", nil, ""},
+		{"Bearer correct horse", nil, ""},
+		{basicAuth("tok", token), nil, "tok"},
+		{strings.TrimRight(basicAuth("tok", token), "="), nil, "tok"},
+		{basicAuth("tok", "x"), nil, ""},
+		{basicAuth("", token), nil, ""},
+		{basicAuth(token, ""), nil, ""},
+		{basicAuth("pass", "correct horse"), nil, "pass"},
+		{basicAuth("pass", "correct horse:"), nil, ""},
+		{basicAuth("pass", ""), nil, ""},
+		{basicAuth("PASS", "correct horse"), nil, ""},
+		{basicAuth("pass", "y"), nil, ""},
+		{basicAuth("apache", "y"), nil, "apache"},
+		{basicAuth("long", long), nil, "long"},
+		{basicAuth("long", long+"x"), nil, ""}, // bcrypt alone would take it
+		{basicAuth("cert", ""), nil, ""},
+		{basicAuth("nobody", ""), nil, ""},
+		{"Basic !", nil, ""},
+		{"Basic " + base64.StdEncoding.EncodeToString([]byte("nocolon")), nil, ""},
+		{"Digest x", nil, ""},
+		{"Bearer", nil, ""},
+		{strings.Repeat("x", 5000), nil, ""},
+		{"", []string{"other", "c.example"}, "cert"},
+		{"", []string{"C.example"}, ""},
+		{"", []string{""}, ""},
+		{"", nil, "-"},
+	} {
+		id, err := u.Authenticate(Credentials{Authorization: c.auth, CertNames: c.certs})
+		switch {
+		case c.want == "-" && !errors.Is(err, ErrNoCredentials),
+			c.want == "" && !errors.Is(err, ErrRejected),
+			c.want != "" && c.want != "-" && (err != nil || id.Name != c.want):
+			t.Errorf("%.60q %v: got %v, %v, want %q", c.auth, c.certs, id, err, c.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), token) || strings.Contains(err.Error(), "horse")) {
+			t.Errorf("secret in the error: %v", err)
+		}
+	}
+	if id, _ := u.Authenticate(Credentials{Authorization: "Bearer " + token}); id == nil || id.MaxSessions != 3 {
+		t.Errorf("%+v", id)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	u, err := NewUsers([]User{{Name: "a", CertName: "c", Allow: []string{"ssh"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := u.Lookup("a"); id == nil || id.Policy.AllowTarget("ssh") != nil {
+		t.Errorf("%+v", id)
+	}
+	var none *Users
+	if u.Lookup("A") != nil || u.Lookup("") != nil || none.Lookup("a") != nil {
+		t.Error("a user that does not exist")
+	}
+}
+
+// Nobody configured, or the users never set: closed, not open.
+func TestNoUsersRejectsAll(t *testing.T) {
+	empty, err := NewUsers(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []*Users{nil, empty} {
+		for _, c := range []Credentials{{Authorization: "Bearer "}, {Authorization: basicAuth("", "")}, {CertNames: []string{""}}} {
+			if _, err := u.Authenticate(c); !errors.Is(err, ErrRejected) {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+		if _, err := u.Authenticate(Credentials{}); !errors.Is(err, ErrNoCredentials) {
+			t.Error(err)
+		}
+		if u.Len() != 0 {
+			t.Error(u.Len())
+		}
+	}
+}
+
+func TestNewUsersFaults(t *testing.T) {
+	good := HashToken("x")
+	pass := bcryptHash(t, "x", bcrypt.MinCost)
+	for name, c := range map[string]struct {
+		users []User
+		want  []string // each a part of one error, in order
+	}{
+		"empty name":      {[]User{{TokenHash: good}}, []string{"user number 1: name: the name is empty"}},
+		"colon":           {[]User{{Name: "a:b", TokenHash: good}}, []string{"colon"}},
+		"control":         {[]User{{Name: "a\nb", TokenHash: good}}, []string{"control"}},
+		"not UTF-8":       {[]User{{Name: "a\xff", TokenHash: good}}, []string{"UTF-8"}},
+		"long name":       {[]User{{Name: strings.Repeat("a", 200), TokenHash: good}}, []string{"longer"}},
+		"duplicate":       {[]User{{Name: "a", TokenHash: good}, {Name: "a", CertName: "c"}}, []string{"two users"}},
+		"no way in":       {[]User{{Name: "a"}}, []string{`user "a": token-hash: neither`}},
+		"same cert":       {[]User{{Name: "a", CertName: "c"}, {Name: "b", CertName: "c"}}, []string{`user "b": cert-name: user "a"`}},
+		"same token":      {[]User{{Name: "a", TokenHash: good}, {Name: "b", TokenHash: good}}, []string{`user "a" has the same token`}},
+		"same password":   {[]User{{Name: "a", TokenHash: pass}, {Name: "b", TokenHash: pass}}, nil},
+		"raw token":       {[]User{{Name: "a", TokenHash: NewToken()}}, []string{"not its hash"}},
+		"short hash":      {[]User{{Name: "a", TokenHash: good[:20]}}, []string{"64 hex"}},
+		"plain password":  {[]User{{Name: "a", TokenHash: "hunter2"}}, []string{"neither"}},
+		"broken bcrypt":   {[]User{{Name: "a", TokenHash: pass[:59]}}, []string{"malformed bcrypt"}},
+		"2x bcrypt":       {[]User{{Name: "a", TokenHash: "$2x" + pass[3:]}}, []string{"malformed bcrypt"}},
+		"expensive":       {[]User{{Name: "a", TokenHash: "$2a$31" + pass[6:]}}, []string{"cost 31"}},
+		"negative":        {[]User{{Name: "a", TokenHash: good, MaxSessions: -1}}, []string{"negative"}},
+		"rules":           {[]User{{Name: "a", TokenHash: good, Allow: []string{"*", "ssh", "::1:2"}}}, []string{`allow: rule "*"`, "brackets"}},
+		"all of them":     {[]User{{}, {Name: "b", TokenHash: "x", Allow: []string{"?"}}}, []string{"name", "token-hash", "token-hash", "allow"}},
+		"bad then repeat": {[]User{{Name: "a", TokenHash: "x"}, {Name: "b", TokenHash: "y"}}, []string{`"a"`, `"b"`}},
+	} {
+		u, err := NewUsers(c.users)
+		faults := unjoin(err)
+		if len(faults) != len(c.want) || (u == nil) != (len(c.want) > 0) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+			continue
+		}
+		for i, f := range faults {
+			var ue *UserError
+			if !errors.As(f, &ue) || !strings.Contains(f.Error(), c.want[i]) {
+				t.Errorf("%s: got %v, want %q", name, f, c.want[i])
+				continue
+			}
+			hinted(t, f)
+			if strings.Contains(f.Error()+ue.Hint(), "hunter2") {
+				t.Errorf("%s: secret in %v", name, f)
+			}
+		}
+	}
+}
+
+// A failure must cost the same whether or not the name exists and whatever
+// kind of secret it has: one unit of work at the highest cost.
+func TestFailuresCostTheSame(t *testing.T) {
+	const top = 6
+	u, err := NewUsers([]User{
+		{Name: "cheap", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)},
+		{Name: "dear", TokenHash: bcryptHash(t, "p", top)},
+		{Name: "tok", TokenHash: HashToken(NewToken())},
+		{Name: "cert", CertName: "c"},
+	}, WithGuard(NewGuard(GuardOptions{Burst: 1000})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.topCost != top {
+		t.Fatal(u.topCost)
+	}
+	work := 0
+	defer func() { compare = bcrypt.CompareHashAndPassword }()
+	compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Error(err)
+		}
+		work += 1 << cost
+		return bcrypt.CompareHashAndPassword(hash, password)
+	}
+	for _, name := range []string{"cheap", "dear", "tok", "cert", "nobody", ""} {
+		for _, password := range []string{"wrong", "", strings.Repeat("p", 100)} {
+			work = 0
+			if _, err := u.Authenticate(Credentials{Authorization: basicAuth(name, password)}); !errors.Is(err, ErrRejected) {
+				t.Fatal(err)
+			}
+			if work != 1<<top {
+				t.Errorf("%q: %d units of work, want %d", name, work, 1<<top)
+			}
+		}
+	}
+}
+
+func FuzzAuthenticate(f *testing.F) {
+	token := NewToken()
+	u, err := NewUsers([]User{{Name: "tok", TokenHash: HashToken(token)}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("Bearer x", "tok")
+	f.Add(basicAuth("tok", "x"), "c")
+	f.Add("Basic ====", "")
+	f.Fuzz(func(t *testing.T, header, cert string) {
+		id, err := u.Authenticate(Credentials{Authorization: header, CertNames: []string{cert}, Addr: netip.Addr{}})
+		if id != nil || !errors.Is(err, ErrRejected) {
+			t.Fatalf("%q: %v, %v", header, id, err)
+		}
+	})
+}
+
+func FuzzTokenHash(f *testing.F) {
+	f.Add(HashToken("x"))
+	f.Add("$2a$04$" + strings.Repeat("a", 53))
+	f.Add("$2y$99$" + strings.Repeat("/", 53))
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseHash(text)
+		if err != nil {
+			hinted(t, err)
+			return
+		}
+		if s.bcrypt == nil && len(text) != len("sha256:")+64 {
+			t.Fatalf("took %q", text)
+		}
+		if s.bcrypt != nil && (s.cost < bcrypt.MinCost || s.cost > maxCost || len(text) != 60) {
+			t.Fatalf("took %q at cost %d", text, s.cost)
+		}
+		if s.bcrypt != nil && s.cost <= bcrypt.MinCost+1 {
+			// What is accepted must be checkable, or a failure would be instant.
+			if err := bcrypt.CompareHashAndPassword(s.bcrypt, []byte("x")); err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+				t.Fatalf("took %q: %v", text, err)
+			}
+		}
+	})
+}

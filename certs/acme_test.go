@@ -1,0 +1,418 @@
+package certs
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+func TestACMEFaults(t *testing.T) {
+	dir := t.TempDir()
+	names := []string{"gw.example.com"}
+	file := write(t, dir, "file", []byte("x"))
+	for _, c := range []struct {
+		options ACMEOptions
+		want    string
+	}{
+		{ACMEOptions{CacheDir: dir}, "no domain"},
+		{ACMEOptions{Domains: []string{"*.example.com"}, CacheDir: dir}, "not a name"},
+		{ACMEOptions{Domains: []string{"192.0.2.1"}, CacheDir: dir}, "not a name"},
+		{ACMEOptions{Domains: []string{"localhost"}, CacheDir: dir}, "not a name"},
+		{ACMEOptions{Domains: []string{"gw.example.com:443"}, CacheDir: dir}, "not a name"},
+		{ACMEOptions{Domains: []string{""}, CacheDir: dir}, "not a name"},
+		{ACMEOptions{Domains: names}, "no directory"},
+		{ACMEOptions{Domains: names, CacheDir: file}, "not a directory"},
+		{ACMEOptions{Domains: names, CacheDir: dir, DirectoryURL: "http://ca.example.com"}, "not the https URL"},
+		{ACMEOptions{Domains: names, CacheDir: dir, RootCAFile: file}, "not PEM"},
+		{ACMEOptions{Domains: names, CacheDir: dir, RootCAFile: file, HTTPClient: &http.Client{}}, "both"},
+	} {
+		_, err := ACME(c.options)
+		hinted(t, err, c.want)
+	}
+}
+
+// counting is an authority that cannot be reached.
+type counting struct{ n atomic.Int32 }
+
+func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return nil, errors.New("unreachable for the test")
+}
+
+// Strangers shake hands as often as they like; the authority is asked once.
+func TestACMEStrangersCauseNoRequests(t *testing.T) {
+	dead := &counting{}
+	s, err := ACME(ACMEOptions{Domains: []string{"GW.example.com."}, CacheDir: t.TempDir(), HTTPClient: &http.Client{Transport: dead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		for _, name := range []string{"", "other.example.com", "localhost", strings.Repeat("a", 1000), "../x.example.com"} {
+			for _, protos := range [][]string{nil, {"acme-tls/1"}} {
+				if _, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: protos}); err == nil {
+					t.Fatalf("a certificate for %q", name)
+				}
+			}
+		}
+	}
+	if n := dead.n.Load(); n != 0 {
+		t.Fatalf("%d requests for names that are not ours", n)
+	}
+	_, err = s.GetCertificate(&tls.ClientHelloInfo{ServerName: "gw.example.com"})
+	hinted(t, err, "unreachable for the test")
+	n := dead.n.Load()
+	for range 20 {
+		if _, again := s.GetCertificate(&tls.ClientHelloInfo{ServerName: "gw.example.com"}); again != err {
+			t.Fatalf("got %v, want the same error", again)
+		}
+	}
+	if dead.n.Load() != n {
+		t.Errorf("%d more requests in the pause", dead.n.Load()-n)
+	}
+}
+
+func TestACMEPauseGrows(t *testing.T) {
+	d := &acmeDomain{}
+	now := time.Unix(1e9, 0)
+	fail := errors.New("no")
+	for _, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60} {
+		want *= time.Minute
+		if err := d.enter(now); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.enter(now); !errors.Is(err, errACMEBusy) {
+			t.Errorf("two at once: %v", err)
+		}
+		d.leave(now, fail, acmeRetryMin)
+		if got := d.wait(now); got != want {
+			t.Errorf("pause %v, want %v", got, want)
+		}
+		if err := d.enter(now.Add(want - 1)); !errors.Is(err, fail) {
+			t.Errorf("within the pause: %v", err)
+		}
+		now = now.Add(want)
+	}
+	if err := d.enter(now); err != nil {
+		t.Fatal(err)
+	}
+	d.leave(now, nil, acmeRetryMin)
+	if err := d.enter(now); err != nil || d.pause != 0 {
+		t.Errorf("%v, %v", err, d.pause)
+	}
+}
+
+// Run reports a failure once, retries, and ends with its context although a
+// request hangs.
+func TestACMERunEnds(t *testing.T) {
+	hanging := make(chan struct{}, 10)
+	s, err := ACME(ACMEOptions{Domains: []string{"a.example.com", "b.example.com"}, CacheDir: t.TempDir(),
+		HTTPClient: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			hanging <- struct{}{}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Run(ctx, func(domain string, err error) { t.Errorf("%s: %v", domain, err) })
+	}()
+	<-hanging
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(watchdog):
+		t.Fatal("Run hangs")
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The whole of it against a real authority: pebble, on loopback.
+func TestACMEPebble(t *testing.T) {
+	if _, err := exec.LookPath("pebble"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("pebble is not on PATH (apt install pebble)")
+		}
+		t.Skip("pebble is not on PATH (apt install pebble)")
+	}
+	const domain, hopeless = "gw.adit.test", "hopeless.adit.test"
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain+"."))
+	cache := filepath.Join(t.TempDir(), "cache")
+	options := ACMEOptions{
+		Domains: []string{domain, hopeless}, CacheDir: cache, Email: "ops@adit.test",
+		DirectoryURL: authority.directory, RootCAFile: authority.caFile,
+	}
+	s, err := ACME(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	serveTLS(&wg, ln, ServerConfig(s, nil))
+	defer ln.Close() // before the wait
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	type result struct {
+		domain string
+		err    error
+	}
+	results := make(chan result, 10)
+	wg.Go(func() { s.Run(ctx, func(domain string, err error) { results <- result{domain, err} }) })
+	for range 2 {
+		select {
+		case r := <-results:
+			switch r.domain {
+			case domain:
+				if r.err != nil {
+					t.Fatal(r.err)
+				}
+			case hopeless: // its name does not resolve
+				hinted(t, r.err, "ACME hopeless.adit.test")
+			}
+		case <-time.After(3 * watchdog):
+			t.Fatal("no certificate and no error")
+		}
+	}
+
+	roots := authority.roots(t)
+	get := func(want string) (*x509.Certificate, error) {
+		c, err := tls.Dial("tcp4", ln.Addr().String(), &tls.Config{ServerName: want, RootCAs: roots, NextProtos: []string{"http/1.1"}})
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		state := c.ConnectionState()
+		if state.NegotiatedProtocol != "http/1.1" {
+			return nil, fmt.Errorf("ALPN %q", state.NegotiatedProtocol)
+		}
+		return state.PeerCertificates[0], nil
+	}
+	first, err := get(domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(hopeless); err == nil {
+		t.Error("a certificate for a name that was not proved")
+	}
+	if _, err := get("other.adit.test"); err == nil {
+		t.Error("a certificate for a name that is not ours")
+	}
+
+	// After a restart it comes from the cache: the authority may be away.
+	dead := &counting{}
+	again, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache, HTTPClient: &http.Client{Transport: dead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := again.GetCertificate(&tls.ClientHelloInfo{ServerName: domain})
+	if err != nil || !c.Leaf.Equal(first) || dead.n.Load() != 0 {
+		t.Errorf("%v after %d requests", err, dead.n.Load())
+	}
+	if entries, err := os.ReadDir(cache); err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == domain }) {
+		t.Errorf("cache: %v, %v", entries, err)
+	}
+}
+
+// serveTLS shakes hands with everyone and hangs up.
+func serveTLS(wg *sync.WaitGroup, ln net.Listener, config *tls.Config) {
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(watchdog))
+				_ = tls.Server(c, config).Handshake()
+			})
+		}
+	})
+}
+
+// serveDNS resolves one name to 127.0.0.1 and no other; it returns its address.
+func serveDNS(t *testing.T, name string) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			reply := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true}, Questions: m.Questions}
+			switch {
+			case !strings.EqualFold(q.Name.String(), name):
+				reply.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeA:
+				reply.Answers = []dnsmessage.Resource{{
+					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, Type: q.Type},
+					Body:   &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}},
+				}}
+			}
+			if out, err := reply.Pack(); err == nil {
+				_, _ = pc.WriteTo(out, from)
+			}
+		}
+	}()
+	t.Cleanup(func() { pc.Close(); <-done })
+	return pc.LocalAddr().String()
+}
+
+type pebble struct {
+	directory, management, caFile string
+	client                        *http.Client
+}
+
+// startPebble runs the authority until the test ends; it validates on tlsPort
+// of the addresses that the DNS server gives.
+func startPebble(t *testing.T, tlsPort int, dns string) pebble {
+	t.Helper()
+	dir := t.TempDir()
+	ca := issue(t, nil, nil)
+	own := issue(t, &ca, nil)
+	caFile := write(t, dir, "ca.pem", ca.certPEM())
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	p := pebble{caFile: caFile, client: &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true},
+		Timeout:   10 * time.Second,
+	}}
+	listen, manage := freePort(t), freePort(t)
+	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress": listen, "managementListenAddress": manage,
+		"certificate": write(t, dir, "cert.pem", own.certPEM()), "privateKey": write(t, dir, "key.pem", own.keyPEM(t)),
+		"httpPort": 1, "tlsPort": tlsPort,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("pebble", "-config", write(t, dir, "config.json", config), "-dnsserver", dns)
+	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var log strings.Builder
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			mu.Lock()
+			fmt.Fprintln(&log, lines.Text())
+			mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-read
+		_ = cmd.Wait()
+		if t.Failed() {
+			mu.Lock()
+			defer mu.Unlock()
+			t.Logf("pebble:\n%s", log.String())
+		}
+	})
+	p.directory, p.management = "https://"+listen+"/dir", "https://"+manage
+	deadline := time.Now().Add(watchdog)
+	for {
+		_, err := p.fetch(p.directory)
+		if err == nil {
+			_, err = p.fetch(p.management + "/roots/0")
+		}
+		if err == nil {
+			return p
+		}
+		select {
+		case <-read:
+			t.Fatal("pebble ended")
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("pebble does not answer: %v", err)
+		}
+	}
+}
+
+func (p pebble) fetch(url string) ([]byte, error) {
+	res, err := p.client.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, errors.New(res.Status)
+	}
+	return io.ReadAll(io.LimitReader(res.Body, 1<<20))
+}
+
+// roots returns what pebble's certificates are verified by.
+func (p pebble) roots(t *testing.T) *x509.CertPool {
+	t.Helper()
+	data, err := p.fetch(p.management + "/roots/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		t.Fatal("no root")
+	}
+	return pool
+}
+
+// freePort returns an address that nobody listened at a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}

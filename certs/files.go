@@ -1,0 +1,139 @@
+package certs
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Source supplies a server's certificate for each handshake.
+type Source interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// FileSource serves a certificate and key from two PEM files, and can load
+// them again. It is safe for concurrent use.
+type FileSource struct {
+	certFile, keyFile string
+	warnings          []string // of SelfSigned
+
+	live atomic.Pointer[loaded]
+
+	mu     sync.Mutex // over loading, and failed
+	failed failure
+}
+
+// loaded is a pair in use, and the contents it came from.
+type loaded struct {
+	cert  *tls.Certificate
+	state fileState
+}
+
+// fileState identifies the contents of both files, or why they could not be
+// read. Contents and not modification times: these lie on network file
+// systems, when files are copied with their times, and when a symbolic link
+// swings to a directory prepared long ago.
+type fileState [sha256.Size]byte
+
+// failure is the last state that could not be used.
+type failure struct {
+	state    fileState
+	reported bool
+}
+
+// Files loads a certificate (the server's own first, then intermediates) and
+// its key. The two names may be the same file. An expired certificate is an
+// error. Errors are *Error.
+func Files(cert, key string) (*FileSource, error) {
+	f := &FileSource{certFile: cert, keyFile: key}
+	if err := f.Reload(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// GetCertificate returns the current pair.
+func (f *FileSource) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.live.Load().cert, nil
+}
+
+// Leaf returns the current certificate; do not change it.
+func (f *FileSource) Leaf() *x509.Certificate { return f.live.Load().cert.Leaf }
+
+// Expiry returns the end of the current certificate's validity.
+func (f *FileSource) Expiry() time.Time { return f.Leaf().NotAfter }
+
+// Reload loads the files now, whether or not they changed. If they cannot be
+// used the old pair stays, and the error says why.
+func (f *FileSource) Reload() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state, cert, err := f.read()
+	if err != nil {
+		// The caller knows now: Run need not repeat it.
+		f.failed = failure{state, true}
+		return err
+	}
+	f.failed = failure{}
+	f.live.Store(&loaded{cert, state})
+	return nil
+}
+
+// read loads both files. The state is valid with an error, too.
+func (f *FileSource) read() (fileState, *tls.Certificate, error) {
+	certPEM, err := readFile("certificate", f.certFile)
+	if err != nil {
+		return sha256.Sum256([]byte(err.Error())), nil, err
+	}
+	keyPEM, err := readFile("key", f.keyFile)
+	if err != nil {
+		return sha256.Sum256(fmt.Appendf(certPEM, "\x00%v", err)), nil, err
+	}
+	certSum, keySum := sha256.Sum256(certPEM), sha256.Sum256(keyPEM)
+	state := fileState(sha256.Sum256(append(certSum[:], keySum[:]...)))
+	if live := f.live.Load(); live != nil && live.state == state && time.Now().Before(live.cert.Leaf.NotAfter) {
+		return state, live.cert, nil // nothing new: no need to parse
+	}
+	cert, err := parsePair(certPEM, keyPEM, f.certFile, f.keyFile, time.Now())
+	return state, cert, err
+}
+
+// Warnings lists what is suspect about the current files but no reason to
+// refuse them: a key that other users can read, a certificate that is not
+// valid yet. One sentence each; none is the usual case.
+func (f *FileSource) Warnings() []string {
+	list := append([]string(nil), f.warnings...)
+	if w := keyModeWarning(f.keyFile); w != "" {
+		list = append(list, w)
+	}
+	if from := f.Leaf().NotBefore; time.Now().Before(from) {
+		list = append(list, fmt.Sprintf("certificate %s is not valid before %s: check this machine's clock", f.certFile, from.UTC().Format(time.DateTime+" MST")))
+	}
+	return list
+}
+
+// keyModeWarning looks at the permissions of a key file. Reading by a group is
+// usual (ssl-cert and the like) and not warned about.
+func keyModeWarning(file string) string {
+	if runtime.GOOS == "windows" {
+		return "" // the mode bits mean nothing there
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	mode := info.Mode().Perm()
+	switch {
+	case mode&0o022 != 0:
+		return fmt.Sprintf("key %s can be changed by other users (mode %04o): chmod 600 %s", file, mode, file)
+	case mode&0o004 != 0:
+		return fmt.Sprintf("key %s can be read by every user (mode %04o): chmod 600 %s", file, mode, file)
+	}
+	return ""
+}

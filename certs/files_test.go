@@ -1,0 +1,418 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestFilesFaults(t *testing.T) {
+	dir := t.TempDir()
+	ca := issue(t, nil, nil)
+	a, b := issue(t, &ca, nil), issue(t, &ca, nil)
+	expired := issue(t, &ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, data []byte) string { return write(t, dir, name, data) }
+	cert, key := f("a.crt", a.certPEM()), f("a.key", a.keyPEM(t))
+	garbage, empty := f("garbage", []byte("hello")), f("empty", nil)
+	encrypted := f("enc.key", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
+	legacy := f("legacy.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der,
+		Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}}))
+	damaged := f("damaged.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw[:50]}))
+	damagedKey := f("damaged.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der[:50]}))
+	for name, c := range map[string]struct{ cert, key, want string }{
+		"missing certificate":   {dir + "/none", key, "no such file"},
+		"missing key":           {cert, dir + "/none", "no such file"},
+		"directory":             {dir, key, "not a regular file"},
+		"device":                {"/dev/zero", key, "not a regular file"},
+		"swapped":               {key, cert, "holds a private key and no certificate"},
+		"key is a certificate":  {cert, cert, "holds a certificate and no private key"},
+		"not PEM":               {garbage, key, "not PEM"},
+		"key not PEM":           {cert, garbage, "not PEM"},
+		"empty":                 {empty, key, "empty"},
+		"empty key":             {cert, empty, "empty"},
+		"DER":                   {f("a.der", a.cert.Raw), key, "DER"},
+		"key DER":               {cert, f("key.der", der), "DER"},
+		"encrypted":             {cert, encrypted, "encrypted"},
+		"encrypted, old format": {cert, legacy, "encrypted"},
+		"damaged":               {damaged, key, "certificate number 1"},
+		"damaged key":           {cert, damagedKey, "damaged"},
+		"other key":             {cert, f("b.key", b.keyPEM(t)), "does not belong"},
+		"chain upside down":     {f("chain", append(ca.certPEM(), a.certPEM()...)), key, "further down"},
+		"expired":               {f("old.crt", expired.certPEM()), f("old.key", expired.keyPEM(t)), "expired on"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Files(c.cert, c.key)
+			hinted(t, err, c.want)
+		})
+	}
+	t.Run("unreadable", func(t *testing.T) {
+		if os.Geteuid() == 0 {
+			hinted(t, &Error{Step: "key", File: "k", Err: os.ErrPermission, hint: readHint(os.ErrPermission)}, "permission")
+			return // root reads everything
+		}
+		locked := f("locked.key", a.keyPEM(t))
+		if err := os.Chmod(locked, 0); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Files(cert, locked)
+		hinted(t, err, "permission denied")
+	})
+}
+
+func TestFilesKinds(t *testing.T) {
+	dir := t.TempDir()
+	ca := issue(t, nil, nil)
+	a := issue(t, &ca, nil)
+	sec1, err := x509.MarshalECPrivateKey(a.key.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// openssl ecparam -genkey writes its parameters first.
+	withParams := append([]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})...)
+	chain := append(a.certPEM(), ca.certPEM()...)
+	both := write(t, dir, "both.pem", append(a.keyPEM(t), chain...))
+	for _, c := range [][2]string{
+		{write(t, dir, "chain", chain), write(t, dir, "sec1", withParams)},
+		{both, both},
+	} {
+		src, err := Files(c[0], c[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := src.GetCertificate(nil)
+		if err != nil || len(got.Certificate) != 2 || !src.Leaf().Equal(a.cert) || !src.Expiry().Equal(a.cert.NotAfter) {
+			t.Errorf("%v: %v", c, err)
+		}
+		if w := src.Warnings(); len(w) != 0 {
+			t.Error(w)
+		}
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edDER, err := x509.MarshalPKCS8PrivateKey(edKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, der := range [][]byte{x509.MarshalPKCS1PrivateKey(rsaKey), edDER} {
+		if _, err := parseKeyDER(der); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no mode bits")
+	}
+	ca := issue(t, nil, nil)
+	a := issue(t, &ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })
+	dir := t.TempDir()
+	key := write(t, dir, "key", a.keyPEM(t))
+	src, err := Files(write(t, dir, "cert", a.certPEM()), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]string{0o600: "", 0o640: "", 0o644: "read by every user", 0o660: "changed by other users"} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		w := src.Warnings()
+		if !strings.Contains(w[len(w)-1], "not valid before") {
+			t.Errorf("%v", w)
+		}
+		if (want == "") != (len(w) == 1) || !strings.Contains(w[0], want) {
+			t.Errorf("mode %o: %v", mode, w)
+		}
+	}
+}
+
+// event is what Run reported.
+type event struct {
+	reloaded bool
+	err      error
+}
+
+// watched runs Run with a short interval and hands over its reports.
+func watched(t *testing.T, src *FileSource) (next func() event, looks func(int)) {
+	t.Helper()
+	events := make(chan event, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		src.Run(ctx, 2*time.Millisecond, func(reloaded bool, err error) { events <- event{reloaded, err} })
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		select {
+		case e := <-events:
+			t.Errorf("one report too many: %+v", e)
+		default:
+		}
+	})
+	next = func() event {
+		t.Helper()
+		select {
+		case e := <-events:
+			return e
+		case <-time.After(watchdog):
+			t.Fatal("nothing reported")
+			return event{}
+		}
+	}
+	// looks lets the watcher look a number of times more at the present state;
+	// polls made here count as its own.
+	looks = func(n int) {
+		for range n {
+			if reloaded, err := src.poll(); reloaded || err != nil {
+				events <- event{reloaded, err}
+			}
+		}
+	}
+	return next, looks
+}
+
+func TestRunReloads(t *testing.T) {
+	ca := issue(t, nil, nil)
+	a, b, c := issue(t, &ca, nil), issue(t, &ca, nil), issue(t, &ca, nil)
+	dir := t.TempDir()
+	cert, key := write(t, dir, "cert", a.certPEM()), write(t, dir, "key", a.keyPEM(t))
+	src, err := Files(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, looks := watched(t, src)
+	reloads := func(want issued) {
+		t.Helper()
+		if e := next(); !e.reloaded || e.err != nil {
+			t.Fatalf("%+v", e)
+		}
+		if !src.Leaf().Equal(want.cert) {
+			t.Fatal("another certificate")
+		}
+	}
+	// One after the other, and meanwhile looked at: the half pair is not
+	// complained about if it is completed by the next look, once if not.
+	write(t, dir, "cert", b.certPEM())
+	if e := next(); e.reloaded {
+		t.Fatalf("%+v", e)
+	} else {
+		hinted(t, e.err, "does not belong")
+	}
+	looks(10) // nothing more to say
+	if !src.Leaf().Equal(a.cert) {
+		t.Fatal("the old pair is gone")
+	}
+	write(t, dir, "key", b.keyPEM(t))
+	reloads(b)
+
+	// Removed, then back as it was: one error, and no reload.
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	hinted(t, next().err, "no such file")
+	looks(10)
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	looks(3)
+
+	// The same fault again is a new fault.
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	hinted(t, next().err, "no such file")
+	write(t, dir, "cert", c.certPEM())
+	write(t, dir, "key.new", c.keyPEM(t))
+	if err := os.Rename(key+".new", key); err != nil {
+		t.Fatal(err)
+	}
+	for { // the new certificate without a key may have been seen as well
+		e := next()
+		if e.reloaded {
+			break
+		}
+	}
+	if !src.Leaf().Equal(c.cert) {
+		t.Fatal("another certificate")
+	}
+}
+
+// The half-written pair, look by look.
+func TestPollHalfWritten(t *testing.T) {
+	ca := issue(t, nil, nil)
+	a, b := issue(t, &ca, nil), issue(t, &ca, nil)
+	dir := t.TempDir()
+	src, err := Files(write(t, dir, "cert", a.certPEM()), write(t, dir, "key", a.keyPEM(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := func(wantReload, wantErr bool) {
+		t.Helper()
+		if reloaded, err := src.poll(); reloaded != wantReload || (err != nil) != wantErr {
+			t.Fatalf("got %v, %v", reloaded, err)
+		}
+	}
+	poll(false, false)
+	write(t, dir, "cert", b.certPEM())
+	poll(false, false) // maybe half written
+	write(t, dir, "key", b.keyPEM(t))
+	poll(true, false) // it was
+	write(t, dir, "key", a.keyPEM(t))
+	poll(false, false)
+	poll(false, true) // it is not
+	poll(false, false)
+	hinted(t, src.Reload(), "does not belong") // who asks is answered
+	poll(false, false)
+	write(t, dir, "key", bytes.TrimSpace(b.keyPEM(t)))
+	poll(true, false) // other bytes, same pair
+}
+
+// An error that Reload returned is not repeated by the watcher.
+func TestReloadThenPoll(t *testing.T) {
+	ca := issue(t, nil, nil)
+	a := issue(t, &ca, nil)
+	dir := t.TempDir()
+	src, err := Files(write(t, dir, "cert", a.certPEM()), write(t, dir, "key", a.keyPEM(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "cert", []byte("x"))
+	hinted(t, src.Reload(), "not PEM")
+	for range 3 {
+		if reloaded, err := src.poll(); reloaded || err != nil {
+			t.Fatal(reloaded, err)
+		}
+	}
+	write(t, dir, "cert", a.certPEM())
+	if err := src.Reload(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kubernetes mounts secrets as links into a directory that a link names, and
+// swings that link.
+func TestRunSymlinkSwap(t *testing.T) {
+	ca := issue(t, nil, nil)
+	a, b := issue(t, &ca, nil), issue(t, &ca, nil)
+	dir := t.TempDir()
+	old := time.Now().Add(-24 * time.Hour)
+	for name, i := range map[string]issued{"..v1": a, "..v2": b} {
+		sub := filepath.Join(dir, name)
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, data := range map[string][]byte{"tls.crt": i.certPEM(), "tls.key": i.keyPEM(t)} {
+			if err := os.Chtimes(write(t, sub, file, data), old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	link := func(target, name string) {
+		t.Helper()
+		tmp := filepath.Join(dir, "tmp")
+		if err := os.Symlink(target, tmp); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("..v1", "..data")
+	link("..data/tls.crt", "tls.crt")
+	link("..data/tls.key", "tls.key")
+	src, err := Files(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _ := watched(t, src)
+	link("..v2", "..data")
+	if e := next(); !e.reloaded || !src.Leaf().Equal(b.cert) {
+		t.Fatalf("%+v", e)
+	}
+	link("..v1", "..data")
+	if e := next(); !e.reloaded || !src.Leaf().Equal(a.cert) {
+		t.Fatalf("%+v", e)
+	}
+}
+
+// Handshakes go on while pairs are swapped under them.
+func TestReloadConcurrently(t *testing.T) {
+	ca := issue(t, nil, nil)
+	pairs := []issued{issue(t, &ca, nil), issue(t, &ca, nil)}
+	dir := t.TempDir()
+	src, err := Files(write(t, dir, "cert", pairs[0].certPEM()), write(t, dir, "key", pairs[0].keyPEM(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, err := src.GetCertificate(nil)
+				if err != nil || !samePublic(c.PrivateKey.(*ecdsa.PrivateKey).Public(), c.Leaf.PublicKey) {
+					t.Error("a mixed pair")
+					return
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		p := pairs[i%2]
+		write(t, dir, "cert", p.certPEM())
+		_ = src.Reload() // half a pair: fails
+		write(t, dir, "key", p.keyPEM(t))
+		if err := src.Reload(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func FuzzParsePair(f *testing.F) {
+	ca := issue(f, nil, nil)
+	a := issue(f, &ca, nil)
+	f.Add(a.certPEM(), a.keyPEM(f))
+	f.Add(a.keyPEM(f), a.certPEM())
+	f.Add(a.cert.Raw, []byte{})
+	f.Fuzz(func(t *testing.T, cert, key []byte) {
+		c, err := parsePair(cert, key, "c", "k", time.Now())
+		if err != nil {
+			hinted(t, err, "")
+			return
+		}
+		if c.Leaf == nil || len(c.Certificate) == 0 || c.PrivateKey == nil {
+			t.Fatal("an incomplete pair")
+		}
+	})
+}

@@ -1,0 +1,155 @@
+package certs
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"strings"
+	"time"
+)
+
+// blocks is what a PEM file holds.
+type blocks struct {
+	certs     [][]byte
+	keys      [][]byte // DER of the unencrypted private keys
+	encrypted bool
+}
+
+func readBlocks(data []byte) blocks {
+	var b blocks
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return b
+		}
+		switch {
+		case block.Type == "CERTIFICATE":
+			b.certs = append(b.certs, block.Bytes)
+		case block.Type == "ENCRYPTED PRIVATE KEY",
+			strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+			b.encrypted = true
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			b.keys = append(b.keys, block.Bytes)
+		}
+	}
+}
+
+// parsePair makes a certificate of the contents of two PEM files, whose names
+// are for the errors.
+func parsePair(certPEM, keyPEM []byte, certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
+	chain, err := parseCerts("certificate", certFile, certPEM)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(keyFile, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	leaf := chain[0]
+	if !samePublic(key.Public(), leaf.PublicKey) {
+		for _, c := range chain[1:] {
+			if samePublic(key.Public(), c.PublicKey) {
+				return nil, fault("certificate", certFile, "put the server's own certificate first, then the intermediates",
+					"the key belongs to a certificate further down in the file (%s)", c.Subject)
+			}
+		}
+		return nil, fault("key", keyFile, "take the key that the certificate was requested with; after a renewal copy both files",
+			"it does not belong to the certificate in %s", certFile)
+	}
+	if now.After(leaf.NotAfter) {
+		return nil, fault("certificate", certFile, "renew it; if it was renewed, check which file the renewal writes",
+			"it expired on %s", leaf.NotAfter.UTC().Format(time.DateTime+" MST"))
+	}
+	cert := &tls.Certificate{PrivateKey: key, Leaf: leaf}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
+
+// parseCerts returns the certificates of a PEM file, at least one.
+func parseCerts(step, file string, data []byte) ([]*x509.Certificate, error) {
+	b := readBlocks(data)
+	if len(b.certs) == 0 {
+		switch {
+		case len(b.keys) > 0 || b.encrypted:
+			return nil, fault(step, file, "the paths of certificate and key are swapped, or this file is the key",
+				"it holds a private key and no certificate")
+		case len(bytes.TrimSpace(data)) == 0:
+			return nil, fault(step, file, "it may be half written; a PEM file has a line -----BEGIN CERTIFICATE-----", "it is empty")
+		}
+		if _, err := x509.ParseCertificates(data); err == nil {
+			return nil, fault(step, file, "convert it: openssl x509 -inform DER -in "+file+" -out cert.pem", "it is DER, not PEM")
+		}
+		return nil, fault(step, file, "a PEM file has a line -----BEGIN CERTIFICATE-----", "not PEM, or without a certificate")
+	}
+	certs := make([]*x509.Certificate, 0, len(b.certs))
+	for i, der := range b.certs {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fault(step, file, "look at it with: openssl x509 -text -noout -in "+file, "certificate number %d: %w", i+1, err)
+		}
+		certs = append(certs, c)
+	}
+	return certs, nil
+}
+
+func parseKey(file string, data []byte) (crypto.Signer, error) {
+	b := readBlocks(data)
+	switch {
+	case len(b.keys) > 0:
+	case b.encrypted:
+		return nil, fault("key", file, "a service has nobody to type the passphrase; decrypt it: (umask 077; openssl pkey -in "+file+" -out plain.pem)",
+			"it is encrypted")
+	case len(b.certs) > 0:
+		return nil, fault("key", file, "the paths of certificate and key are swapped, or this file is the certificate",
+			"it holds a certificate and no private key")
+	case len(bytes.TrimSpace(data)) == 0:
+		return nil, fault("key", file, "it may be half written; a PEM file has a line -----BEGIN PRIVATE KEY-----", "it is empty")
+	default:
+		if _, err := parseKeyDER(data); err == nil {
+			return nil, fault("key", file, "convert it: (umask 077; openssl pkey -inform DER -in "+file+" -out key.pem)", "it is DER, not PEM")
+		}
+		return nil, fault("key", file, "a PEM file has a line -----BEGIN PRIVATE KEY-----", "not PEM, or without a private key")
+	}
+	key, err := parseKeyDER(b.keys[0])
+	if err != nil {
+		return nil, fault("key", file, "use an ECDSA, Ed25519 or RSA key in PEM; for one in OpenSSH's format: ssh-keygen -p -m PKCS8 -f KEY",
+			"%w", err)
+	}
+	return key, nil
+}
+
+var errKeyFormat = errors.New("neither PKCS #8 nor PKCS #1 nor SEC 1, or damaged")
+
+func parseKeyDER(der []byte) (crypto.Signer, error) {
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		switch key := key.(type) {
+		case *rsa.PrivateKey:
+			return key, nil
+		case *ecdsa.PrivateKey:
+			return key, nil
+		case ed25519.PrivateKey:
+			return key, nil
+		}
+		return nil, errors.New("a kind of key that TLS cannot sign with")
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
+		return key, nil
+	}
+	return nil, errKeyFormat
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
