@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func completionCommand() *cobra.Command {
+	generators := map[string]func(*cobra.Command, io.Writer) error{
+		"bash":       func(c *cobra.Command, w io.Writer) error { return c.GenBashCompletionV2(w, true) },
+		"zsh":        func(c *cobra.Command, w io.Writer) error { return c.GenZshCompletion(w) },
+		"fish":       func(c *cobra.Command, w io.Writer) error { return c.GenFishCompletion(w, true) },
+		"powershell": func(c *cobra.Command, w io.Writer) error { return c.GenPowerShellCompletionWithDesc(w) },
+	}
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return &cobra.Command{
+		Use:   "completion SHELL",
+		Short: "print a completion script for bash, zsh, fish or powershell",
+		Long:  "Prints a script that makes the shell complete adit's commands and flags.",
+		Example: `  adit completion bash > /etc/bash_completion.d/adit
+  adit completion zsh > "${fpath[1]}/_adit"
+  adit completion fish > ~/.config/fish/completions/adit.fish`,
+		ValidArgs: shells,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			hint := "write one of " + strings.Join(shells, ", ")
+			if len(args) != 1 {
+				return &usageError{"name one shell", hint}
+			}
+			generate, ok := generators[args[0]]
+			if !ok {
+				return &usageError{fmt.Sprintf("no completion for shell %q", args[0]), hint}
+			}
+			return generate(cmd.Root(), cmd.OutOrStdout())
+		},
+	}
+}

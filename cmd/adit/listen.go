@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"adit/internal/config"
+	"adit/systemd"
+)
+
+// handedOver are the sockets that systemd opened for this process.
+type handedOver map[string][]net.Listener
+
+// takeSockets takes them over.
+func takeSockets() (handedOver, error) {
+	l, err := systemd.Listeners()
+	return handedOver(l), err
+}
+
+// take returns the sockets of a name, which nobody gets twice.
+func (h handedOver) take(name string) ([]net.Listener, error) {
+	l, ok := h[name]
+	if !ok {
+		hint := "start adit by its socket unit; FileDescriptorName= there names the socket, by default after the unit: systemd:adit-server.socket"
+		if len(h) > 0 {
+			hint = "systemd handed over " + strings.Join(slices.Sorted(maps.Keys(h)), ", ")
+		}
+		return nil, &hinted{fmt.Errorf("systemd:%s: systemd handed over no socket of this name", name), hint}
+	}
+	delete(h, name)
+	return l, nil
+}
+
+// closeRest closes what the configuration does not use and returns its names.
+func (h handedOver) closeRest() []string {
+	names := slices.Sorted(maps.Keys(h))
+	for _, ls := range h {
+		closeAll(ls)
+	}
+	clear(h)
+	return names
+}
+
+func closeAll(ls []net.Listener) {
+	for _, l := range ls {
+		l.Close()
+	}
+}
+
+// listenAll opens every address, or none.
+func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(all)
+		}
+	}()
+	for _, a := range addrs {
+		switch a.Network {
+		case "systemd":
+			ls, err := sockets.take(a.Address)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, ls...)
+		case "unix":
+			l, err := listenUnix(a.Address)
+			if err != nil {
+				return all, fmt.Errorf("listen on %s: %w", a, err)
+			}
+			all = append(all, l)
+		default:
+			l, err := net.Listen(a.Network, a.Address)
+			if err != nil {
+				return all, listenFault(a, err)
+			}
+			all = append(all, l)
+		}
+	}
+	return all, nil
+}
+
+func listenFault(a config.Address, err error) error {
+	var hint string
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another program has this port: ss -ltnp shows which; or listen elsewhere, e.g. --listen :8443"
+	case errors.Is(err, syscall.EACCES):
+		hint = "ports below 1024 need a privilege: use the systemd socket unit, setcap cap_net_bind_service=+ep on the binary, or --listen :8443"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "no interface of this machine has this address: ip addr shows them"
+	}
+	return &hinted{fmt.Errorf("listen on %s: %w", a, err), hint}
+}
+
+// listenUnix opens a socket for the owner and the group, which is how a reverse
+// proxy on this machine gets in. A socket that nobody listens on any more is
+// replaced.
+func listenUnix(path string) (net.Listener, error) {
+	l, err := net.Listen("unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace an abandoned socket: %w", err)
+		}
+		l, err = net.Listen("unix", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func abandoned(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// loopback reports whether a host, without brackets, is this machine.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// indexed names an item of a list in the configuration.
+func indexed(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }

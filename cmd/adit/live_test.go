@@ -1,0 +1,427 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"adit/auth"
+	"adit/certs"
+	"adit/internal/testnet"
+)
+
+// watchdogTime bounds what should take no time at all.
+const watchdogTime = time.Minute
+
+// running is a started adit whose log can be waited for.
+type running struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{} // closed when lines grows
+}
+
+// start runs adit until the end of the test at the latest.
+func start(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{t: t, cmd: cmd, done: make(chan struct{}), more: make(chan struct{})}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		scanner := bufio.NewScanner(stderr)
+		for scanner.Scan() {
+			r.mu.Lock()
+			r.lines = append(r.lines, scanner.Text())
+			close(r.more)
+			r.more = make(chan struct{})
+			r.mu.Unlock()
+		}
+		cmd.Wait()
+		close(r.done)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-r.done
+		if t.Failed() {
+			t.Logf("adit %s:\n%s", strings.Join(cmd.Args[1:], " "), strings.Join(r.lines, "\n"))
+		}
+	})
+	return r
+}
+
+// wait waits for a line of the log and returns the submatches.
+func (r *running) wait(pattern string) []string {
+	r.t.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(watchdogTime)
+	for next := 0; ; {
+		r.mu.Lock()
+		for ; next < len(r.lines); next++ {
+			if m := re.FindStringSubmatch(r.lines[next]); m != nil {
+				r.mu.Unlock()
+				return m
+			}
+		}
+		more := r.more
+		r.mu.Unlock()
+		select {
+		case <-more:
+		case <-r.done:
+			r.mu.Lock()
+			left := len(r.lines) > next
+			r.mu.Unlock()
+			if !left {
+				r.t.Fatalf("adit ended without a line that matches %q", pattern)
+			}
+		case <-timeout:
+			r.t.Fatalf("no line matches %q", pattern)
+		}
+	}
+}
+
+func (r *running) signal(sig syscall.Signal) {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(sig); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// ends waits for the end and checks the exit status.
+func (r *running) ends(status int) {
+	r.t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(watchdogTime):
+		r.t.Fatal("adit does not end")
+	}
+	if got := r.cmd.ProcessState.ExitCode(); got != status {
+		r.t.Errorf("exit status %d, want %d", got, status)
+	}
+}
+
+// gatewayFixture is a running server with one user and an echo backend.
+type gatewayFixture struct {
+	*running
+	dir, url, pin, users, tokenFile, echo string
+}
+
+func newGateway(t *testing.T, args ...string) *gatewayFixture {
+	t.Helper()
+	g := &gatewayFixture{dir: t.TempDir(), echo: testnet.Echo(t)}
+	token := auth.NewToken()
+	g.tokenFile = g.write("token", token+"\n")
+	g.users = g.write("users.toml", g.usersTOML("alice", token))
+	g.running = start(t, adit(t, append([]string{"server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--users", g.users}, args...)...))
+	g.pin = g.wait(`pin="?(sha256:[^" ]+)`)[1]
+	g.url = "wss://" + g.wait(`msg=listening addr=(\S+)`)[1] + "/tunnel"
+	return g
+}
+
+func (g *gatewayFixture) write(name, content string) string {
+	path := filepath.Join(g.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// usersTOML is a users file for one user who may reach the echo backend.
+func (g *gatewayFixture) usersTOML(name, token string) string {
+	return fmt.Sprintf("[[user]]\nname = %q\ntoken-hash = %q\nallow = [\"echo\"]\n[[target]]\nname = \"echo\"\naddress = %q\n", name, auth.HashToken(token), g.echo)
+}
+
+// clientArgs are a client's, but for what to do.
+func (g *gatewayFixture) clientArgs(command string, args ...string) []string {
+	return append([]string{command, "--proxy", "none", "--pin", g.pin, "--token-file", g.tokenFile}, append(args, g.url)...)
+}
+
+// output runs adit to its end.
+func output(t *testing.T, cmd *exec.Cmd, stdin string) (stdout, stderr string, status int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func echoes(addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(watchdogTime))
+	if _, err := io.WriteString(c, "there and back"); err != nil {
+		return err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(c)
+	if err == nil && string(got) != "there and back" {
+		err = fmt.Errorf("got %q", got)
+	}
+	return err
+}
+
+func TestForwardAndStop(t *testing.T) {
+	g := newGateway(t)
+	socket := filepath.Join(g.dir, "local.sock")
+	c := start(t, adit(t, g.clientArgs("client", "-L", "127.0.0.1:0:echo", "-L", socket+":echo")...))
+	addr := c.wait(`msg=listening .*addr=(127\.\S+)`)[1]
+	c.wait(`msg="link up"`)
+	if err := echoes(addr); err != nil {
+		t.Error(err)
+	}
+	if l, err := net.Dial("unix", socket); err != nil {
+		t.Error(err)
+	} else {
+		l.Close()
+	}
+	c.signal(syscall.SIGHUP)
+	c.wait(`msg="looking at the link"`)
+	c.signal(syscall.SIGTERM)
+	c.ends(0)
+	g.signal(syscall.SIGTERM)
+	g.ends(0)
+	g.wait(`msg=stopped`)
+}
+
+func TestStdio(t *testing.T) {
+	g := newGateway(t)
+	out, errs, status := output(t, adit(t, g.clientArgs("client", "-W", "echo")...), "by way of stdio")
+	if out != "by way of stdio" || status != 0 || errs != "" {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out, errs)
+	}
+	_, errs, status = output(t, adit(t, g.clientArgs("client", "-W", "10.0.0.1:1")...), "")
+	if status != 1 || !strings.Contains(errs, "forbidden") || !strings.Contains(errs, "hint: the server's policy") {
+		t.Errorf("status %d, stderr %q", status, errs)
+	}
+	g.write("token", "wrong")
+	_, errs, status = output(t, adit(t, g.clientArgs("client", "-W", "echo")...), "")
+	if status != 1 || !strings.Contains(errs, "404") || !strings.Contains(errs, "hint: ") {
+		t.Errorf("status %d, stderr %q", status, errs)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	g := newGateway(t)
+	out, errs, status := output(t, adit(t, g.clientArgs("check", "-L", "1:echo", "--throughput", "echo")...), "")
+	if status != 0 {
+		t.Errorf("status %d, stderr %q", status, errs)
+	}
+	next := 0
+	for _, hop := range []string{"✓ configuration", "✓ TCP", "✓ TLS", "TLS 1.3", "issued by", "pin " + g.pin, "✓ upgrade", "✓ authentication", "✓ policy", "✓ target", "✓ round trip", "✓ throughput", "MiB/s"} {
+		i := strings.Index(out[next:], hop)
+		if i < 0 {
+			t.Fatalf("no %q, or not in this order, in\n%s", hop, out)
+		}
+		next += i
+	}
+
+	// The first failure ends it, with what to do.
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--target", "10.0.0.1:1"}, `✗ policy .*10\.0\.0\.1:1.*\n +hint: .*allow`},
+		{[]string{"--target", "nobody"}, `✗ policy .*nobody.*\n +hint: .*allow`},
+		{[]string{"--pin", "sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}, `✓ TLS`}, // one of two pins is enough
+		{[]string{"--ca", filepath.Join(g.dir, "tls", "key.pem")}, ``},
+		{[]string{"--connect-to", testnet.RefusedAddr(t)}, `✗ TCP .*refused.*\n +hint: `},
+		{[]string{"--connect-to", testnet.Reply(t, "220 ready\r\n")}, `✗ TLS .*\n +hint: `},
+		{[]string{"--proxy", "http://" + testnet.RefusedAddr(t)}, `✗ (TCP|proxy) .*refused.*\n +hint: `},
+	} {
+		args := g.clientArgs("check", tt.args...)
+		out, errs, status := output(t, adit(t, args...), "")
+		if !regexp.MustCompile(tt.says).MatchString(out) {
+			t.Errorf("%q: stdout\n%s\nstderr\n%s", tt.args, out, errs)
+		}
+		if crosses := strings.Count(out, "✗"); crosses > 1 || (crosses == 1) != (status == 1) {
+			t.Errorf("%q: %d crosses, status %d", tt.args, crosses, status)
+		}
+	}
+}
+
+func TestExitOnRefusal(t *testing.T) {
+	g := newGateway(t)
+	g.write("token", "wrong")
+	c := start(t, adit(t, g.clientArgs("client", "--exit-on-refusal", "-L", "127.0.0.1:0:echo")...))
+	c.ends(1)
+	c.wait(`hint: the path or the token`)
+}
+
+func TestServerReload(t *testing.T) {
+	g := newGateway(t)
+	// Bad: nothing changes, and every fault is named.
+	good, err := os.ReadFile(g.users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write("users.toml", string(good)+"[[user]]\nname = \"bob\"\ntoken-hash = \"x\"\nallow = [\"nowhere\"]\n")
+	g.signal(syscall.SIGHUP)
+	g.wait(`reload refused, nothing is changed.*users.toml:\d+: user.token-hash`)
+	g.wait(`reload refused, nothing is changed.*no target named`)
+	if out, errs, status := output(t, adit(t, g.clientArgs("check")...), ""); status != 0 {
+		t.Errorf("after a refused reload:\n%s%s", out, errs)
+	}
+	// Good: another token, another certificate.
+	token := auth.NewToken()
+	g.write("users.toml", g.usersTOML("bob", token))
+	if err := os.RemoveAll(filepath.Join(g.dir, "tls")); err != nil {
+		t.Fatal(err)
+	}
+	g.signal(syscall.SIGHUP)
+	g.wait(`msg=reloaded users=1 targets=1`)
+	out, _, status := output(t, adit(t, g.clientArgs("check")...), "")
+	if status != 1 || !strings.Contains(out, "✗ TLS") {
+		t.Errorf("the old pin is accepted:\n%s", out)
+	}
+	cert, _, err := certs.SelfSigned(filepath.Join(g.dir, "tls"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.pin = certs.PinOf(cert.Leaf()).String()
+	out, _, status = output(t, adit(t, g.clientArgs("check")...), "")
+	if status != 1 || !strings.Contains(out, "✗ upgrade") {
+		t.Errorf("the old token is accepted:\n%s", out)
+	}
+	g.write("token", token)
+	if out, errs, status := output(t, adit(t, g.clientArgs("check", "--target", "echo")...), ""); status != 0 {
+		t.Errorf("after a reload:\n%s%s", out, errs)
+	}
+}
+
+// A client that keeps its stream open makes the server wait; a second signal
+// ends the waiting.
+func TestDrainAndSecondSignal(t *testing.T) {
+	g := newGateway(t, "--drain-timeout", "1h")
+	c := start(t, adit(t, g.clientArgs("client", "-L", "127.0.0.1:0:echo")...))
+	conn, err := net.Dial("tcp", c.wait(`msg=listening .*addr=(\S+)`)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(watchdogTime))
+	buf := make([]byte, 1)
+	exchange := func() {
+		t.Helper()
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange()
+	g.signal(syscall.SIGTERM)
+	g.wait(`msg=stopping`)
+	exchange() // the stream goes on
+	g.signal(syscall.SIGTERM)
+	g.ends(1)
+}
+
+// systemd learns of the start, of reloads and of the stop.
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	manager.SetDeadline(time.Now().Add(watchdogTime))
+	expect := func(want string) {
+		t.Helper()
+		for {
+			b := make([]byte, 4096)
+			n, err := manager.Read(b)
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", want, err)
+			}
+			if strings.Contains(string(b[:n]), want) {
+				return
+			}
+		}
+	}
+	cmd := adit(t, "server", "--no-tls", "--listen", "127.0.0.1:0", "--allow-anonymous", "127.0.0.1:22")
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path)
+	s := start(t, cmd)
+	expect("READY=1")
+	s.wait(`anyone may reach this target.*127.0.0.1:22`)
+	s.signal(syscall.SIGHUP)
+	expect("RELOADING=1")
+	expect("READY=1")
+	s.signal(syscall.SIGINT)
+	expect("STOPPING=1")
+	s.ends(0)
+
+	cmd = adit(t, "client", "-L", "127.0.0.1:0:h:1", "wss://"+testnet.RefusedAddr(t))
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path)
+	c := start(t, cmd)
+	expect("READY=1") // also while the server is away
+	expect("STATUS=not connected")
+	c.signal(syscall.SIGTERM)
+	c.ends(0)
+}
+
+func TestDemo(t *testing.T) {
+	out, errs, status := output(t, adit(t, "demo", "--once", "--size", "8"), "")
+	if status != 0 || !regexp.MustCompile(`(?s)✓ up .*8\.0 MiB.*sha256 \w+.*✓ down .*8\.0 MiB`).MatchString(out) {
+		t.Errorf("status %d\n%s%s", status, out, errs)
+	}
+	if strings.Contains(out, "Ctrl-C") {
+		t.Error("--once stays up")
+	}
+
+	// Without --once it stays and tells what to try, until it is stopped.
+	cmd := adit(t, "demo", "--size", "1")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, cmd)
+	var text strings.Builder
+	scanner := bufio.NewScanner(stdout)
+	for scanner.Scan() {
+		text.WriteString(scanner.Text() + "\n")
+		if strings.Contains(scanner.Text(), "one line each") {
+			break
+		}
+	}
+	env := regexp.MustCompile(`export (ADIT_TOKEN=\S+)`).FindStringSubmatch(text.String())
+	check := regexp.MustCompile(`adit (check .*)`).FindStringSubmatch(text.String())
+	if env == nil || check == nil {
+		t.Fatalf("the demo does not say what to try:\n%s", text.String())
+	}
+	try := adit(t, strings.Fields(check[1])...)
+	try.Env = append(try.Env, env[1])
+	if out, errs, status := output(t, try, ""); status != 0 {
+		t.Errorf("what the demo says to try fails:\n%s%s", out, errs)
+	}
+	d.signal(syscall.SIGINT)
+	d.ends(0)
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"adit/certs"
+	"adit/internal/config"
+)
+
+func pinCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pin HOST[:PORT] | FILE",
+		Short: "print the pin of a server's key",
+		Long: `Prints the SHA-256 of the public key of a server, or of the first certificate in
+a PEM file, as adit client --pin takes it. What it says of the certificate goes
+to stderr.
+
+A pin that comes over the network is only as trustworthy as the network: compare
+it with what the server prints when it starts, or take it from the file.`,
+		Example: `  adit pin gw.example.com
+  adit pin gw.example.com:8443
+  adit pin /var/lib/adit/tls/cert.pem
+  adit client --pin "$(adit pin cert.pem)" -L 2222:ssh wss://gw.example.com/tunnel`,
+	}
+	serverName := cmd.Flags().String("server-name", "", "name to ask for (SNI), instead of HOST")
+	timeout := cmd.Flags().Duration("timeout", 10*time.Second, "give up after this long")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return &usageError{"name one server or file", "write adit pin gw.example.com, or adit pin cert.pem"}
+		}
+		var cert *x509.Certificate
+		var err error
+		if isFile(args[0]) {
+			cert, err = certFromFile(args[0])
+		} else {
+			cert, err = certFromServer(cmd.Context(), args[0], *serverName, *timeout)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "subject %s, issuer %s, expires %s\n", quoteName(cert.Subject.String()), quoteName(cert.Issuer.String()), cert.NotAfter.Format(time.DateOnly))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), certs.PinOf(cert))
+		return err
+	}
+	return cmd
+}
+
+// quoteName makes text from a certificate safe to print.
+func quoteName(s string) string { return fmt.Sprintf("%q", s) }
+
+// isFile reports whether the argument is meant as a file: it has a slash, or
+// there is such a file.
+func isFile(arg string) bool {
+	if strings.Contains(arg, "/") && !strings.Contains(arg, "://") {
+		return true
+	}
+	_, err := os.Stat(arg)
+	return err == nil
+}
+
+func certFromFile(name string) (*x509.Certificate, error) {
+	const hint = "name a PEM file that has a line -----BEGIN CERTIFICATE-----"
+	f, err := os.Open(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &usageError{err.Error(), "check the path; for a server write adit pin gw.example.com"}
+		}
+		return nil, &usageError{err.Error(), hint}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, &usageError{err.Error(), hint}
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, &usageError{fmt.Sprintf("%s holds no certificate", name), hint}
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("%s: bad certificate: %v", name, err), hint}
+		}
+		return cert, nil
+	}
+}
+
+// certFromServer asks a server for its certificate without judging it: that is
+// what the pin is for.
+func certFromServer(ctx context.Context, arg, serverName string, timeout time.Duration) (*x509.Certificate, error) {
+	addr, err := pinAddress(arg)
+	if err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(addr)
+	if serverName == "" {
+		serverName = host
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d := tls.Dialer{Config: &tls.Config{
+		ServerName:         serverName,
+		InsecureSkipVerify: true,
+		NextProtos:         []string{"http/1.1"},
+	}}
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, &hinted{fmt.Errorf("get the certificate of %s: %w", addr, err), "check the address; behind a proxy, adit check prints the pin too"}
+	}
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// pinAddress reads HOST, HOST:PORT or a URL.
+func pinAddress(arg string) (string, error) {
+	const hint = "write adit pin gw.example.com, adit pin gw.example.com:8443 or adit pin cert.pem"
+	if _, rest, ok := strings.Cut(arg, "://"); ok { // a URL is what one has at hand
+		arg, _, _ = strings.Cut(rest, "/")
+	}
+	withPort := arg
+	if i := strings.LastIndexByte(arg, ':'); i < 0 || strings.HasSuffix(arg, "]") {
+		withPort = arg + ":443"
+	}
+	addr, err := config.ParseHostPort(withPort)
+	if err != nil {
+		return "", &usageError{fmt.Sprintf("%q: %v", arg, err), hint}
+	}
+	return addr, nil
+}
+
+// hinted adds what to do to an error.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.hint }

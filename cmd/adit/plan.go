@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"adit/auth"
+	"adit/certs"
+	"adit/internal/config"
+	"adit/server"
+)
+
+// plan is a server's configuration with every file read: what can be put into
+// force at once, at the start and on a reload.
+type plan struct {
+	cfg     *config.Server
+	access  server.Access
+	site    http.Handler
+	source  certs.Source // nil without TLS
+	tls     *tls.Config  // nil without TLS
+	created bool         // the self-signed certificate is new
+	stop    func()       // ends what watch started; nil before
+}
+
+// newPlan reads what the configuration names and lists everything wrong with
+// it. old is the plan in force, or nil. With dry nothing is created on disk,
+// and the result is good for looking at only.
+func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, dry bool) (*plan, config.Faults) {
+	p := &plan{cfg: cfg}
+	var faults config.Faults
+	p.readAccess(guard, &faults)
+	p.readCertificate(old, dry, &faults)
+	p.readSite(&faults)
+	return p, faults
+}
+
+func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
+	cfg := p.cfg
+	var list []auth.User
+	for _, u := range cfg.Users {
+		list = append(list, auth.User{Name: u.Name, TokenHash: u.TokenHash, CertName: u.CertName, Allow: u.Allow, MaxSessions: u.MaxSessions})
+	}
+	users, err := auth.NewUsers(list, auth.WithGuard(guard))
+	for _, e := range unjoin(err) {
+		faults.Add(userOrigin(cfg, e), e)
+	}
+	for i, rule := range cfg.AllowAnonymous {
+		if _, err := auth.ParseRule(rule); err != nil {
+			faults.Add(cfg.Origin(indexed("allow-anonymous", i)), err)
+		}
+	}
+	targets := map[string]string{}
+	for _, t := range cfg.Targets {
+		targets[t.Name] = t.Address.String()
+	}
+	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous}
+}
+
+// userOrigin finds the place of what auth says is wrong with a user.
+func userOrigin(cfg *config.Server, err error) string {
+	var fault *auth.UserError
+	if !errors.As(err, &fault) {
+		return "user"
+	}
+	key := indexed("user", fault.Index) + "." + fault.Field
+	var rule *auth.RuleError
+	if errors.As(err, &rule) {
+		for i, r := range cfg.Users[fault.Index].Allow {
+			if r == rule.Rule {
+				return cfg.Origin(indexed(key, i))
+			}
+		}
+	}
+	return cfg.Origin(key)
+}
+
+func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
+	t := p.cfg.TLS
+	var pool *x509.CertPool
+	if t.ClientCA != "" {
+		var err error
+		if pool, err = certs.LoadPool(t.ClientCA); err != nil {
+			faults.Add(p.cfg.Origin("tls.client-ca"), err)
+		}
+	}
+	var err error
+	origin := ""
+	switch {
+	case t.Cert != "" && t.Key != "":
+		origin = "tls.cert"
+		p.source, err = certs.Files(t.Cert, t.Key)
+		var fault *certs.Error
+		if errors.As(err, &fault) && fault.File == t.Key {
+			origin = "tls.key"
+		}
+	case t.SelfSigned != "" && (!dry || exists(filepath.Join(t.SelfSigned, "cert.pem"))):
+		origin = "tls.self-signed"
+		p.source, p.created, err = certs.SelfSigned(t.SelfSigned, nil)
+	case len(t.ACMEDomains) > 0 && !dry:
+		origin = "tls.acme-domains"
+		if old != nil && old.isACME() && reflect.DeepEqual(old.cfg.TLS, t) {
+			p.source, p.stop = old.source, old.stop // goes on with what it has under way
+			break
+		}
+		cache := t.ACMECache
+		if cache == "" {
+			cache = filepath.Join(stateDir(), "acme")
+		}
+		p.source, err = certs.ACME(certs.ACMEOptions{
+			Domains: t.ACMEDomains, CacheDir: cache, Email: t.ACMEEmail,
+			DirectoryURL: t.ACMEDirectory, RootCAFile: t.ACMECA,
+		})
+	}
+	if err != nil {
+		faults.Add(p.cfg.Origin(origin), err)
+		return
+	}
+	if p.source != nil {
+		p.tls = certs.ServerConfig(p.source, pool)
+	}
+}
+
+func (p *plan) isACME() bool {
+	_, ok := p.source.(*certs.ACMESource)
+	return ok
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// stateDir is where a server keeps what it must not lose: systemd's choice, or
+// the usual places.
+func stateDir() string {
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
+		return dir
+	}
+	const system = "/var/lib/adit" // a container's, too, whose user is not root
+	if os.Geteuid() == 0 || exists(system) {
+		return system
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "adit")
+	}
+	return filepath.Join(os.Getenv("HOME"), ".local", "state", "adit")
+}
+
+func (p *plan) readSite(faults *config.Faults) {
+	p.site = server.DefaultSite()
+	if p.cfg.SiteRoot == "" {
+		return
+	}
+	site, err := server.DirSite(p.cfg.SiteRoot)
+	if err != nil {
+		faults.Add(p.cfg.Origin("site.root"), fileHint(err, "name a directory that adit can read, e.g. /var/www/html"))
+		return
+	}
+	p.site = site
+}
+
+// watch keeps the certificate fresh in the background until p.stop, which
+// waits for it.
+func (p *plan) watch(ctx context.Context, log *slog.Logger) {
+	if p.stop != nil {
+		return // taken over from the plan before, still running
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	p.stop = func() { cancel(); <-done }
+	switch source := p.source.(type) {
+	case *certs.FileSource:
+		for _, w := range source.Warnings() {
+			log.Warn(w)
+		}
+		go func() {
+			defer close(done)
+			source.Run(ctx, 0, func(reloaded bool, err error) {
+				if err != nil {
+					logFault(log, "the new certificate cannot be used, the old one stays", err)
+				} else if reloaded {
+					log.Info("certificate loaded again", "expires", source.Expiry())
+				}
+			})
+		}()
+	case *certs.ACMESource:
+		go func() {
+			defer close(done)
+			source.Run(ctx, func(domain string, err error) {
+				if err != nil {
+					logFault(log, "no certificate for "+domain, err)
+				} else {
+					log.Info("certificate obtained", "domain", domain)
+				}
+			})
+		}()
+	default:
+		close(done)
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/bcrypt"
+
+	"adit/auth"
+)
+
+// passwordCost makes one check of a password take some 150 ms: cheap for whom
+// it belongs to, dear for whom it does not.
+const passwordCost = 11
+
+// bcrypt reads no more than this.
+const maxPassword = 72
+
+func tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token [NAME]",
+		Short: "make a token for a user",
+		Long: `Prints two lines of TOML on stdout: the token, for the client, and its hash, for
+the server. The token is 256 random bits and is kept nowhere: the hash alone
+does not lead back to it.
+
+The client takes the token in a file that only its user can read, named by
+--token-file (as it is, or as the line token = "…"), or in the variable
+ADIT_TOKEN. The server takes the line
+token-hash = "…" below [[user]].
+
+With --password a password is read from stdin, one line, and only the line for
+the server is printed. The client then needs --user NAME, and the password in
+its token file.`,
+		Example: `  adit token alice
+  (umask 077; adit token alice > alice.token)
+      the file suits --token-file; its second line goes to the server
+  adit token --password bob < password.txt`,
+	}
+	password := cmd.Flags().Bool("password", false, "hash a password read from stdin instead of making a token")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return &usageError{fmt.Sprintf("unexpected argument %q", args[1]), "adit token takes one NAME at most"}
+		}
+		if err := checkTokenName(args); err != nil {
+			return err
+		}
+		if !*password {
+			t := auth.NewToken()
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "token = %q\ntoken-hash = %q\n", t, auth.HashToken(t))
+			return err
+		}
+		if len(args) == 0 {
+			return &usageError{"--password needs the user's NAME", "a password is used together with a name: adit token --password bob < password.txt"}
+		}
+		secret, err := readPassword(cmd.InOrStdin(), cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		hash, err := bcrypt.GenerateFromPassword([]byte(secret), passwordCost)
+		if err != nil {
+			return fmt.Errorf("hash the password: %w", err)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token-hash = %q\n", hash)
+		return err
+	}
+	return cmd
+}
+
+// checkTokenName refuses a name that the server would refuse later.
+func checkTokenName(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	_, err := auth.NewUsers([]auth.User{{Name: args[0], TokenHash: auth.HashToken("")}})
+	var fault *auth.UserError
+	if errors.As(err, &fault) {
+		return &usageError{fmt.Sprintf("name %q: %v", args[0], fault.Err), fault.Hint()}
+	}
+	return nil
+}
+
+// readPassword reads one line, without echo from a terminal.
+func readPassword(in io.Reader, prompt io.Writer) (string, error) {
+	const hint = "type one line, or write adit token --password bob < password.txt"
+	if f, ok := in.(*os.File); ok {
+		if restore := echoOff(f); restore != nil {
+			defer restore()
+			fmt.Fprint(prompt, "password: ")
+			defer fmt.Fprintln(prompt)
+		}
+	}
+	line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	line = strings.TrimRight(line, "\r\n")
+	switch {
+	case line == "":
+		return "", &usageError{"the password is empty", hint}
+	case len(line) < 8:
+		return "", &usageError{"the password is shorter than 8 characters", "take a longer one, or no password at all: adit token makes a key that nobody can guess"}
+	case len(line) > maxPassword:
+		return "", &usageError{fmt.Sprintf("the password is longer than %d bytes, which is all that bcrypt looks at", maxPassword), "take a shorter one"}
+	}
+	return line, nil
+}

@@ -1,0 +1,410 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// sources parses a command line and fakes an environment.
+func sources(t *testing.T, define func(*pflag.FlagSet), args []string, env ...string) Sources {
+	t.Helper()
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	define(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return Sources{Flags: fs, Args: fs.Args(), LookupEnv: func(name string) (string, bool) {
+		for _, e := range env {
+			if k, v, _ := strings.Cut(e, "="); k == name {
+				return v, true
+			}
+		}
+		return "", false
+	}}
+}
+
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const goodServer = `
+listen = [":8443", "unix:/run/adit/x.sock"]
+drain-timeout = "5s"
+allow-anonymous = ["127.0.0.1:80"]
+[tls]
+cert = "/c.pem"
+key = "/k.pem"
+client-ca = "/ca.pem"
+[tunnel]
+path = "/t"
+max-streams = 1_000
+[[user]]
+name = "alice"
+token-hash = "sha256:00"
+allow = ["127.0.0.1:22",
+  "*.lan:80,443"]
+max-sessions = 3
+[[user]]
+name = "bob"
+cert-name = "bob@example.com"
+allow = ["ssh"]
+[[target]]
+name = "ssh"
+address = "127.0.0.1:22"
+[site]
+root = "/var/www"
+`
+
+func TestServerFile(t *testing.T) {
+	path := write(t, "server.toml", goodServer)
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"--config", path}))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(s.Listen); got != "[*:8443 unix:/run/adit/x.sock]" {
+		t.Error(got)
+	}
+	want := []User{
+		{Name: "alice", TokenHash: "sha256:00", Allow: []string{"127.0.0.1:22", "*.lan:80,443"}, MaxSessions: 3},
+		{Name: "bob", CertName: "bob@example.com", Allow: []string{"ssh"}},
+	}
+	if !reflect.DeepEqual(s.Users, want) {
+		t.Errorf("users %+v", s.Users)
+	}
+	if len(s.Targets) != 1 || s.Targets[0].Address.Address != "127.0.0.1:22" {
+		t.Errorf("targets %+v", s.Targets)
+	}
+	if s.DrainTimeout != 5*time.Second || s.TunnelPath != "/t" || s.MaxStreams != 1000 || s.SiteRoot != "/var/www" || s.Log.Format != "text" {
+		t.Errorf("%+v", s)
+	}
+	for key, want := range map[string]string{
+		"user[0].allow[1]":  path + ":16: user.allow",
+		"user[1]":           path + ":18: [[user]]",
+		"tls.key":           path + ":7: tls.key",
+		"listen[1]":         path + ":2: listen",
+		"tls.acme-email":    "tls.acme-email",
+		"user[0].cert-name": path + ":12: [[user]]",
+	} {
+		if got := s.Origin(key); got != want {
+			t.Errorf("Origin(%s) = %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestInlineForms(t *testing.T) {
+	path := write(t, "server.toml", `
+tls = {cert = "/c", key = "/k"}
+tunnel.path = "/x"
+listen = ":1"
+user = [{name = "a", token-hash = "h", allow = ["*:*"]}, {name = "b", token-hash = "h", allow = ["*:*"]}]
+site = {root = "/w"}
+`)
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"-c", path}))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if s.TLS.Key != "/k" || s.TunnelPath != "/x" || len(s.Users) != 2 || s.Users[1].Name != "b" || s.SiteRoot != "/w" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	path := write(t, "server.toml", goodServer)
+	env := []string{"ADIT_CONFIG=" + path, "ADIT_TUNNEL_PATH=/env", "ADIT_LISTEN=:1 :2", "ADIT_DRAIN_TIMEOUT="}
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"--tunnel-path=/flag", "--max-streams", "7"}, env...))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if s.TunnelPath != "/flag" || s.MaxStreams != 7 || fmt.Sprint(s.Listen) != "[*:1 *:2]" || s.DrainTimeout != 5*time.Second {
+		t.Errorf("%+v", s)
+	}
+	if s.Origin("listen[1]") != "ADIT_LISTEN" || s.Origin("tunnel.path") != "--tunnel-path" {
+		t.Error(s.Origin("listen[1]"), s.Origin("tunnel.path"))
+	}
+}
+
+// Every setting with a flag has a variable and, but for actions, a key; all
+// three do the same.
+func TestFlagEnvironmentAndKeyAgree(t *testing.T) {
+	for _, s := range append(new(Server).settings(), new(Client).settings()...) {
+		if s.flag == "stdio" || s.secret {
+			continue
+		}
+		if s.key == "" || s.envName() == "" {
+			t.Errorf("setting %q/%q/%q lacks a name", s.key, s.flag, s.envName())
+		}
+		if s.flag != "" && (s.usage == "" || s.value.shape() != boolean && s.arg == "") {
+			t.Errorf("--%s has no help", s.flag)
+		}
+	}
+}
+
+func TestServerFaults(t *testing.T) {
+	const user = "\n[[user]]\nname = \"a\"\ntoken-hash = \"h\"\nallow = [\"1:1\"]\n"
+	const tls = "\n[tls]\ncert = \"/c\"\nkey = \"/k\"\n"
+	tests := []struct {
+		name, file string
+		args       []string
+		says, hint string
+	}{
+		{"nothing", "", nil, "tls: no certificate", "--self-signed"},
+		{"nobody", tls, nil, "user: nobody", "adit token"},
+		{"syntax", "listen = [\n", nil, ":1: ", "TOML"},
+		{"twice", "drain-timeout=\"1s\"\ndrain-timeout=\"1s\"", nil, ":2: ", "TOML"},
+		{"misspelt", "drain-timout = \"1s\"", nil, ":1: drain-timout: unknown key", "did you mean drain-timeout?"},
+		{"misspelt in table", "[tls]\ncret = \"x\"", nil, ":2: tls.cret: unknown key", "did you mean cert?"},
+		{"misspelt table", "[tsl]\ncert = \"x\"", nil, ":1: [tsl]: unknown table", "did you mean [tls]?"},
+		{"misspelt user key", "[[user]]\nnmae = \"x\"", nil, ":2: user.nmae: unknown key", "did you mean name?"},
+		{"wrong table", "cert = \"x\"", nil, ":1: cert: unknown key", "put it below [tls]"},
+		{"wrong place", "[tls]\nlisten = [\":1\"]", nil, ":2: tls.listen: unknown key", "top of the file"},
+		{"unrelated", "[tls]\nzzzzzzzz = 1", nil, ":2: tls.zzzzzzzz: unknown key", "the keys here are cert, key"},
+		{"one bracket", "[user]\nname = \"x\"", nil, ":1: [user]: needs two brackets", "[[user]]"},
+		{"two brackets", "[[tls]]\ncert = \"x\"", nil, ":1: [[tls]]", "write [tls]"},
+		{"table as value", "user = 5", nil, ":1: user: is a table", "[[user]]"},
+		{"later table", "[[route]]\npath = \"/x\"", nil, ":1: [route]: not supported by this version", "routes"},
+		{"later key", "[site]\nproxy = \"http://x\"", nil, ":2: site.proxy: not supported by this version", "root ="},
+		{"later admin", "[admin]\nlisten = \":1\"", nil, ":1: [admin]: not supported by this version", "admin"},
+		{"later user key", user + "listen = [\"127.0.0.1:1\"]", nil, ":6: user.listen: not supported by this version", "-L"},
+		{"later flag", tls + user, []string{"--route=/x=1:2"}, "--route: not supported", "-L"},
+		{"wrong type", "drain-timeout = 30", nil, ":1: drain-timeout: is the number 30", "\"30s\""},
+		{"wrong type list", "listen = 5", nil, ":1: listen: is the number 5", "listen = ["},
+		{"wrong type item", "listen = [\":1\",\n  5]", nil, ":2: listen: the number 5 in a list", "listen = ["},
+		{"wrong type bool", "[tls]\noff = \"yes\"", nil, ":2: tls.off: is the text \"yes\"", "off = true"},
+		{"wrong type number", "[tunnel]\nmax-streams = \"many\"", nil, ":2: tunnel.max-streams: is the text", "= 4096"},
+		{"range", "[tunnel]\nmax-streams = 0", nil, ":2: tunnel.max-streams: 0 is out of range", "between 1"},
+		{"overflow", "[tunnel]\nmax-streams = 99999999999999999999", nil, ":2:", ""},
+		{"no unit", "drain-timeout = \"30\"", nil, `"30" has no unit`, "30s"},
+		{"bad path", "[tunnel]\npath = \"tunnel\"", nil, ":2: tunnel.path:", "/tunnel"},
+		{"unclean path", "[tunnel]\npath = \"/a/../b\"", nil, "shortest form", "\"/b\""},
+		{"bad address in list", "listen = [\n\":1\",\n\"x\"]", nil, ":3: listen: \"x\" has no port", "HOST:PORT"},
+		{"target name", "[[target]]\nname = \"a.b\"\naddress = \"h:1\"", nil, ":2: target.name:", "letter"},
+		{"target word", "[[target]]\nname = \"socks\"\naddress = \"h:1\"", nil, ":2: target.name:", "letter"},
+		{"target address", "[[target]]\nname = \"a\"\naddress = \"0.0.0.0:1\"", nil, ":3: target.address:", "127.0.0.1"},
+		{"target without address", "[[target]]\nname = \"a\"", nil, ":1: [[target]]: target \"a\" has no address", "address ="},
+		{"target twice", "[[target]]\nname = \"a\"\naddress = \"h:1\"\n[[target]]\nname = \"a\"\naddress = \"h:2\"", nil, ":5: target.name: target \"a\" is there twice", "own name"},
+		{"user without rights", "[[user]]\nname = \"a\"\ntoken-hash = \"h\"", nil, "may reach nothing", "allow ="},
+		{"rule without target", "[[user]]\nname = \"a\"\ntoken-hash = \"h\"\nallow = [\"ssj\"]\n[[target]]\nname = \"ssh\"\naddress = \"h:1\"", nil, ":4: user.allow: there is no target named \"ssj\"", "did you mean ssh?"},
+		{"anonymous without target", tls, []string{"--allow-anonymous=web"}, "--allow-anonymous: there is no target", "[[target]]"},
+		{"cert-name without CA", "[[user]]\nname = \"a\"\ncert-name = \"x\"\nallow = [\"1:1\"]", nil, ":3: user.cert-name:", "--client-ca"},
+		{"two certificates", tls + user, []string{"--self-signed", "/d"}, "two sources of the certificate", "choose one"},
+		{"no key", user, []string{"--tls-cert", "/c"}, "--tls-cert: has no private key", "--tls-key"},
+		{"no cert", user, []string{"--tls-key", "/k"}, "--tls-key: has no certificate", "--tls-cert"},
+		{"plain without address", user, []string{"--no-tls"}, "--no-tls: plain HTTP has no default address", "--listen 127.0.0.1:8080"},
+		{"bool flag", user, []string{"--no-tls=maybe"}, "--no-tls: \"maybe\"", "true or false"},
+		{"plain with CA", user, []string{"--no-tls", "--listen=:1", "--client-ca=/x"}, "--client-ca: client certificates need TLS", ""},
+		{"ACME without domain", tls + user, []string{"--acme-email=a@b.c"}, "--acme-email: has no effect", "--acme-domain"},
+		{"bad domain", user, []string{"--acme-domain=a b"}, `--acme-domain: domain "a b"`, "gw.example.com"},
+		{"bare domain", user, []string{"--acme-domain=host"}, "has no dot", "gw.example.com"},
+		{"bad email", user, []string{"--acme-domain=a.b", "--acme-email=nobody"}, "not an e-mail", "admin@"},
+		{"bad directory", user, []string{"--acme-domain=a.b", "--acme-directory=ftp://x"}, "not an https URL", "https://"},
+		{"log level", tls + user, []string{"--log-level=loud"}, `--log-level: "loud"`, "debug, info"},
+		{"log format", tls + user, []string{"--log-format=xml"}, `--log-format: "xml"`, "text or json"},
+		{"argument", tls + user, []string{"wss://x"}, `argument "wss://x": unexpected`, "flags only"},
+		{"tilde", user, []string{"--site=~/x"}, "does not expand ~", "/home/me/x"},
+		{"missing users file", tls, []string{"--users=/nonexistent/u"}, "--users: open /nonexistent/u", "check the path"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			args := append([]string{"--config", write(t, "s.toml", tt.file)}, tt.args...)
+			_, faults := LoadServer(sources(t, ServerFlags, args))
+			expectFault(t, faults, tt.says, tt.hint)
+		})
+	}
+}
+
+func expectFault(t *testing.T, faults Faults, says, hint string) {
+	t.Helper()
+	for _, f := range faults {
+		if HintOf(f) == "" {
+			t.Errorf("no hint: %v", f)
+		}
+	}
+	for _, f := range faults {
+		if strings.Contains(f.Error(), says) {
+			if !strings.Contains(HintOf(f), hint) {
+				t.Errorf("hint %q does not say %q", HintOf(f), hint)
+			}
+			return
+		}
+	}
+	t.Errorf("no fault says %q:\n%v", says, faults)
+}
+
+func TestEveryFaultIsListed(t *testing.T) {
+	path := write(t, "s.toml", "listen = [\"x\", \"y\"]\nbogus = 1\n[tls]\noff = 3\n[tunnel]\npath = \"z\"\n")
+	_, faults := LoadServer(sources(t, ServerFlags, []string{"-c", path, "--log-level=loud"}, "ADIT_MAX_STREAMS=many"))
+	for _, says := range []string{`"x"`, `"y"`, "bogus", "tls.off", "tunnel.path", "--log-level", "ADIT_MAX_STREAMS", "nobody"} {
+		expectFault(t, faults, says, "")
+	}
+	if len(faults) != 8 {
+		t.Errorf("%d faults:\n%v", len(faults), faults)
+	}
+}
+
+func TestUsersFile(t *testing.T) {
+	users := write(t, "u.toml", "[[user]]\nname = \"carol\"\ntoken-hash = \"h\"\nallow = [\"1:1\"]\n[[target]]\nname = \"x\"\naddress = \"h:1\"\n")
+	args := []string{"-c", write(t, "s.toml", goodServer), "--users", users}
+	s, faults := LoadServer(sources(t, ServerFlags, args))
+	if len(faults) > 0 || len(s.Users) != 3 || s.Users[2].Name != "carol" || len(s.Targets) != 2 {
+		t.Fatalf("%+v\n%v", s.Users, faults)
+	}
+	if got := s.Origin("user[2].token-hash"); got != users+":3: user.token-hash" {
+		t.Error(got)
+	}
+	args[3] = write(t, "bad.toml", "listen = \":1\"\n")
+	_, faults = LoadServer(sources(t, ServerFlags, args))
+	expectFault(t, faults, "bad.toml:1: listen: unknown key", "")
+}
+
+func TestClient(t *testing.T) {
+	path := write(t, "client.toml", `
+server = ["wss://gw.example.com", "wss://[2001:db8::1]:8443/x"]
+token-file = "/etc/adit/token"
+forward = ["2222:ssh", "127.0.0.1:5432:db.lan:5432"]
+proxy = "http://u:p@proxy.corp:3128"
+header = ["X-A: b: c"]
+exit-on-refusal = true
+[tls]
+pin = ["sha256:abc"]
+`)
+	c, faults := LoadClient(sources(t, ClientFlags, []string{"-c", path, "--link-wait=3s"}), true)
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(c.Servers) != "[wss://gw.example.com/tunnel wss://[2001:db8::1]:8443/x]" || len(c.Forwards) != 2 ||
+		c.LinkWait != 3*time.Second || !c.ExitOnRefusal || c.Headers[0] != (Header{"X-A", "b: c"}) || c.PingInterval != 20*time.Second {
+		t.Errorf("%+v", c)
+	}
+	c, faults = LoadClient(sources(t, ClientFlags, []string{"-c", path, "-L", "1:h:2", "wss://other/t"}, "ADIT_TOKEN=s3cret"), true)
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Forwards) != 1 || fmt.Sprint(c.Servers) != "[wss://other/t]" || c.TokenFile != "" || string(c.Token) != "s3cret" {
+		t.Errorf("%+v", c)
+	}
+	if s := fmt.Sprintf("%+v %#v", c, c); strings.Contains(s, "s3cret") {
+		t.Error("the secret shows")
+	}
+	c, faults = LoadClient(sources(t, ClientFlags, []string{"-c", path, "-W", "db.lan:22"}), true)
+	if faults.Err() != nil || len(c.Forwards) != 0 || c.Stdio.Address != "db.lan:22" {
+		t.Errorf("%+v %v", c, faults)
+	}
+}
+
+func TestClientFaults(t *testing.T) {
+	const url = "wss://gw.example.com/tunnel"
+	tests := []struct {
+		name       string
+		args       []string
+		env        string
+		says, hint string
+	}{
+		{"nothing", nil, "", "server: no server is named", "wss://gw.example.com/tunnel"},
+		{"no work", []string{url}, "", "nothing to forward", "-L 5432"},
+		{"no scheme", []string{"gw.example.com/tunnel"}, "", "has no scheme", "did you mean wss://gw.example.com/tunnel?"},
+		{"host and port", []string{"gw:443"}, "", "has no scheme", "wss://gw:443"},
+		{"https", []string{"https://gw/tunnel"}, "", "scheme https is not", "did you mean wss://gw/tunnel?"},
+		{"other scheme", []string{"ftp://gw"}, "", `scheme "ftp"`, "wss://HOST"},
+		{"password in URL", []string{"wss://u:hunter2@gw/t"}, "", "carries a user name or password", "--token-file"},
+		{"query", []string{url + "?x=1"}, "", "query", "wss://HOST"},
+		{"no host", []string{"wss:///t"}, "", "no host", "wss://HOST"},
+		{"bad port", []string{"wss://h:99999/t"}, "", "99999", "wss://HOST"},
+		{"bad escape", []string{"wss://h/%zz"}, "", "invalid URL escape", "wss://HOST"},
+		{"bad forward", []string{"-L", "x", url}, "", `--forward: forward "x"`, "-L 2222:x"},
+		{"forward env", []string{url}, "ADIT_FORWARD=1:h:2 y", `ADIT_FORWARD: forward "y"`, "-L"},
+		{"same port", []string{"-L", "1:h:2", "-L", "127.0.0.1:1:h:3", url}, "", "listens where", "own port"},
+		{"reverse", []string{"-R", "1:h:2", url}, "", "-R: not supported by this version", "-L there"},
+		{"dynamic", []string{"-D", "1080", url}, "", "-D: not supported by this version", "-L 5432"},
+		{"both", []string{"-L", "1:h:2", "-W", "h:22", url}, "", "exclude each other", "one at a time"},
+		{"bad stdio", []string{"-W", "h", "--token-file", "", url}, "", "--token-file: is empty", ""},
+		{"bad stdio target", []string{"-W", "h:0", url}, "", "--stdio: port 0", "-W db.lan:22"},
+		{"proxy scheme", []string{"--proxy", "ftp://p:1", url}, "", `proxy "ftp://p:1": scheme "ftp"`, "socks5://"},
+		{"proxy bare", []string{"--proxy", "proxy:http", url}, "", `"http://proxy:http" is not a URL`, "http://proxy.corp:3128"},
+		{"proxy path", []string{"--proxy", "http://p:1/x", url}, "", "no path", "http://proxy.corp:3128"},
+		{"proxy password hidden", []string{"--proxy", "http://u:hunter2@/", url}, "", "proxy", "http://"},
+		{"connect-to", []string{"--connect-to", "h", url}, "", `"h" has no port`, "HOST:PORT"},
+		{"host", []string{"--host", "a b", url}, "", `host "a b"`, ""},
+		{"server name", []string{"--server-name", "a_b c", url}, "", "host", ""},
+		{"header", []string{"--header", "nocolon", url}, "", "no colon", "X-Team"},
+		{"header name", []string{"--header", "a b: c", url}, "", `header name "a b"`, "X-Team"},
+		{"header value", []string{"--header", "a: c\r\nd: e", url}, "", "control character", "X-Team"},
+		{"header secret", []string{"--header", "Authorization: Bearer hunter2", url}, "", "would show a secret", "--token-file"},
+		{"header host", []string{"--header", "host: x", url}, "", "own flag", "--host"},
+		{"header upgrade", []string{"--header", "Sec-WebSocket-Key: x", url}, "", "handshake", "X-Team"},
+		{"ping", []string{"--ping-interval", "1ms", url}, "", "out of range", "1s and 1h"},
+		{"link wait", []string{"--link-wait", "soon", url}, "", "not a duration", "30s"},
+		{"user without password", []string{"--user", "a", url}, "", `user "a" has no password`, "--token-file"},
+		{"user colon", []string{"--user", "a:hunter2", url}, "", "colon", "token file"},
+		{"cert without key", []string{"--cert", "/c", url}, "", "no private key", "--key"},
+		{"key without cert", []string{"--key", "/c", url}, "", "no certificate", "--cert"},
+		{"insecure and pin", []string{"--insecure-skip-verify", "--pin", "sha256:x", url}, "", "contradicts", "leave it out"},
+		{"pin on ws", []string{"--pin", "sha256:x", "ws://h/t"}, "", "not encrypted", "wss://"},
+		{"two tokens", []string{url}, "ADIT_TOKEN=a|ADIT_TOKEN_FILE=/x", "ADIT_TOKEN_FILE is set too", "unset"},
+		{"bad token", []string{url}, "ADIT_TOKEN=hunter2\x01", "ADIT_TOKEN: the value is not usable", "adit token"},
+		{"no config", []string{"-c", "/nonexistent/c.toml", url}, "", "--config: open /nonexistent/c.toml", "check the path"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, faults := LoadClient(sources(t, ClientFlags, tt.args, strings.Split(tt.env, "|")...), true)
+			expectFault(t, faults, tt.says, tt.hint)
+			if strings.Contains(faults.Error(), "hunter2") {
+				t.Errorf("a secret shows: %v", faults)
+			}
+		})
+	}
+}
+
+func TestReadSecret(t *testing.T) {
+	for content, want := range map[string]string{
+		"adit_abc\n": "adit_abc",
+		"token = \"adit_abc\"\ntoken-hash = \"sha256:00\"\n": "adit_abc",
+		"a=b c\n":    "a=b c",
+		"\n":         "",
+		"one\ntwo\n": "",
+	} {
+		got, err := ReadSecret(write(t, "token", content))
+		if string(got) != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", content, string(got), err)
+		}
+		if err != nil && HintOf(err) == "" {
+			t.Errorf("%q: no hint", content)
+		}
+	}
+}
+
+func FuzzLoadServer(f *testing.F) {
+	f.Add(goodServer)
+	f.Add("user = [{name=1}, 5]\ntls = 3\n[user.x]\na.b.c = [[1]]\n")
+	f.Fuzz(func(t *testing.T, content string) {
+		l := &loader{origins: map[string]string{}, failed: map[string]bool{}}
+		s := &Server{}
+		l.readTOML("f", []byte(content), s.schema())
+		s.check(l)
+		for _, x := range l.faults {
+			if HintOf(x) == "" {
+				t.Fatalf("no hint: %v", x)
+			}
+		}
+	})
+}
+
+func TestNearest(t *testing.T) {
+	keys := []string{"listen", "cert", "key", "self-signed", "drain-timeout"}
+	for in, want := range map[string]string{"lisen": "listen", "crt": "cert", "yek": "", "selfsigned": "self-signed", "drian-timeout": "drain-timeout", "x": "", "certificate": ""} {
+		if got := Nearest(in, keys); got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package mux
+
+import (
+	"io"
+	"sync"
+
+	"github.com/hashicorp/yamux"
+)
+
+// controlStream is the number of the yamux stream that carries control frames.
+const controlStream = 1
+
+// control is the session's channel for what must not wait behind a stream's
+// data: credits and resets. One goroutine writes, one reads; whoever queues a
+// frame never blocks.
+type control struct {
+	session *Session
+	yamux   *yamux.Stream
+
+	mu      sync.Mutex
+	wake    sync.Cond
+	frames  []controlFrame
+	credits []*Stream // with a credit to announce, each once
+	stopped bool
+}
+
+func newControl(s *Session, ys *yamux.Stream) *control {
+	c := &control{session: s, yamux: ys}
+	c.wake.L = &c.mu
+	return c
+}
+
+// send queues a frame. Each stream sends one reset at most, so the queue is
+// bounded by the number of streams.
+func (c *control) send(f controlFrame) {
+	c.mu.Lock()
+	c.frames = append(c.frames, f)
+	c.wake.Signal()
+	c.mu.Unlock()
+}
+
+// sendCredit queues n more bytes of credit for st; what is queued already is
+// added up.
+func (c *control) sendCredit(st *Stream, n int) {
+	c.mu.Lock()
+	if st.owed == 0 {
+		c.credits = append(c.credits, st)
+		c.wake.Signal()
+	}
+	st.owed += n
+	c.mu.Unlock()
+}
+
+func (c *control) stop() {
+	c.mu.Lock()
+	c.stopped = true
+	c.wake.Signal()
+	c.mu.Unlock()
+}
+
+func (c *control) write() {
+	var b []byte
+	for {
+		c.mu.Lock()
+		for len(c.frames) == 0 && len(c.credits) == 0 && !c.stopped {
+			c.wake.Wait()
+		}
+		if c.stopped {
+			c.mu.Unlock()
+			return
+		}
+		b = b[:0]
+		for _, f := range c.frames {
+			b = appendControl(b, f)
+		}
+		for _, st := range c.credits {
+			b = appendControl(b, controlFrame{controlCredit, st.yamux.StreamID(), uint32(st.owed)})
+			st.owed = 0
+		}
+		clear(c.credits)
+		c.frames, c.credits = c.frames[:0], c.credits[:0]
+		c.mu.Unlock()
+		// Not above MaxFrame, which bounds yamux's frames.
+		for p := b; len(p) > 0; {
+			n, err := c.yamux.Write(p[:min(len(p), MaxFrame)])
+			if err != nil {
+				return // the session is over
+			}
+			p = p[n:]
+		}
+		if cap(b) > 64<<10 {
+			b = nil
+		}
+	}
+}
+
+func (c *control) read() {
+	var b [controlSize]byte
+	for {
+		if _, err := io.ReadFull(c.yamux, b[:]); err != nil {
+			// Only the end of the session ends the control stream.
+			c.session.link.fail(protocolError("the control stream ended"))
+			return
+		}
+		c.session.conn.unread.Add(-controlSize)
+		f := parseControl(b)
+		switch f.typ {
+		case controlCredit:
+			if st := c.session.stream(f.stream); st != nil {
+				st.addCredit(f.value)
+			}
+		case controlReset:
+			if st := c.session.stream(f.stream); st != nil {
+				st.end(&ResetError{Code: Code(min(f.value, 255)), Remote: true}, endRemote)
+			}
+		case controlAway:
+			if !closed(c.session.away) {
+				close(c.session.away)
+			}
+		}
+	}
+}

@@ -1,0 +1,429 @@
+package mux
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"adit/tunnel"
+)
+
+// raw is a peer that a test plays by hand.
+type raw struct {
+	t       testing.TB
+	conn    *tunnel.Conn
+	session chan *Session // the other end's, which is real
+}
+
+// newRawServer gives a server that has done its part of the handshake.
+func newRawServer(t testing.TB) *raw {
+	t.Helper()
+	cc, sc := newConns(t)
+	r := &raw{t, sc, make(chan *Session, 1)}
+	go func() {
+		s, err := Client(context.Background(), cc, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		r.session <- s
+	}()
+	r.readMessage()
+	r.write(appendHello(nil, hello{Version, 100, 64 << 10}))
+	return r
+}
+
+// newRawClient gives a client that has done its part of the handshake and
+// opened the control stream. What the server writes is discarded.
+func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {
+	t.Helper()
+	cc, sc := newConns(t)
+	r := &raw{t, cc, make(chan *Session, 1)}
+	go func() {
+		s, err := Server(context.Background(), sc, cfg)
+		if err != nil {
+			t.Error(err)
+		}
+		r.session <- s
+	}()
+	r.write(appendHello(nil, hello{Version, 100, 64 << 10}))
+	r.data(yamuxFrame(yamuxWindowUpdate, yamuxSYN, controlStream, 0))
+	s := await(t, "session", r.session)
+	discarded := make(chan struct{})
+	go func() {
+		defer close(discarded)
+		for {
+			if _, err := cc.NextMessage(); err != nil {
+				cc.CloseNow()
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		s.Close()
+		cc.CloseNow()
+		<-discarded
+	})
+	return r, s
+}
+
+func (r *raw) readMessage() []byte {
+	r.t.Helper()
+	if _, err := r.conn.NextMessage(); err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := io.ReadAll(r.conn)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return b
+}
+
+// readData gives the payload of the next data message.
+func (r *raw) readData() []byte {
+	r.t.Helper()
+	for {
+		if b := r.readMessage(); messageType(b[0]) == messageData {
+			return b[1+ackSize:]
+		}
+	}
+}
+
+// write sends one message, and does not care whether anybody takes it.
+func (r *raw) write(b []byte) { r.conn.WriteMessage(tunnel.OpBinary, b) }
+
+// data sends bytes of the link's stream.
+func (r *raw) data(parts ...[]byte) {
+	b := binary.BigEndian.AppendUint64([]byte{byte(messageData)}, 0)
+	r.write(append(b, bytes.Join(parts, nil)...))
+}
+
+// open gives the frames that open a stream and send body on it.
+func open(id uint32, body []byte) []byte {
+	return append(yamuxFrame(yamuxWindowUpdate, yamuxSYN, id, 0), dataFrame(id, body)...)
+}
+
+func dataFrame(id uint32, body []byte) []byte {
+	return append(yamuxFrame(yamuxData, 0, id, uint32(len(body))), body...)
+}
+
+func yamuxFrame(typ byte, flags uint16, stream, length uint32) []byte {
+	b := []byte{0, typ}
+	b = binary.BigEndian.AppendUint16(b, flags)
+	b = binary.BigEndian.AppendUint32(b, stream)
+	return binary.BigEndian.AppendUint32(b, length)
+}
+
+const (
+	yamuxFIN = 4
+	yamuxRST = 8
+)
+
+// heap is the memory in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Whatever breaks the protocol ends the session, with a reason, and costs
+// nothing.
+func TestHostile(t *testing.T) {
+	for name, attack := range map[string]func(*raw){
+		"oversized first frame": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxSYN, 3, 0xffffffff)) },
+		"oversized frame":       func(r *raw) { r.data(open(3, appendOpen(nil, anywhere)), yamuxFrame(yamuxData, 0, 3, 0xffffffff)) },
+		"frame one byte too long": func(r *raw) {
+			r.data(open(3, nil), yamuxFrame(yamuxData, 0, 3, frameHeader+MaxFrame+1))
+		},
+		"yamux ping flood": func(r *raw) {
+			for range 100 {
+				r.data(bytes.Repeat(yamuxFrame(2, yamuxSYN, 0, 1), 5000))
+			}
+		},
+		"yamux version":      func(r *raw) { r.data([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
+		"yamux type":         func(r *raw) { r.data(yamuxFrame(9, 0, 0, 0)) },
+		"duplicate stream":   func(r *raw) { r.data(open(3, nil), open(3, nil)) },
+		"fault announced":    func(r *raw) { r.data(yamuxFrame(yamuxGoAway, 0, 0, 1)) },
+		"unexpected FIN":     func(r *raw) { r.data(open(3, nil), bytes.Repeat(yamuxFrame(yamuxData, yamuxFIN, 3, 0), 2)) },
+		"control stream FIN": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxFIN, controlStream, 0)) },
+		"control stream RST": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxRST, controlStream, 0)) },
+		"text message":       func(r *raw) { r.conn.WriteMessage(tunnel.OpText, []byte("hello")) },
+		"empty message":      func(r *raw) { r.write(nil) },
+		"short data message": func(r *raw) { r.write([]byte{2, 0, 0}) },
+		"short ack":          func(r *raw) { r.write([]byte{3, 0, 0, 0, 0, 0, 0, 0}) },
+		"ack of unsent bytes": func(r *raw) {
+			r.write(binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 1<<40))
+		},
+		"ack of all bytes ever": func(r *raw) {
+			r.write(bytes.Repeat([]byte{0xff}, 9))
+			r.write(append([]byte{3}, bytes.Repeat([]byte{0xff}, 8)...))
+		},
+		"duplicate hello": func(r *raw) { r.write(appendHello(nil, hello{Version, 100, 64 << 10})) },
+		"long farewell":   func(r *raw) { r.write(append([]byte{4, 0}, make([]byte, MaxReason+1)...)) },
+		"short farewell":  func(r *raw) { r.write([]byte{4}) },
+		"too much unread": func(r *raw) {
+			r.data(open(3, nil))
+			for range 1000 {
+				r.data(dataFrame(3, make([]byte, MaxFrame)))
+			}
+		},
+		"too much for streams that do not exist": func(r *raw) {
+			for range 1000 {
+				r.data(dataFrame(999, make([]byte, MaxFrame)))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Small bounds, to be reached soon.
+			r, s := newRawClient(t, &Config{MaxStreams: 4, Budget: 1 << 20, MaxWindow: 4 << 20})
+			goroutines, memory := runtime.NumGoroutine(), heap()
+			attack(r)
+			await(t, "end of the session", s.Done())
+			if err := s.Err(); !errors.Is(err, ErrProtocol) {
+				t.Fatalf("the session ended with %v", err)
+			}
+			if _, err := s.Accept(); err != nil {
+				wantLost(t, "accept", err)
+				if !errors.Is(err, ErrProtocol) {
+					t.Fatal(err)
+				}
+			}
+			if n := heap() - memory; n > 24<<20 {
+				t.Errorf("it cost %d bytes", n)
+			}
+			if n := runtime.NumGoroutine() - goroutines; n > 20 {
+				t.Errorf("it cost %d goroutines", n)
+			}
+		})
+	}
+}
+
+// What a peer may do, or may come to do in a later version, ends nothing.
+func TestOdd(t *testing.T) {
+	for name, oddity := range map[string]func(*raw){
+		"unknown message":            func(r *raw) { r.write(append([]byte{99}, make([]byte, 1<<20)...)) },
+		"no bytes in a data message": func(r *raw) { r.data() },
+		"ack of nothing":             func(r *raw) { r.write(make([]byte, 9)[:9]); r.write(append([]byte{3}, make([]byte, 8)...)) },
+		"longer ack":                 func(r *raw) { r.write(append([]byte{3}, make([]byte, 80)...)) },
+		"unknown control frame":      func(r *raw) { r.data(dataFrame(controlStream, appendControl(nil, controlFrame{200, 3, 4}))) },
+		"credit for no stream": func(r *raw) {
+			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 77, 1 << 31})))
+		},
+		"reset of no stream": func(r *raw) {
+			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlReset, 77, 1 << 31})))
+		},
+		"away twice": func(r *raw) {
+			r.data(dataFrame(controlStream, bytes.Repeat(appendControl(nil, controlFrame{typ: controlAway}), 2)))
+		},
+		"frames byte by byte": func(r *raw) {
+			for _, c := range dataFrame(controlStream, appendControl(nil, controlFrame{200, 3, 4})) {
+				r.data([]byte{c})
+			}
+		},
+		"pongs that were not asked for": func(r *raw) { r.conn.Ping([]byte("12345678")); r.conn.Ping(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRawClient(t, nil)
+			oddity(r)
+			r.data(open(3, appendOpen(nil, anywhere)))
+			st, err := s.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			if got, err := st.ReadTarget(); err != nil || got != anywhere {
+				t.Fatal(got, err)
+			}
+			if rtt := s.RTT(); rtt < 0 || rtt > time.Minute {
+				t.Errorf("a round-trip time of %v", rtt)
+			}
+		})
+	}
+}
+
+// What is wrong within a stream ends that stream.
+func TestHostileStream(t *testing.T) {
+	frame := func(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+	head := appendOpen(nil, anywhere)
+	for name, c := range map[string]struct {
+		body   []byte
+		target bool // the target is fine
+	}{
+		"header with the longest length": {[]byte{1, 1, 0xff, 0xff, 'a'}, false},
+		"header of another version":      {[]byte{9, 1, 0, 1, 'a'}, false},
+		"frame of the longest length":    {append(head, frame(0x00ffffff)...), true},
+		"frame too long":                 {append(head, frame(MaxFrame+1)...), true},
+		"frame of no length":             {append(head, frame(0)...), true},
+		"frame of another type":          {append(head, frame(0xffffffff)...), true},
+		"end with a length":              {append(head, frame(1<<24|1)...), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRawClient(t, nil)
+			r.data(open(3, c.body))
+			st, err := s.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = st.ReadTarget()
+			if c.target {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = st.Read(make([]byte, 100))
+			}
+			if !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
+			st.Close()
+			r.data(open(5, head))
+			if st, err = s.Accept(); err != nil {
+				t.Fatalf("the session did not survive: %v", err)
+			}
+			st.Close()
+		})
+	}
+}
+
+// More credit than a window can hold is refused before it overflows.
+func TestHostileCredit(t *testing.T) {
+	r, s := newRawClient(t, nil)
+	r.data(open(3, appendOpen(nil, anywhere)))
+	st, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for range 3 {
+		r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 1<<32 - 1})))
+	}
+	await(t, "end of the stream", st.done)
+	if _, err := st.Write([]byte("x")); !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+}
+
+// A peer that never closes its half of refused streams does not pile them up.
+func TestHostileHalfClosed(t *testing.T) {
+	r, s := newRawClient(t, &Config{MaxStreams: 1})
+	accepted := make(chan struct{}, 1<<16)
+	go func() {
+		for {
+			st, err := s.Accept()
+			if err != nil {
+				return
+			}
+			st.Refuse(Refused, "")
+			st.Close()
+			accepted <- struct{}{}
+		}
+	}()
+	var id uint32 = 3
+	for ; !closed(s.Done()) && id < 100_000; id += 200 {
+		var b []byte
+		for i := range uint32(100) {
+			b = append(b, open(id+2*i, appendOpen(nil, anywhere))...)
+		}
+		r.data(b)
+		for n := 0; n < 100 && !closed(s.Done()); n++ {
+			select {
+			case <-accepted:
+			case <-s.Done():
+			}
+		}
+	}
+	if err := s.Err(); !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+}
+
+func TestHandshake(t *testing.T) {
+	text := func(c *tunnel.Conn) { c.WriteMessage(tunnel.OpText, appendHello(nil, hello{Version, 1, 1})) }
+	send := func(b []byte) func(*tunnel.Conn) {
+		return func(c *tunnel.Conn) { c.WriteMessage(tunnel.OpBinary, b) }
+	}
+	good := appendHello(nil, hello{Version, 100, 64 << 10})
+	cfg := &Config{HandshakeTimeout: 100 * time.Millisecond}
+	for name, c := range map[string]struct {
+		peer     func(*tunnel.Conn)
+		protocol bool
+	}{
+		"text":             {text, true},
+		"data first":       {send(make([]byte, 100)), true},
+		"empty":            {send(nil), true},
+		"much too long":    {send(append(appendHello(nil, hello{Version, 1, 1}), make([]byte, 1<<20)...)), true},
+		"silence":          {func(*tunnel.Conn) {}, false},
+		"hang-up":          {func(c *tunnel.Conn) { c.CloseNow() }, false},
+		"close frame":      {func(c *tunnel.Conn) { c.Close(tunnel.StatusGoingAway, "") }, false},
+		"silence after it": {send(good), false},
+		"another stream first": {func(c *tunnel.Conn) {
+			c.WriteMessage(tunnel.OpBinary, good)
+			(&raw{conn: c}).data(open(3, appendOpen(nil, anywhere)))
+		}, true},
+	} {
+		t.Run("server/"+name, func(t *testing.T) {
+			cc, sc := newConns(t)
+			c.peer(cc)
+			s, err := Server(t.Context(), sc, cfg)
+			if err == nil {
+				s.Close()
+				t.Fatal("a session came of it")
+			}
+			if errors.Is(err, ErrProtocol) != c.protocol {
+				t.Fatal(err)
+			}
+		})
+		t.Run("client/"+name, func(t *testing.T) {
+			if strings.Contains(name, "stream") || strings.Contains(name, "after") {
+				t.Skip("the client has no more to wait for")
+			}
+			cc, sc := newConns(t)
+			c.peer(sc)
+			s, err := Client(t.Context(), cc, cfg)
+			if err == nil {
+				s.Close()
+				t.Fatal("a session came of it")
+			}
+			if errors.Is(err, ErrProtocol) != c.protocol {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A client of another version is told so in words.
+func TestHandshakeVersion(t *testing.T) {
+	cc, sc := newConns(t)
+	refused := async(func() error { _, err := Server(t.Context(), sc, nil); return err })
+	r := &raw{t: t, conn: cc}
+	r.write([]byte{byte(messageHello), 9, 'w', 'h', 'a', 't'})
+	farewell, err := parseClose(r.readMessage())
+	if err != nil || farewell.Code != CloseVersion {
+		t.Fatal(farewell, err)
+	}
+	for _, word := range []string{"server", "version 1", "version 9", "upgrade"} {
+		if !strings.Contains(farewell.Reason, word) {
+			t.Errorf("%q does not say %q", farewell.Reason, word)
+		}
+	}
+	cc.CloseNow()
+	if err := await(t, "refusal", refused); err == nil || !strings.Contains(err.Error(), farewell.Reason) {
+		t.Fatal(err)
+	}
+
+	// And what the client makes of such an answer.
+	cc, sc = newConns(t)
+	(&raw{t: t, conn: sc}).write(appendClose(nil, CloseVersion, farewell.Reason))
+	_, err = Client(t.Context(), cc, nil)
+	var told *ClosedError
+	if !errors.As(err, &told) || told.Code != CloseVersion || !strings.Contains(err.Error(), farewell.Reason) {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,250 @@
+package mux
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"adit/internal/testnet"
+	"adit/tunnel"
+)
+
+// A path that has gone dead is noticed by both ends, not before its time.
+func TestSilence(t *testing.T) {
+	const silence = 400 * time.Millisecond
+	client, server, path := newPairVia(t, &Config{Silence: silence, PingInterval: 50 * time.Millisecond})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	io.ReadFull(near, make([]byte, 1))
+	// An idle path lives on its pings alone.
+	select {
+	case <-client.Done():
+		t.Fatal(client.Err())
+	case <-server.Done():
+		t.Fatal(server.Err())
+	case <-time.After(3 * silence):
+	}
+	path.Stall(true)
+	for name, s := range map[string]*Session{"client": client, "server": server} {
+		await(t, "end of the "+name, s.Done())
+		if err := s.Err(); !errors.Is(err, ErrLinkLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if d := time.Since(s.link.conn.LastRead()); d < silence {
+			t.Errorf("%s: given up after %v", name, d)
+		}
+	}
+	path.Stall(false)
+}
+
+// A link that carries data in one direction, far more slowly than it comes,
+// has no need of pongs in time.
+func TestSlowPathLives(t *testing.T) {
+	const silence = time.Second
+	cfg := &Config{Silence: silence, PingInterval: 50 * time.Millisecond}
+	cc, sc := newConnsVia(t, func(addr string) string { return throttle(t, addr, 64<<10) })
+	client, server := newPairOn(t, cc, sc, cfg, cfg)
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	writer, _ := fill(t, near) // never finishes
+	for end := time.Now().Add(4 * silence); time.Now().Before(end); {
+		if _, err := io.CopyN(io.Discard, far, 16<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	near.Reset(Cancelled)
+	<-writer
+}
+
+// throttle passes bytes on at a rate, with small buffers before it.
+func throttle(t testing.TB, backend string, perSecond int) string {
+	return testnet.Serve(t, func(front net.Conn) {
+		back, err := net.Dial("tcp", backend)
+		if err != nil {
+			return
+		}
+		var wg sync.WaitGroup
+		pump := func(dst, src net.Conn) {
+			src.(*net.TCPConn).SetReadBuffer(4 << 10)
+			b := make([]byte, perSecond/100)
+			for {
+				n, err := src.Read(b)
+				if err != nil {
+					dst.Close()
+					return
+				}
+				time.Sleep(time.Duration(n) * time.Second / time.Duration(perSecond))
+				dst.Write(b[:n])
+			}
+		}
+		wg.Go(func() { pump(front, back) })
+		pump(back, front)
+		wg.Wait()
+	})
+}
+
+// A probe has its own, shorter bound; one that was answered leaves nothing
+// behind, neither its bound nor a gap for the next.
+func TestProbe(t *testing.T) {
+	client, server, path := newPairVia(t, &Config{PingInterval: time.Hour, Silence: time.Hour})
+	answered := func() bool {
+		by := client.link.probeBy.Load()
+		return by == 0 || client.link.answered(by)
+	}
+	for range 3 {
+		client.Probe()
+		eventually(t, "an answer", answered)
+	}
+	path.Stall(true)
+	start := time.Now()
+	client.Probe()
+	await(t, "end of the session", client.Done())
+	if err := client.Err(); !errors.Is(err, ErrLinkLost) {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d < probeTimeout {
+		t.Errorf("given up after %v", d)
+	}
+	if err := server.Err(); err != nil {
+		t.Errorf("the other end, which has not asked: %v", err)
+	}
+	path.Stall(false)
+}
+
+func TestProbeAnswered(t *testing.T) {
+	client, _ := newPair(t, &Config{PingInterval: time.Hour, Silence: time.Hour})
+	client.Probe()
+	select {
+	case <-client.Done():
+		t.Fatal(client.Err())
+	case <-time.After(probeTimeout + probeTimeout/4):
+	}
+	if client.link.probeBy.Load() != 0 {
+		t.Error("the probe is still pending")
+	}
+}
+
+// Only a pong that answers a ping of ours counts.
+func TestForgedPongs(t *testing.T) {
+	client, _ := newPair(t, nil)
+	eventually(t, "a measured round-trip time", func() bool { return client.RTT() > 0 })
+	before := client.RTT()
+	for _, v := range []uint64{1 << 63, 1<<64 - 1, 1<<63 - 1, uint64(time.Since(client.link.start) + time.Hour)} {
+		client.link.pong(binary.BigEndian.AppendUint64(nil, v))
+	}
+	client.link.pong(nil)
+	client.link.pong(make([]byte, 9))
+	if after := client.RTT(); after != before {
+		t.Errorf("the round-trip time became %v", after)
+	}
+	if client.link.pong(make([]byte, 8)); client.RTT() <= 0 {
+		t.Errorf("the round-trip time became %v", client.RTT())
+	}
+}
+
+// The peer's Close frame is answered, and is what the session's end tells,
+// however busy the writer is at that moment.
+func TestCloseFrame(t *testing.T) {
+	for range 20 {
+		client, server := newPair(t, nil)
+		near, far := openPair(t, client, server)
+		go io.Copy(io.Discard, far)
+		writer := async(func() error {
+			p := make([]byte, 64<<10)
+			for {
+				if _, err := near.Write(p); err != nil {
+					return err
+				}
+			}
+		})
+		eventually(t, "traffic", func() bool { return server.link.received.Load() > 1<<20 })
+		if err := server.link.conn.Close(tunnel.StatusGoingAway, "bye"); err != nil {
+			t.Fatalf("the Close frame was not answered: %v", err)
+		}
+		wantLost(t, "write", await(t, "end of the write", writer))
+		await(t, "end of the session", client.Done())
+		var frame *tunnel.CloseError
+		if err := client.Err(); !errors.As(err, &frame) || frame.Code != tunnel.StatusGoingAway || frame.Reason != "bye" {
+			t.Fatal(err)
+		}
+		near.Close()
+		far.Close()
+	}
+}
+
+// A peer that breaks RFC 6455 learns of it from a Close frame.
+func TestWebSocketFault(t *testing.T) {
+	r, s := newRawClient(t, nil)
+	if _, err := r.conn.NetConn().Write([]byte{0xf2, 0x80, 0, 0, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "end of the session", s.Done())
+	var fault *tunnel.ProtocolError
+	if err := s.Err(); !errors.As(err, &fault) {
+		t.Fatal(err)
+	}
+}
+
+// Acknowledgements free the other end's memory, in bulk and when it is quiet,
+// and do not make each other for ever.
+func TestAcknowledgements(t *testing.T) {
+	client, server := newPair(t, &Config{PingInterval: time.Hour})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	held := func(s *Session) int {
+		s.link.mu.Lock()
+		defer s.link.mu.Unlock()
+		return s.link.ring.held()
+	}
+	for _, size := range []int{1, 100, 1 << 20, 8 << 20} {
+		sent := async(func() error { _, err := near.Write(make([]byte, size)); return err })
+		if _, err := io.CopyN(io.Discard, far, int64(size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all is acknowledged", func() bool { return held(client) == 0 && held(server) == 0 })
+	}
+	last := client.link.conn.LastRead()
+	time.Sleep(10 * ackDelay)
+	if now := client.link.conn.LastRead(); now.After(last.Add(2 * ackDelay)) {
+		t.Error("something is still going to and fro")
+	}
+}
+
+// The bytes of a link arrive in order and whole through a path that cuts them
+// anywhere, both ways at once.
+func TestChoppedPath(t *testing.T) {
+	client, server, path := newPairVia(t, nil)
+	near, far := openPair(t, client, server)
+	for _, chop := range []int{1, 7, 1000} {
+		path.Chop(chop)
+		n := 2000 * chop
+		want := randomBytes(uint64(chop), n)
+		var all sync.WaitGroup
+		for _, st := range []*Stream{near, far} {
+			all.Go(func() { st.Write(want) })
+			all.Go(func() {
+				got := make([]byte, n)
+				if _, err := io.ReadFull(st, got); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("pieces of %d: %v", chop, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	near.Close()
+	far.Close()
+}

@@ -1,0 +1,118 @@
+package mux
+
+import (
+	"slices"
+	"sync"
+)
+
+// chunkSize is also the most that one message carries: small enough that a
+// keystroke does not wait long behind it, large enough that its costs vanish.
+const chunkSize = 64 << 10
+
+// chunkHeadroom is the scratch space before a chunk's first byte, for the
+// headers of a message that begins there.
+const chunkHeadroom = 32
+
+// ring keeps the bytes that were written and not yet acknowledged, by number.
+// It grows chunk by chunk and holds no memory when all is acknowledged. It is
+// not safe for concurrent use, except that a span that was taken may be read
+// while more is appended or acknowledged.
+type ring struct {
+	chunks            []*chunk // consecutive; the first holds byte acked
+	acked, sent, tail uint64   // acked ≤ sent ≤ tail
+	busy              *chunk   // the chunk of a span that is taken
+}
+
+type chunk struct {
+	start uint64 // the number of the first byte
+	n     int    // bytes in it
+	freed bool   // acknowledged while busy
+	buf   [chunkHeadroom + chunkSize]byte
+}
+
+var chunkPool = sync.Pool{New: func() any { return new(chunk) }}
+
+// unsent is the number of bytes that wait to be taken.
+func (r *ring) unsent() int { return int(r.tail - r.sent) }
+
+// held is the number of bytes that are kept.
+func (r *ring) held() int { return int(r.tail - r.acked) }
+
+// append copies p behind the tail, as much of it as the last chunk or one new
+// one takes, and says how much that is.
+func (r *ring) append(p []byte) int {
+	var last *chunk
+	if n := len(r.chunks); n > 0 {
+		last = r.chunks[n-1]
+	}
+	if last == nil || last.n == chunkSize {
+		last = chunkPool.Get().(*chunk)
+		last.start, last.n, last.freed = r.tail, 0, false
+		r.chunks = append(r.chunks, last)
+	}
+	n := copy(last.buf[chunkHeadroom+last.n:], p)
+	last.n += n
+	r.tail += uint64(n)
+	return n
+}
+
+// span is a run of unsent bytes within a chunk, and the place before it.
+type span struct {
+	chunk    *chunk
+	from, to int // in chunk.buf
+	headLen  int
+	saved    [chunkHeadroom]byte
+}
+
+// take gives the next unsent bytes, which count as sent from now on. Only one
+// span may be taken at a time; release gives it back.
+func (r *ring) take() span {
+	i := int((r.sent - r.chunks[0].start) / chunkSize)
+	c := r.chunks[i]
+	s := span{chunk: c, from: chunkHeadroom + int(r.sent-c.start), to: chunkHeadroom + c.n}
+	r.sent = c.start + uint64(c.n)
+	r.busy = c
+	return s
+}
+
+// head is the n bytes before the span, for a header. They may belong to bytes
+// that were sent before: release restores them.
+func (s *span) head(n int) []byte {
+	s.headLen = n
+	b := s.chunk.buf[s.from-n : s.from]
+	copy(s.saved[:], b)
+	return b
+}
+
+// bytes is the header and the span's bytes.
+func (s *span) bytes() []byte { return s.chunk.buf[s.from-s.headLen : s.to] }
+
+func (r *ring) release(s span) {
+	copy(s.chunk.buf[s.from-s.headLen:], s.saved[:s.headLen])
+	r.busy = nil
+	if s.chunk.freed {
+		chunkPool.Put(s.chunk)
+	}
+}
+
+// acknowledge forgets the bytes before number to; acked ≤ to ≤ sent.
+func (r *ring) acknowledge(to uint64) {
+	r.acked = to
+	n := 0
+	for _, c := range r.chunks {
+		full := c.n == chunkSize || to == r.tail
+		if c.start+uint64(c.n) > to || !full {
+			break
+		}
+		if c == r.busy {
+			c.freed = true
+		} else {
+			chunkPool.Put(c)
+		}
+		n++
+	}
+	r.chunks = slices.Delete(r.chunks, 0, n) // which also lets go of the pointers behind the end
+}
+
+// rewind makes everything from byte number to on unsent again; acked ≤ to.
+func (r *ring) rewind(to uint64) { r.sent = to }

@@ -1,0 +1,441 @@
+package mux
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// ErrSessionLost is wrapped by the errors of streams whose session ended under
+// them.
+var ErrSessionLost = errors.New("the session was lost")
+
+// ResetError is the end of a stream that did not end well.
+type ResetError struct {
+	Code   Code
+	Remote bool // the peer did it
+}
+
+func (e *ResetError) Error() string {
+	if e.Remote {
+		return "the stream was reset by the other end: " + e.Code.String()
+	}
+	return "the stream was reset: " + e.Code.String()
+}
+
+// RefusedError says why the peer did not connect a stream to its target.
+type RefusedError struct {
+	Code   Code
+	Reason string // for people, may be empty
+}
+
+func (e *RefusedError) Error() string {
+	if e.Reason == "" {
+		return e.Code.String()
+	}
+	return e.Code.String() + ": " + e.Reason
+}
+
+// Stream is one connection through a session. It behaves as TCP does: each
+// direction ends by itself (CloseWrite, io.EOF), and any other end is an
+// error, never a clean end of data.
+//
+// One goroutine may read and another write. Reset may be called by anybody,
+// and unblocks both. The owner calls Close when both are done.
+type Stream struct {
+	session *Session
+	yamux   *yamux.Stream
+	opener  bool
+	target  Target
+
+	// Used by the reader only.
+	header    [frameHeader]byte
+	remain    int // payload bytes left of the current frame
+	gotResult bool
+	refused   error // that the result said
+	window    window
+
+	// Sending.
+	credit   atomic.Int64 // bytes of frames that may be sent
+	credited chan struct{}
+	owed     int // credit to announce to the peer; under control.mu
+
+	// The end.
+	mu      sync.Mutex
+	err     error // why the stream is over, unless it ended well
+	deaf    bool  // and what the peer sent before is not wanted
+	closed  bool  // by Close
+	gotEnd  bool
+	sentEnd bool
+	gone    func()
+	blocked func() error
+	done    chan struct{} // closed when err is set
+}
+
+// blockedEvery is how often a Write that waits looks whether it still should.
+const blockedEvery = 250 * time.Millisecond
+
+// longAgo is the deadline of what shall not wait.
+var longAgo = time.Unix(1, 0)
+
+// errEnded is the error of a Write after CloseWrite.
+var errEnded = fmt.Errorf("stream: write after its end: %w", io.ErrClosedPipe)
+
+// Target is what the stream is, or was to be, connected to. On the accepting
+// side it is known after ReadTarget.
+func (s *Stream) Target() Target { return s.target }
+
+// ReadTarget reads what the peer wants to be connected to, within the
+// session's OpenTimeout. Only the accepting side calls it, once.
+func (s *Stream) ReadTarget() (Target, error) {
+	s.setReadDeadline(time.Now().Add(s.session.cfg.OpenTimeout))
+	t, err := readOpen(readerFunc(s.readRaw))
+	if err != nil {
+		return t, fmt.Errorf("stream header: %w", s.cause(err))
+	}
+	s.setReadDeadline(time.Time{})
+	s.target = t
+	return t, nil
+}
+
+// Connected tells the peer that its target has been reached. Only the
+// accepting side calls it.
+func (s *Stream) Connected() error {
+	_, err := s.yamux.Write(appendResult(nil, Connected, ""))
+	return s.cause(err)
+}
+
+// Refuse tells the peer why its target cannot be reached, and ends the stream;
+// Close is still the caller's to call.
+func (s *Stream) Refuse(code Code, reason string) error {
+	_, err := s.yamux.Write(appendResult(nil, code, reason))
+	s.end(&RefusedError{code, reason}, endRefused)
+	return s.cause(err)
+}
+
+// setReadDeadline sets a deadline unless end has set one.
+func (s *Stream) setReadDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.yamux.SetReadDeadline(t)
+	}
+}
+
+// Result waits for the peer's answer: nil, a *RefusedError, or the reason why
+// there is none. Only the opening side calls it, and only before Read.
+func (s *Stream) Result() error {
+	if s.gotResult || !s.opener {
+		return s.refused
+	}
+	code, reason, err := readResult(readerFunc(s.readRaw))
+	if err != nil {
+		if err == io.ErrUnexpectedEOF {
+			err = &ResetError{Code: Reset, Remote: true}
+		}
+		return s.fail(err)
+	}
+	s.gotResult = true
+	if code != Connected {
+		s.refused = &RefusedError{code, reason}
+		s.end(s.refused, endRefused)
+	}
+	return s.refused
+}
+
+// WaitReadable blocks until Read has something to say, and holds no buffer
+// meanwhile. It returns io.EOF when the peer has ended its direction.
+func (s *Stream) WaitReadable() error {
+	s.mu.Lock()
+	err, deaf, ended := s.err, s.deaf, s.gotEnd
+	s.mu.Unlock()
+	switch {
+	case deaf:
+		return err
+	case ended:
+		return io.EOF
+	case s.remain > 0:
+		return nil
+	}
+	if err := s.Result(); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(readerFunc(s.readRaw), s.header[:]); err != nil {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			// The stream stops without its end marker.
+			err = &ResetError{Code: Reset, Remote: true}
+		}
+		return s.fail(err)
+	}
+	t, n, err := parseFrame(s.header)
+	if err != nil {
+		return s.fail(err)
+	}
+	if t == frameEnd {
+		s.mu.Lock()
+		s.gotEnd = true
+		s.mu.Unlock()
+		return io.EOF
+	}
+	s.remain = n
+	s.consumed(frameHeader)
+	return nil
+}
+
+// Read reads data. It returns io.EOF only when the peer has ended its
+// direction with CloseWrite; any other end is an error.
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := s.WaitReadable(); err != nil {
+		return 0, err
+	}
+	n, err := s.readRaw(p[:min(len(p), s.remain)])
+	s.remain -= n
+	if n > 0 {
+		s.consumed(n)
+		return n, nil
+	}
+	if err == io.EOF {
+		err = &ResetError{Code: Reset, Remote: true}
+	}
+	return 0, s.fail(err)
+}
+
+// readRaw reads from yamux and keeps the session's account of unread bytes.
+func (s *Stream) readRaw(p []byte) (int, error) {
+	n, err := s.yamux.Read(p)
+	s.session.conn.unread.Add(int64(-n))
+	return n, err
+}
+
+// Headroom is how many bytes WriteBuffer wants before the data.
+func (s *Stream) Headroom() int { return frameHeader }
+
+// WriteBuffer writes b[Headroom():] without copying it first, and uses the
+// rest of b as scratch space: b's contents are undefined afterwards. It
+// returns how many bytes of data were written. It blocks while the peer's
+// window is full.
+func (s *Stream) WriteBuffer(b []byte) (int, error) {
+	total := 0
+	for len(b) > frameHeader {
+		n, err := s.reserve(min(len(b)-frameHeader, MaxFrame))
+		if err != nil {
+			return total, err
+		}
+		putFrame(b, frameData, n)
+		if _, err := s.yamux.Write(b[:frameHeader+n]); err != nil {
+			err = s.fail(err)
+			<-s.done // so that Watch's gone has been called
+			return total, err
+		}
+		total += n
+		b = b[n:]
+	}
+	return total, nil
+}
+
+// Write writes a copy of p. WriteBuffer saves the copy.
+func (s *Stream) Write(p []byte) (int, error) {
+	b := make([]byte, frameHeader+min(len(p), MaxFrame))
+	total := 0
+	for len(p) > 0 {
+		k := copy(b[frameHeader:], p)
+		n, err := s.WriteBuffer(b[:frameHeader+k])
+		total += n
+		if err != nil {
+			return total, err
+		}
+		p = p[k:]
+	}
+	return total, nil
+}
+
+// reserve waits until at least one byte may be sent and takes up to want.
+func (s *Stream) reserve(want int) (int, error) {
+	var tick *time.Timer
+	var ticks <-chan time.Time
+	for {
+		if closed(s.done) {
+			return 0, s.cause(nil)
+		}
+		s.mu.Lock()
+		ended := s.sentEnd
+		s.mu.Unlock()
+		if ended {
+			return 0, errEnded
+		}
+		if c := s.credit.Load(); c > frameHeader {
+			n := min(want, int(c)-frameHeader)
+			s.credit.Add(-int64(frameHeader + n))
+			return n, nil
+		}
+		if tick == nil {
+			tick = time.NewTimer(blockedEvery)
+			defer tick.Stop()
+			ticks = tick.C
+		}
+		select {
+		case <-s.credited:
+		case <-s.done:
+		case <-ticks:
+			tick.Reset(blockedEvery)
+			s.mu.Lock()
+			blocked := s.blocked
+			s.mu.Unlock()
+			if blocked != nil {
+				if err := blocked(); err != nil {
+					return 0, err
+				}
+			}
+		}
+	}
+}
+
+func (s *Stream) addCredit(n uint32) {
+	if s.credit.Add(int64(n)) > 1<<32 {
+		s.end(protocolError("more credit than a window holds"), endLocal)
+		return
+	}
+	select {
+	case s.credited <- struct{}{}:
+	default:
+	}
+}
+
+// CloseWrite ends this side's direction: the peer reads io.EOF after all that
+// was written.
+func (s *Stream) CloseWrite() error {
+	if closed(s.done) { // and Watch's gone has been called
+		return s.cause(nil)
+	}
+	s.mu.Lock()
+	ended := s.sentEnd
+	s.sentEnd = true
+	s.mu.Unlock()
+	if ended {
+		return nil
+	}
+	var b [frameHeader]byte
+	putFrame(b[:], frameEnd, 0)
+	if _, err := s.yamux.Write(b[:]); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// Watch registers two functions, either may be nil. gone is called, once, when
+// the stream ends other than well, from a goroutine that must not be held up;
+// at once when that has happened already. blocked is called now and then while
+// a Write waits for the peer's window; its error ends the Write.
+func (s *Stream) Watch(gone func(), blocked func() error) {
+	s.mu.Lock()
+	over := s.err != nil
+	if !over {
+		s.gone, s.blocked = gone, blocked
+	}
+	s.mu.Unlock()
+	if over && gone != nil {
+		gone()
+	}
+}
+
+// Reset ends the stream in both directions at once; the application at the
+// other end sees a reset.
+func (s *Stream) Reset(code Code) { s.end(&ResetError{Code: code}, endLocal) }
+
+// Abort is Reset for a connection that was reset.
+func (s *Stream) Abort() { s.Reset(Reset) }
+
+// how a stream ended.
+type endKind int
+
+const (
+	endLocal   endKind = iota // tell the peer
+	endRemote                 // the peer told us
+	endRefused                // the result said it
+	endLost                   // with the session
+)
+
+// end ends the stream for the first reason that it is given.
+func (s *Stream) end(err error, kind endKind) {
+	s.mu.Lock()
+	if s.err != nil || s.gotEnd && s.sentEnd && kind != endLost {
+		s.mu.Unlock()
+		return
+	}
+	s.err = err
+	s.deaf = kind == endLocal || kind == endRefused
+	// Of what the peer sent before its reset, or before the link was lost,
+	// all has arrived: yamux gives it out in spite of the deadline.
+	s.yamux.SetReadDeadline(longAgo)
+	gone := s.gone
+	s.gone = nil
+	s.mu.Unlock()
+	if gone != nil {
+		gone()
+	}
+	close(s.done)
+	if kind == endLocal {
+		s.session.control.send(controlFrame{controlReset, s.yamux.StreamID(), uint32(codeOf(err))})
+	}
+}
+
+func codeOf(err error) Code {
+	var reset *ResetError
+	if errors.As(err, &reset) {
+		return reset.Code
+	}
+	return Failed
+}
+
+// fail ends the stream because yamux failed under it, or the peer broke the
+// protocol, and gives the reason for it.
+func (s *Stream) fail(err error) error {
+	kind := endLocal
+	if err = s.session.cause(err); errors.Is(err, ErrSessionLost) {
+		kind = endLost
+	}
+	s.end(err, kind)
+	return s.cause(err)
+}
+
+// cause prefers the reason for the stream's end to what yamux made of it.
+func (s *Stream) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if err != nil {
+		return s.session.cause(err)
+	}
+	return nil
+}
+
+// Close gives the stream back. After both directions have ended it is a
+// formality; otherwise it is a Reset.
+func (s *Stream) Close() error {
+	s.mu.Lock()
+	again, clean := s.closed, s.gotEnd && s.sentEnd && s.err == nil
+	s.closed = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	if !clean {
+		s.Reset(Cancelled)
+	}
+	s.session.forget(s, !clean)
+	return s.yamux.Close()
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,193 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// activated is set in the child that plays an activated service.
+const activated = "SYSTEMD_TEST_ACTIVATED"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(activated) != "" {
+		os.Exit(activatedChild())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// activatedChild prints what Listeners finds. The manager sets LISTEN_PID
+// between fork and exec; a test can only set it afterwards.
+func activatedChild() int {
+	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	listeners, err := Listeners()
+	if err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	var lines []string
+	for name, ls := range listeners {
+		for _, l := range ls {
+			lines = append(lines, name+" "+l.Addr().String())
+		}
+	}
+	slices.Sort(lines)
+	fmt.Println(strings.Join(lines, "\n"))
+	if again, err := Listeners(); err != nil || len(again) > 0 {
+		fmt.Println("second call:", again, err)
+		return 1
+	}
+	return 0
+}
+
+func child(t *testing.T, names string, files ...*os.File) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), activated+"=1", "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+names)
+	cmd.ExtraFiles = files
+	out, _ := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out))
+}
+
+func listenerFile(t *testing.T, network, addr string) (*os.File, string) {
+	t.Helper()
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(); f.Close() })
+	return f, l.Addr().String()
+}
+
+func TestListeners(t *testing.T) {
+	a, aAddr := listenerFile(t, "tcp", "127.0.0.1:0")
+	b, bAddr := listenerFile(t, "tcp", "127.0.0.1:0")
+	u, uAddr := listenerFile(t, "unix", filepath.Join(t.TempDir(), "s"))
+	want := []string{"adit-server.socket " + aAddr, "adit-server.socket " + bAddr, "local " + uAddr}
+	slices.Sort(want)
+	if got := child(t, "adit-server.socket:adit-server.socket:local", a, b, u); got != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+	if _, err := os.Stat(uAddr); err != nil {
+		t.Errorf("the service removed the manager's socket: %v", err)
+	}
+}
+
+func TestListenersRefusesOthers(t *testing.T) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := child(t, "odd", f); !strings.Contains(got, `take over socket "odd" from systemd`) {
+		t.Error(got)
+	}
+}
+
+func TestNotWithSystemd(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("WATCHDOG_USEC", "")
+	if l, err := Listeners(); err != nil || len(l) != 0 {
+		t.Error(l, err)
+	}
+	if err := Ready("x"); err != nil {
+		t.Error(err)
+	}
+	if err := Watchdog(t.Context(), func() bool { return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+// manager is the receiving end of NOTIFY_SOCKET.
+func manager(t *testing.T) *net.UnixConn {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(time.Minute))
+	t.Cleanup(func() { c.Close() })
+	t.Setenv("NOTIFY_SOCKET", path)
+	return c
+}
+
+func receive(t *testing.T, c *net.UnixConn) string {
+	t.Helper()
+	b := make([]byte, 4096)
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+func TestNotify(t *testing.T) {
+	c := manager(t)
+	for _, step := range []struct {
+		send func() error
+		want string
+	}{
+		{func() error { return Ready("two\nlines") }, "READY=1\nSTATUS=two lines"},
+		{func() error { return Stopping("") }, "STOPPING=1"},
+		{func() error { return Status("3 sessions") }, "STATUS=3 sessions"},
+		{func() error { return ExtendTimeout(2 * time.Second) }, "EXTEND_TIMEOUT_USEC=2000000"},
+	} {
+		if err := step.send(); err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, c); got != step.want {
+			t.Errorf("got %q, want %q", got, step.want)
+		}
+	}
+	if err := Reloading(); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, c); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") || strings.HasSuffix(got, "=0") {
+		t.Error(got)
+	}
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
+	if err := Ready(""); err == nil {
+		t.Error("no error though nobody listens")
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	c := manager(t)
+	t.Setenv("WATCHDOG_USEC", "2000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Watchdog(ctx, func() bool { return true }) }()
+	for range 3 {
+		if got := receive(t, c); got != "WATCHDOG=1" {
+			t.Errorf("got %q", got)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	t.Setenv("WATCHDOG_USEC", "soon")
+	if err := Watchdog(t.Context(), nil); err == nil {
+		t.Error("a bad interval is accepted")
+	}
+}

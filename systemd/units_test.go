@@ -1,0 +1,98 @@
+package systemd
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// installed is where the units expect the program.
+const installed = "/usr/local/bin/adit"
+
+// units copies the unit files to a directory, with a program that exists on this machine in place
+// of adit: systemd-analyze wants to see it.
+func units(t *testing.T) (dir string, names []string) {
+	t.Helper()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("this test needs systemd-analyze, and CI=true forbids to skip it")
+		}
+		t.Skip("this test needs systemd-analyze (Debian package systemd)")
+	}
+	program, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("adit-*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no unit files: %v", err)
+	}
+	dir = t.TempDir()
+	for _, name := range files {
+		unit, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit = bytes.ReplaceAll(unit, []byte(installed), []byte(program))
+		if err := os.WriteFile(filepath.Join(dir, name), unit, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, files
+}
+
+// analyze runs systemd-analyze on a unit.
+func analyze(t *testing.T, dir, unit string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "systemd-analyze", append(args, filepath.Join(dir, unit))...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=0", "SYSTEMD_UNIT_PATH="+dir+":")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze %s: %v\n%s", args[0], err, out)
+	}
+	return string(out)
+}
+
+// TestUnitsAreValid also fails on keys that this machine's systemd does not know.
+func TestUnitsAreValid(t *testing.T) {
+	dir, names := units(t)
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			out := analyze(t, dir, name, "verify", "--man=no", "--recursive-errors=no")
+			if strings.Contains(out, name) {
+				t.Errorf("systemd-analyze complains:\n%s", out)
+			}
+		})
+	}
+}
+
+// TestUnitsAreHardened fails on an exposure above 1.5 of 10. What remains is explained in the units.
+func TestUnitsAreHardened(t *testing.T) {
+	dir, names := units(t)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".service") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			out := analyze(t, dir, name, "security", "--no-pager", "--offline=true", "--threshold=15")
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			t.Log(lines[len(lines)-1])
+		})
+	}
+}
+
+// TestUnitsRunTheInstalledProgram keeps the path in step with the Makefile, which replaces it.
+func TestUnitsRunTheInstalledProgram(t *testing.T) {
+	for _, name := range []string{"adit-server.service", "adit-client@.service"} {
+		unit, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(unit, []byte("\nExecStart="+installed+" ")) {
+			t.Errorf("%s does not start %s", name, installed)
+		}
+	}
+}
