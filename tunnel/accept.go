@@ -98,6 +98,9 @@ type badHandshake struct {
 	reason string
 }
 
+// wrongVersion is the one reason that the answer explains.
+const wrongVersion = "Sec-WebSocket-Version is not 13"
+
 func (e *badHandshake) Error() string {
 	return fmt.Sprintf("%d: %s", e.status, e.reason)
 }
@@ -123,21 +126,29 @@ func checkHandshake(r *http.Request) ([]string, error) {
 		}
 	}
 	if r.Header.Get("Sec-WebSocket-Version") != "13" {
-		return bad(http.StatusUpgradeRequired, "Sec-WebSocket-Version is not 13")
+		return bad(http.StatusUpgradeRequired, wrongVersion)
 	}
 	key := r.Header.Get("Sec-WebSocket-Key")
 	if b, err := base64.StdEncoding.Strict().DecodeString(key); err != nil || len(b) != 16 || len(key) != 24 {
 		return bad(http.StatusBadRequest, "Sec-WebSocket-Key is not 16 bytes in base64")
 	}
+	offered, err := offeredSubprotocols(r)
+	if err != nil {
+		return bad(http.StatusBadRequest, err.Error())
+	}
+	return offered, nil
+}
+
+// offeredSubprotocols returns the subprotocols that r offers, in its order.
+// The size of the request's head, which the server bounds, bounds them.
+func offeredSubprotocols(r *http.Request) ([]string, error) {
 	var offered []string
 	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for p := range strings.SplitSeq(v, ",") {
 			p = textproto.TrimString(p)
 			if p == "" || strings.ContainsFunc(p, notTokenRune) {
-				return bad(http.StatusBadRequest, "Sec-WebSocket-Protocol is malformed")
+				return nil, errors.New("Sec-WebSocket-Protocol is malformed")
 			}
-			// The size of the request's head, which the server bounds,
-			// bounds this.
 			offered = append(offered, p)
 		}
 	}
@@ -155,6 +166,10 @@ func refuse(w http.ResponseWriter, err error) {
 	var bad *badHandshake
 	if !errors.As(err, &bad) {
 		bad = &badHandshake{status: http.StatusBadRequest}
+	}
+	if bad.reason == wrongVersion {
+		// RFC 6455 section 4.4; over HTTP/2 too, whose status is another.
+		w.Header().Set("Sec-WebSocket-Version", "13")
 	}
 	switch bad.status {
 	case http.StatusMethodNotAllowed:

@@ -18,6 +18,9 @@ import (
 //   - Watch(gone func(), blocked func() error): see [Watcher].
 //   - Alive() error: whether the connection is known to be reset, without
 //     reading from it.
+//   - WaitReset() error: after the end has been read, block until the
+//     connection is reset, or return nil when it is closed or its read
+//     deadline passes.
 type Endpoint interface {
 	io.Reader // io.EOF only when the peer ended its direction well
 	io.Writer
@@ -93,6 +96,7 @@ type relay struct {
 	gone atomic.Bool // an endpoint that is watched has ended
 	mu   sync.Mutex
 	err  error // the first failure
+	half bool  // one direction has ended well
 	told bool  // err comes from the endpoint that failed, not from its being stopped
 }
 
@@ -133,7 +137,9 @@ func (r *relay) copy(dst, src Endpoint) (total int64) {
 		n, readErr := src.Read(b[out.headroom:])
 		var writeErr error
 		if n > 0 {
-			_, writeErr = out.write(b[:out.headroom+n])
+			var written int
+			written, writeErr = out.write(b[:out.headroom+n])
+			total += int64(written)
 		}
 		relayBuffers.Put(buf)
 		more = n == relayBuffer
@@ -142,16 +148,37 @@ func (r *relay) copy(dst, src Endpoint) (total int64) {
 			r.failed(writeErr, dst, src)
 			return total
 		case readErr == io.EOF:
-			total += int64(n)
 			if err := dst.CloseWrite(); err != nil {
 				r.failed(err, dst, src)
+			} else {
+				r.ended(dst, src)
 			}
 			return total
 		case readErr != nil:
 			r.failed(readErr, dst, src)
 			return total
 		}
-		total += int64(n)
+	}
+}
+
+// ended is called when a direction has ended well. The source of the first one
+// is watched until the other one has ended, too: it can still be reset, though
+// nothing is read from it any more.
+func (r *relay) ended(dst, src Endpoint) {
+	r.mu.Lock()
+	first := !r.half
+	r.half = true
+	r.mu.Unlock()
+	if !first {
+		if d, ok := dst.(deadliner); ok { // the source of the first
+			d.SetReadDeadline(time.Unix(1, 0))
+		}
+		return
+	}
+	if w, ok := src.(interface{ WaitReset() error }); ok {
+		if err := w.WaitReset(); err != nil {
+			r.failed(err, dst, src)
+		}
 	}
 }
 

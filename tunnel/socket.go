@@ -2,13 +2,15 @@ package tunnel
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
 // Socket makes an Endpoint of a TCP or unix stream connection.
 type Socket struct {
 	net.Conn
-	raw syscall.RawConn // nil where the connection is no socket
+	raw   syscall.RawConn // nil where the connection is no socket
+	ended atomic.Bool     // our direction, by CloseWrite
 }
 
 // NewSocket wraps c, which should be a *net.TCPConn or *net.UnixConn. Others
@@ -18,11 +20,23 @@ func NewSocket(c net.Conn) *Socket {
 	if sc, ok := c.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
+	// Until it has ended well: when this process is killed, the system then
+	// resets the connection, where it would otherwise end it in good order.
+	s.setLinger(0)
 	return s
+}
+
+// setLinger says how Close ends the connection: 0 is a reset, which drops what
+// has not been sent, -1 the ordinary way.
+func (s *Socket) setLinger(seconds int) {
+	if l, ok := s.Conn.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(seconds)
+	}
 }
 
 // CloseWrite sends a FIN.
 func (s *Socket) CloseWrite() error {
+	s.ended.Store(true)
 	if w, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}
@@ -32,8 +46,12 @@ func (s *Socket) CloseWrite() error {
 // Abort closes the connection so that a TCP peer sees a reset. A unix socket
 // has no resets: its peer sees one only if it had sent what was not read.
 func (s *Socket) Abort() {
-	if l, ok := s.Conn.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
-	}
+	s.setLinger(0)
 	s.Conn.Close()
+}
+
+// Close gives up a connection whose directions have both ended.
+func (s *Socket) Close() error {
+	s.setLinger(-1)
+	return s.Conn.Close()
 }

@@ -4,6 +4,8 @@ package tunnel
 
 import (
 	"io"
+	"net"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +30,40 @@ func (s *Socket) WaitReadable() error {
 	case err != nil:
 		return err
 	case failure != nil:
-		return nil // Read reports it with its operation and addresses
+		// Reported here or nowhere: the peek has taken it from the socket, and
+		// a Read would now find a clean end.
+		return &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(),
+			Err: os.NewSyscallError("recvfrom", failure)}
 	case n == 0:
 		return io.EOF
 	}
 	return nil
+}
+
+// Read reads data. A reset is reported once by the system, and perhaps to a
+// Write at the same time: what then looks like an end is none.
+func (s *Socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err == io.EOF && s.wasReset() {
+		err = &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: unix.ECONNRESET}
+	}
+	return n, err
+}
+
+// wasReset says that a connection has no peer any more, though we have not
+// ended our direction: that is no half-close.
+func (s *Socket) wasReset() bool {
+	if s.raw == nil || s.ended.Load() {
+		return false
+	}
+	var reset bool
+	err := s.raw.Control(func(fd uintptr) {
+		_, err := unix.Getpeername(int(fd))
+		reset = err == unix.ENOTCONN || err == unix.EINVAL // the latter on BSD
+	})
+	// CloseWrite may have come in between, and with it the orderly end of a
+	// connection that has no peer any more either.
+	return err == nil && reset && !s.ended.Load()
 }
 
 // Alive reports a connection that the peer has reset. An orderly end is no
@@ -42,13 +73,31 @@ func (s *Socket) Alive() error {
 		return nil
 	}
 	var reset bool
-	err := s.raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(p, 0)
-		reset = err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
-	})
-	if err == nil && reset {
-		err = unix.ECONNRESET
+	if err := s.raw.Control(func(fd uintptr) { reset = hasError(fd) }); err != nil {
+		return err
 	}
-	return err
+	if reset {
+		return unix.ECONNRESET
+	}
+	return nil
+}
+
+// WaitReset blocks, after the peer's end has been read, until the peer resets
+// the connection all the same. It returns nil when the connection is closed or
+// the read deadline passes.
+func (s *Socket) WaitReset() error {
+	if s.raw == nil {
+		return nil
+	}
+	if err := s.raw.Read(hasError); err != nil {
+		return nil
+	}
+	return unix.ECONNRESET
+}
+
+// hasError says that a socket has an error to report, and leaves it there.
+func hasError(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
 }

@@ -142,39 +142,44 @@ func (c *Conn) checkTextEnd() error {
 // frames before it are dealt with.
 func (c *Conn) nextDataFrame() error {
 	for {
-		if c.readErr != nil {
-			return c.readErr
-		}
-		h, err := c.readHeader()
-		if err != nil {
+		if data, err := c.nextFrame(); data || err != nil {
 			return err
 		}
-		if h.opcode >= opClose {
-			if err := c.control(h); err != nil {
-				return err
-			}
-			continue
-		}
-		if !c.inside {
-			c.op = Opcode(h.opcode)
-			c.size = 0
-			c.text = utf8Checker{}
-		}
-		if limit := c.opts.MaxMessageSize; limit > 0 {
-			if h.length > limit-c.size {
-				return c.fail(StatusMessageTooBig, "message is too big")
-			}
-			c.size += h.length
-		}
-		c.inside = true
-		c.fin = h.fin
-		c.remain = h.length
-		c.key = h.key
-		if c.op == OpText && c.opts.ValidateUTF8 {
-			return c.checkTextEnd() // an empty last fragment
-		}
-		return nil
 	}
+}
+
+// nextFrame reads the next frame's header and deals with all of a control
+// frame. It reports whether the frame carries data.
+func (c *Conn) nextFrame() (data bool, err error) {
+	if c.readErr != nil {
+		return false, c.readErr
+	}
+	h, err := c.readHeader()
+	if err != nil {
+		return false, err
+	}
+	if h.opcode >= opClose {
+		return false, c.control(h)
+	}
+	if !c.inside {
+		c.op = Opcode(h.opcode)
+		c.size = 0
+		c.text = utf8Checker{}
+	}
+	if limit := c.opts.MaxMessageSize; limit > 0 {
+		if h.length > limit-c.size {
+			return false, c.fail(StatusMessageTooBig, "message is too big")
+		}
+		c.size += h.length
+	}
+	c.inside = true
+	c.fin = h.fin
+	c.remain = h.length
+	c.key = h.key
+	if c.op == OpText && c.opts.ValidateUTF8 {
+		return true, c.checkTextEnd() // an empty last fragment
+	}
+	return true, nil
 }
 
 // header is a frame's header, RFC 6455 section 5.2.

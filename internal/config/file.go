@@ -108,6 +108,7 @@ func (r *reader) enterTable(name string, line int, array bool) {
 		r.startElement(name, line, newElement)
 		return
 	case isArray:
+		r.failed[name] = true // not known to be absent
 		r.fault(line, "["+name+"]", bad("write [["+name+"]], once for each "+name, "needs two brackets"))
 	case r.isTable(name) && !array:
 		return
@@ -171,6 +172,7 @@ func (r *reader) inlineElements(key string, line int, v *unstable.Node, newEleme
 		}
 	}
 	if wrong {
+		r.failed[key] = true
 		r.fault(line, key, bad("write [["+key+"]] on a line of its own and its keys below", "is a table, not a value"))
 	}
 }

@@ -167,6 +167,11 @@ func splitEnv(s *setting, v string) []string {
 // assign stores texts from one origin.
 func (l *loader) assign(s *setting, id, origin string, texts []string) {
 	s.value.clear()
+	for k := range l.origins { // of the items, and what is in them, of the layer below
+		if strings.HasPrefix(k, id+"[") {
+			delete(l.origins, k)
+		}
+	}
 	l.origins[id] = origin
 	stored := 0
 	for _, t := range texts {
@@ -181,6 +186,12 @@ func (l *loader) assignOne(s *setting, id, origin, text string) bool {
 	err := s.value.set(text)
 	if err != nil {
 		l.failed[id] = true
+		if several, ok := err.(Faults); ok { // of a value with parts
+			for _, f := range several {
+				l.faults.Add(strings.TrimSuffix(origin+": "+f.Origin, ": "), f.Err)
+			}
+			return false
+		}
 		if s.secret {
 			err = &Error{Text: "the value is not usable (not shown)", hint: HintOf(err)}
 		}

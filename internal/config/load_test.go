@@ -139,7 +139,7 @@ func TestPrecedence(t *testing.T) {
 // three do the same.
 func TestFlagEnvironmentAndKeyAgree(t *testing.T) {
 	for _, s := range append(new(Server).settings(), new(Client).settings()...) {
-		if s.flag == "stdio" || s.secret {
+		if s.flag == "stdio" || s.secret || s.key == "site.proxy" { // which --site takes
 			continue
 		}
 		if s.key == "" || s.envName() == "" {
@@ -173,11 +173,9 @@ func TestServerFaults(t *testing.T) {
 		{"one bracket", "[user]\nname = \"x\"", nil, ":1: [user]: needs two brackets", "[[user]]"},
 		{"two brackets", "[[tls]]\ncert = \"x\"", nil, ":1: [[tls]]", "write [tls]"},
 		{"table as value", "user = 5", nil, ":1: user: is a table", "[[user]]"},
-		{"later table", "[[route]]\npath = \"/x\"", nil, ":1: [route]: not supported by this version", "routes"},
-		{"later key", "[site]\nproxy = \"http://x\"", nil, ":2: site.proxy: not supported by this version", "root ="},
 		{"later admin", "[admin]\nlisten = \":1\"", nil, ":1: [admin]: not supported by this version", "admin"},
 		{"later user key", user + "listen = [\"127.0.0.1:1\"]", nil, ":6: user.listen: not supported by this version", "-L"},
-		{"later flag", tls + user, []string{"--route=/x=1:2"}, "--route: not supported", "-L"},
+		{"later flag", tls + user, []string{"--admin=/x"}, "--admin: not supported", "log"},
 		{"wrong type", "drain-timeout = 30", nil, ":1: drain-timeout: is the number 30", "\"30s\""},
 		{"wrong type list", "listen = 5", nil, ":1: listen: is the number 5", "listen = ["},
 		{"wrong type item", "listen = [\":1\",\n  5]", nil, ":2: listen: the number 5 in a list", "listen = ["},
@@ -213,6 +211,18 @@ func TestServerFaults(t *testing.T) {
 		{"log format", tls + user, []string{"--log-format=xml"}, `--log-format: "xml"`, "text or json"},
 		{"argument", tls + user, []string{"wss://x"}, `argument "wss://x": unexpected`, "flags only"},
 		{"tilde", user, []string{"--site=~/x"}, "does not expand ~", "/home/me/x"},
+		{"site URL", user, []string{"--site=ftp://x"}, `--site: "ftp://x" is not an http or https URL`, "http://127.0.0.1:8080"},
+		{"site query", user, []string{"--site=http://x/?a=b"}, "has a query", "http://127.0.0.1:8080"},
+		{"site user", user, []string{"--site=http://a:hunter2@x"}, "http://xxxxx@x", "https://"},
+		{"site socket", user, []string{"--site=unix:x"}, `--site: "unix:x": the path must begin`, "unix:/run"},
+		{"site proxy", "[site]\nproxy = \"/var/www\"", nil, ":2: site.proxy: \"/var/www\" is not an http", "http://127.0.0.1:8080"},
+		{"site root", "[site]\nroot = \"http://x\"", nil, ":2: site.root: ", "write proxy ="},
+		{"two sites", "[site]\nroot = \"/x\"\nproxy = \"http://x\"", nil, ":3: site.proxy: the site has a root, too", "one of the two"},
+		{"demo page", tls + user, []string{"--demo-page=console"}, "--demo-page: path \"console\"", "/console"},
+		{"demo page at the tunnel", tls + user, []string{"--demo-page=/tunnel"}, "the tunnel's own path", "/console"},
+		{"trusted proxy", tls + user, []string{"--trusted-proxy=10.0.0.0/99"}, "--trusted-proxy: \"10.0.0.0/99\"", "10.0.0.0/8"},
+		{"trusted everybody", "trusted-proxies = [\"10.0.0.0/8\",\n\"0.0.0.0/0\"]", nil, ":2: trusted-proxies: ", "192.0.2.7"},
+		{"trusted host bits", "trusted-proxies = \"10.1.0.0/8\"", nil, "bits set", "did you mean 10.0.0.0/8?"},
 		{"missing users file", tls, []string{"--users=/nonexistent/u"}, "--users: open /nonexistent/u", "check the path"},
 	}
 	for _, tt := range tests {

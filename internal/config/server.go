@@ -2,7 +2,9 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -22,8 +24,14 @@ type Server struct {
 	UsersFile      string
 	Users          []User
 	Targets        []Target
-	AllowAnonymous []string // policy rules that need no credentials
-	SiteRoot       string   // directory of the site; "" for a small default page
+	AllowAnonymous []string       // policy rules that need no credentials
+	Routes         []Route        // needs neither users nor AllowAnonymous
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded are believed
+
+	// At most one of the two is set; neither is a small default page.
+	SiteRoot  string // directory of the site
+	SiteProxy string // http://…, https://… or unix:PATH of the web server that has it
+	DemoPage  string // URL path of the page to try routes with; "" for none
 
 	origins map[string]string
 }
@@ -85,7 +93,7 @@ func (s *Server) settings() []*setting {
 			usage: "speak plain HTTP, for use behind a proxy that does TLS"},
 		{key: "tls.client-ca", flag: "client-ca", arg: "FILE", value: textValue(&s.TLS.ClientCA, filePath),
 			usage: "accept client certificates that these authorities signed"},
-		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", def: "/tunnel", value: textValue(&s.TunnelPath, urlPath),
+		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", def: "/tunnel", value: textValue(&s.TunnelPath, tunnelPath),
 			usage: "URL path of the tunnel"},
 		{key: "tunnel.max-streams", flag: "max-streams", arg: "N", def: "4096", value: numberValue(&s.MaxStreams, 1, 1<<20),
 			usage: "connections that one client may have open at once"},
@@ -93,8 +101,15 @@ func (s *Server) settings() []*setting {
 			usage: "read [[user]] and [[target]] tables from this file too"},
 		{key: "allow-anonymous", flag: "allow-anonymous", arg: "TARGET", value: listValue(&s.AllowAnonymous, plain),
 			usage: "let anyone reach TARGET, a rule as in a user's allow list (repeatable)"},
-		{key: "site.root", flag: "site", arg: "DIR", value: textValue(&s.SiteRoot, filePath),
-			usage: "show the files in DIR to everyone else"},
+		{key: routeKey, flag: "route", arg: "PATH=BACKEND", value: routeFlag{s},
+			usage: "let plain WebSockets at PATH reach BACKEND, HOST:PORT or unix:PATH; ?KEY=VALUE&… adds keys of [[route]] (repeatable)"},
+		{key: "trusted-proxies", flag: "trusted-proxy", arg: "NETWORK", value: listValue(&s.TrustedProxies, ParsePrefix),
+			usage: "believe X-Forwarded-For and Forwarded from here (repeatable)"},
+		{key: "site.root", flag: "site", arg: "DIR|URL", value: siteValue{s},
+			usage: "show everyone else the files in DIR, or what the web server at URL answers"},
+		{key: "site.proxy", env: "-", value: into(siteURL, func(v string) { s.SiteRoot, s.SiteProxy = "", v })},
+		{key: "demo-page", flag: "demo-page", arg: "PATH", value: textValue(&s.DemoPage, pagePath),
+			usage: "show a page to try the routes with at PATH, e.g. /console"},
 		{key: "drain-timeout", flag: "drain-timeout", arg: "DURATION", def: "30s", value: textValue(&s.DrainTimeout, duration(0, 24*time.Hour)),
 			usage: "let live connections finish for this long when asked to stop"},
 		{key: "log-level", flag: "log-level", arg: "LEVEL", def: "info", value: textValue(&s.Log.Level, logLevel),
@@ -128,15 +143,29 @@ func (s *Server) newTarget() ([]*setting, int) {
 	}, i
 }
 
+// siteValue is where the site comes from: in the file a directory, at --site
+// either. It takes the place of [site] proxy, too.
+type siteValue struct{ s *Server }
+
+func (v siteValue) shape() shape { return text }
+func (v siteValue) clear()       { v.s.SiteRoot, v.s.SiteProxy = "", "" }
+func (v siteValue) set(text string) (err error) {
+	if isSiteURL(text) {
+		v.s.SiteProxy, err = siteURL(text)
+		return err
+	}
+	v.s.SiteRoot, err = filePath(text)
+	return err
+}
+
+// routeKey is a table in the file and a flag of its own kind.
+const routeKey = "route"
+
 var serverLater = []laterFlag{
-	{"route", "", routesLater},
 	{"admin", "", adminLater},
 }
 
-const (
-	routesLater = "plain WebSocket routes come with a later version; clients reach backends with adit client -L today"
-	adminLater  = "the admin socket comes with a later version; watch the log on stderr today"
-)
+const adminLater = "the admin socket comes with a later version; watch the log on stderr today"
 
 func (s *Server) schema() *schema {
 	return &schema{
@@ -144,16 +173,21 @@ func (s *Server) schema() *schema {
 		settings: s.settings(),
 		tables:   s.tables(),
 		later: map[string]string{
-			"route":       routesLater,
 			"admin":       adminLater,
-			"site.proxy":  "a site behind a reverse proxy comes with a later version; use [site] root = \"/var/www/html\" today",
 			"user.listen": "reverse forwards come with a later version; run the client on the other side and use -L there",
 		},
 	}
 }
 
-func (s *Server) tables() map[string]func() ([]*setting, int) {
+// usersTables are the tables of a users file.
+func (s *Server) usersTables() map[string]func() ([]*setting, int) {
 	return map[string]func() ([]*setting, int){"user": s.newUser, "target": s.newTarget}
+}
+
+func (s *Server) tables() map[string]func() ([]*setting, int) {
+	all := s.usersTables()
+	all[routeKey] = s.newRoute
+	return all
 }
 
 // ServerFlags defines the flags of adit server in fs.
@@ -172,7 +206,7 @@ func LoadServer(src Sources) (*Server, Faults) {
 		l.faults.Add("argument "+quoted(a), bad("adit server takes flags only, e.g. adit server --config /etc/adit/server.toml", "unexpected"))
 	}
 	if s.UsersFile != "" {
-		l.readFile(s.UsersFile, s.Origin("users"), &schema{command: "server", tables: s.tables()})
+		l.readFile(s.UsersFile, s.Origin("users"), &schema{command: "server", tables: s.usersTables()})
 	}
 	s.check(l)
 	return s, l.faults
@@ -192,6 +226,22 @@ func (s *Server) check(l *loader) {
 	}
 	s.checkUsers(l)
 	s.checkTargets(l)
+	s.checkRoutes(l)
+	s.checkSite(l)
+}
+
+func (s *Server) checkSite(l *loader) {
+	root, proxy := l.origins["site.root"], l.origins["site.proxy"]
+	switch {
+	case root == "" || strings.HasPrefix(root, "--") || strings.HasPrefix(root, "ADIT_"):
+	case proxy != "":
+		l.faults.Add(l.origin("site.proxy"), bad("leave out one of the two", "the site has a root, too, at %s", root))
+	case s.SiteProxy != "":
+		l.faults.Add(root, bad(`write proxy = "`+s.SiteProxy+`"`, "%q is not a directory", s.SiteProxy))
+	}
+	if s.DemoPage != "" && s.DemoPage == s.TunnelPath {
+		l.faults.Add(l.origin("demo-page"), bad("write /console, say", "%q is the tunnel's own path", s.DemoPage))
+	}
 }
 
 func (s *Server) checkTLS(l *loader) {
@@ -248,14 +298,15 @@ func (s *Server) checkUsers(l *loader) {
 		if u.CertName != "" && s.TLS.ClientCA == "" && !l.faulty("tls.client-ca") {
 			l.faults.Add(l.origin(id+".cert-name"), bad("add --client-ca /etc/adit/clients.pem, or client-ca = \"…\" below [tls]", "no client certificate is ever asked for"))
 		}
-		if len(u.Allow) == 0 && !l.faulty(id+".allow") {
-			l.faults.Add(l.origin(id), bad(`add allow = ["127.0.0.1:22"], or "*:*" for everything`, "user %q may reach nothing", u.Name))
+		named := slices.ContainsFunc(s.Routes, func(r Route) bool { return slices.Contains(r.Users, u.Name) })
+		if len(u.Allow) == 0 && !named && !l.faulty(id+".allow") && !l.faulty(routeKey) {
+			l.faults.Add(l.origin(id), bad(`add allow = ["127.0.0.1:22"], or "*:*" for everything, or name the user in the users of a [[route]]`, "user %q may reach nothing", u.Name))
 		}
 		s.checkNamedRules(l, id+".allow", u.Allow)
 	}
 	s.checkNamedRules(l, "allow-anonymous", s.AllowAnonymous)
-	if len(s.Users) == 0 && len(s.AllowAnonymous) == 0 && !l.faulty("users") && !l.faulty("allow-anonymous") {
-		l.faults.Add("user", bad("make a token with `adit token alice`, put the printed token-hash below [[user]] in the configuration or a --users file, or let everyone reach one target with --allow-anonymous 127.0.0.1:22", "nobody may use the tunnel: there is no [[user]] and no --allow-anonymous"))
+	if len(s.Users) == 0 && len(s.AllowAnonymous) == 0 && len(s.Routes) == 0 && !l.faulty("users") && !l.faulty("user") && !l.faulty("allow-anonymous") && !l.faulty(routeKey) {
+		l.faults.Add("user", bad("make a token with `adit token alice`, put the printed token-hash below [[user]] in the configuration or a --users file; or let everyone reach one target with --allow-anonymous 127.0.0.1:22; or one backend from a browser with --route /json=127.0.0.1:9000", "nobody may use the tunnel: there is no [[user]], no --allow-anonymous and no --route"))
 	}
 }
 

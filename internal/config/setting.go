@@ -55,7 +55,8 @@ const (
 )
 
 // value is where a setting is stored. set parses one item and stores it, or
-// for a list appends it; clear drops what a lower layer stored.
+// for a list appends it; clear drops what a lower layer stored. The error of
+// a value that has parts is Faults, with the parts as origins.
 type value interface {
 	shape() shape
 	set(string) error
@@ -182,6 +183,8 @@ func into[T any](parse func(string) (T, error), store func(T)) value {
 func listInto[T any](parse func(string) (T, error), store func(T)) value {
 	return stored[T]{parse, store, list}
 }
+
+func boolInto(store func(bool)) value { return stored[bool]{parseBool, store, boolean} }
 
 func numberInto(low, high int, store func(int)) value {
 	return stored[int]{func(s string) (int, error) { return parseInt(s, low, high) }, store, number}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,9 +112,28 @@ func logFormat(s string) (string, error) {
 	return s, nil
 }
 
-// urlPath accepts the path of the tunnel endpoint.
-func urlPath(s string) (string, error) {
-	const hint = `write an absolute path without a query, e.g. "/tunnel"`
+// oneOf makes a parser of a choice; what says of what.
+func oneOf(what string, choices ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if slices.Contains(choices, s) {
+			return s, nil
+		}
+		hint := "write " + strings.Join(choices[:len(choices)-1], ", ") + " or " + choices[len(choices)-1]
+		if m := Nearest(s, choices); m != "" {
+			hint = "did you mean " + m + "?"
+		}
+		return "", bad(hint, "%q is not a %s", s, what)
+	}
+}
+
+// tunnelPath, routePath and pagePath differ in their examples only.
+func tunnelPath(s string) (string, error) { return urlPath(s, "/tunnel") }
+func routePath(s string) (string, error)  { return urlPath(s, "/json") }
+func pagePath(s string) (string, error)   { return urlPath(s, "/console") }
+
+// urlPath accepts the path of something that the server has.
+func urlPath(s, example string) (string, error) {
+	hint := `write an absolute path without a query, e.g. "` + example + `"`
 	switch {
 	case !strings.HasPrefix(s, "/"):
 		return "", bad(hint, "path %q does not begin with /", s)

@@ -1,0 +1,67 @@
+package client
+
+import (
+	"context"
+	"net"
+	"slices"
+	"time"
+)
+
+// sleptAfter is how far the wall clock may run ahead of the monotonic one
+// between two looks before the machine must have slept.
+const sleptAfter = 5 * time.Second
+
+// watchNetwork kicks when this machine's addresses change or when it has been
+// asleep. It polls, because that works alike on every system; a look costs a
+// few system calls.
+func (c *Client) watchNetwork(ctx context.Context) {
+	ticker := time.NewTicker(c.cfg.WatchInterval)
+	defer ticker.Stop()
+	addrs := c.localAddrs()
+	wall, awake := c.clocks()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		wallNow, awakeNow := c.clocks()
+		slept := wallNow.Sub(wall) - (awakeNow - awake)
+		wall, awake = wallNow, awakeNow
+		current := c.localAddrs()
+		if current == nil {
+			current = addrs
+		}
+		switch {
+		case slept > sleptAfter:
+			c.log.Info("awake again", "after", slept.Round(time.Second))
+		case !slices.Equal(current, addrs):
+			c.log.Info("this machine's addresses changed")
+		default:
+			continue
+		}
+		addrs = current
+		c.Kick()
+	}
+}
+
+var started = time.Now()
+
+func clocks() (wall time.Time, awake time.Duration) {
+	now := time.Now()
+	return now.Round(0), now.Sub(started) // without and with the monotonic reading
+}
+
+// localAddrs are this machine's addresses, or nil if the system does not tell.
+func localAddrs() []string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, a := range list {
+		out[i] = a.String()
+	}
+	slices.Sort(out)
+	return out
+}

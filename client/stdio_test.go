@@ -1,0 +1,235 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"adit/client"
+	"adit/internal/testnet"
+	"adit/mux"
+	"adit/server"
+)
+
+// output collects what is written, and counts Close.
+type output struct {
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	closed int
+	wrote  chan struct{}
+}
+
+func newOutput() *output { return &output{wrote: make(chan struct{}, 1)} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Write(p)
+	select {
+	case o.wrote <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (o *output) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed++
+	return nil
+}
+
+func (o *output) check(t *testing.T, want string) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if got := o.buf.String(); got != want || o.closed != 1 {
+		t.Errorf("%q, closed %d times; want %q, closed once", got, o.closed, want)
+	}
+}
+
+func stdio(t *testing.T, cfg client.Config) *client.Client {
+	t.Helper()
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestStdio(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	// It answers only after the end of our direction.
+	target := testnet.Serve(t, func(c net.Conn) {
+		b, _ := io.ReadAll(c)
+		io.WriteString(c, "got ")
+		c.Write(b)
+	})
+	text := strings.Repeat("0123456789", 100_000)
+	out := newOutput()
+	if err := stdio(t, g.clientConfig()).Stdio(t.Context(), tcp(target), strings.NewReader(text), out); err != nil {
+		t.Fatal(err)
+	}
+	out.check(t, "got "+text)
+	g.log.Wait(t, 1, "session closed", `reason="the client is done"`)
+}
+
+// The target's end ends out while in is still open, and the other direction
+// goes on until in ends.
+func TestStdioTargetEndsFirst(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	got := make(chan string, 1)
+	target := testnet.Serve(t, func(c net.Conn) {
+		io.WriteString(c, "bye")
+		c.(*net.TCPConn).CloseWrite()
+		b, _ := io.ReadAll(c)
+		got <- string(b)
+	})
+	in, feed := io.Pipe()
+	out := newOutput()
+	done := make(chan error, 1)
+	go func() { done <- stdio(t, g.clientConfig()).Stdio(t.Context(), tcp(target), in, out) }()
+	eventually(t, "out is closed", func() bool { out.mu.Lock(); defer out.mu.Unlock(); return out.closed > 0 })
+	io.WriteString(feed, "still here")
+	feed.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if s := <-got; s != "still here" {
+		t.Errorf("%q", s)
+	}
+	out.check(t, "bye")
+}
+
+func TestStdioFails(t *testing.T) {
+	refused := testnet.RefusedAddr(t)
+	g := startServer(t, server.Config{}, access(t, refused))
+	in, feed := io.Pipe() // never says anything
+	defer feed.Close()
+
+	out := newOutput()
+	err := stdio(t, g.clientConfig()).Stdio(t.Context(), tcp(refused), in, out)
+	var why *mux.RefusedError
+	if !errors.As(err, &why) || why.Code != mux.Refused {
+		t.Errorf("refused: %v", err)
+	}
+	out.check(t, "")
+
+	out = newOutput()
+	err = stdio(t, g.clientConfig()).Stdio(t.Context(), tcp("127.0.0.1:1"), strings.NewReader("x"), out)
+	if !errors.As(err, &why) || why.Code != mux.Forbidden {
+		t.Errorf("forbidden: %v", err)
+	}
+	out.check(t, "")
+
+	out = newOutput()
+	err = stdio(t, g.clientConfig()).Stdio(t.Context(), mux.Target{}, strings.NewReader("x"), out)
+	if err == nil {
+		t.Error("no target")
+	}
+	out.check(t, "")
+
+	cfg := g.clientConfig()
+	cfg.Servers = []string{dead(t)}
+	out = newOutput()
+	if err := stdio(t, cfg).Stdio(t.Context(), tcp(refused), in, out); err == nil || errors.Is(err, client.ErrRefused) {
+		t.Errorf("no server: %v", err)
+	}
+	out.check(t, "")
+
+	cfg = g.clientConfig()
+	cfg.Dialer.Authorization = nil
+	out = newOutput()
+	if err := stdio(t, cfg).Stdio(t.Context(), tcp(refused), in, out); !errors.Is(err, client.ErrRefused) {
+		t.Errorf("no token: %v", err)
+	}
+	out.check(t, "")
+}
+
+// busyStdio runs Stdio to an echo server until something has come back.
+func busyStdio(t *testing.T, ctx context.Context, cfg client.Config, out io.WriteCloser, wrote <-chan struct{}) (done chan error) {
+	t.Helper()
+	in, feed := io.Pipe()
+	t.Cleanup(func() { feed.Close() })
+	done = make(chan error, 1)
+	go func() { done <- stdio(t, cfg).Stdio(ctx, tcp(testnet.Echo(t)), in, out) }()
+	io.WriteString(feed, "hello")
+	<-wrote
+	return done
+}
+
+func TestStdioLinkLost(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, g.addr)
+	cfg := g.clientConfig()
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	out := newOutput()
+	done := busyStdio(t, t.Context(), cfg, out, out.wrote)
+	fault.Cut()
+	if err := <-done; !errors.Is(err, mux.ErrSessionLost) {
+		t.Errorf("%v", err)
+	}
+	out.check(t, "hello")
+}
+
+func TestStdioCancelled(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	ctx, cancel := context.WithCancel(t.Context())
+	out := newOutput()
+	done := busyStdio(t, ctx, g.clientConfig(), out, out.wrote)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	out.check(t, "hello")
+
+	// Also while it connects.
+	fault := testnet.NewFault(t, g.addr)
+	fault.Stall(true)
+	cfg := g.clientConfig()
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	ctx, cancel = context.WithCancel(t.Context())
+	out = newOutput()
+	done = make(chan error, 1)
+	go func() { done <- stdio(t, cfg).Stdio(ctx, tcp("127.0.0.1:1"), strings.NewReader("x"), out) }()
+	eventually(t, "it connects", func() bool { return fault.Total() > 0 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	out.check(t, "")
+}
+
+// stuck is an output that nobody reads.
+type stuck struct{ begun, free chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) {
+	s.begun <- struct{}{}
+	<-s.free
+	return 0, os.ErrClosed
+}
+func (s stuck) Close() error { return nil }
+
+func TestStdioStuck(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	out := stuck{make(chan struct{}, 1), make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := busyStdio(t, ctx, g.clientConfig(), out, out.begun)
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(watchdog):
+		t.Error("Stdio waits for a Write that nobody reads")
+	}
+	close(out.free)
+}

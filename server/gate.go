@@ -1,0 +1,195 @@
+package server
+
+import (
+	"container/list"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"adit/tunnel"
+)
+
+// gate bounds the connections that have not authenticated. It never turns a
+// newcomer away: it closes the one that has been there longest, so that a
+// crowd of silent connections cannot lock out the one that has something to
+// say.
+type gate struct {
+	max, maxPerAddress int
+
+	mu        sync.Mutex
+	all       list.List // of *gatedConn, oldest first
+	addresses map[netip.Prefix]*list.List
+	stopped   bool
+}
+
+func newGate(max, maxPerAddress int) *gate {
+	return &gate{max: max, maxPerAddress: maxPerAddress, addresses: make(map[netip.Prefix]*list.List)}
+}
+
+// gatedConn is a connection that the gate counts until it is admitted or
+// closed.
+type gatedConn struct {
+	net.Conn
+	gate     *gate
+	address  netip.Prefix
+	inAll    *list.Element // nil: no longer counted
+	inPrefix *list.Element
+	spoke    bool // has sent a request
+}
+
+type gatedListener struct {
+	net.Listener
+	gate    *gate
+	silence time.Duration
+}
+
+// listener counts what ln accepts. Data that stays unacknowledged for as long
+// as silence ends a connection.
+func (g *gate) listener(ln net.Listener, silence time.Duration) net.Listener {
+	return gatedListener{ln, g, silence}
+}
+
+func (l gatedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tunnel.SetUserTimeout(nc, l.silence) // an optimisation: the link notices silence by itself
+	return l.gate.enter(nc), nil
+}
+
+func (g *gate) enter(nc net.Conn) *gatedConn {
+	c := &gatedConn{Conn: nc, gate: g, address: clientPrefix(nc.RemoteAddr())}
+	g.mu.Lock()
+	same := g.addresses[c.address]
+	if same == nil {
+		same = list.New()
+		g.addresses[c.address] = same
+	}
+	c.inAll, c.inPrefix = g.all.PushBack(c), same.PushBack(c)
+	var evicted *gatedConn
+	switch {
+	case same.Len() > g.maxPerAddress:
+		evicted = same.Front().Value.(*gatedConn)
+	case g.all.Len() > g.max:
+		evicted = g.all.Front().Value.(*gatedConn)
+	case g.stopped:
+		evicted = c
+	}
+	if evicted != nil {
+		g.removeLocked(evicted)
+	}
+	g.mu.Unlock()
+	if evicted != nil {
+		evicted.Conn.Close()
+	}
+	return c
+}
+
+// connState is http.Server.ConnState: it notes who has sent a request.
+func (g *gate) connState(nc net.Conn, state http.ConnState) {
+	if c := gated(nc); c != nil && state == http.StateActive {
+		g.mu.Lock()
+		c.spoke = true
+		g.mu.Unlock()
+	}
+}
+
+// stop closes the connections that have not sent a request yet, and all that
+// come later.
+func (g *gate) stop() { g.close(func(c *gatedConn) bool { return !c.spoke }) }
+
+// closeAll closes all connections, also those that a site has hijacked, and
+// all that come later.
+func (g *gate) closeAll() { g.close(func(*gatedConn) bool { return true }) }
+
+func (g *gate) close(which func(*gatedConn) bool) {
+	g.mu.Lock()
+	g.stopped = true
+	var conns []*gatedConn
+	for e := g.all.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*gatedConn); which(c) {
+			conns = append(conns, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+func (g *gate) remove(c *gatedConn) {
+	g.mu.Lock()
+	g.removeLocked(c)
+	g.mu.Unlock()
+}
+
+func (g *gate) removeLocked(c *gatedConn) {
+	if c.inAll == nil {
+		return
+	}
+	same := g.addresses[c.address]
+	g.all.Remove(c.inAll)
+	same.Remove(c.inPrefix)
+	if same.Len() == 0 {
+		delete(g.addresses, c.address)
+	}
+	c.inAll, c.inPrefix = nil, nil
+}
+
+func (c *gatedConn) Close() error {
+	c.gate.remove(c)
+	return c.Conn.Close()
+}
+
+// CloseWrite ends our direction, for the end of a WebSocket.
+func (c *gatedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
+
+// NetConn gives what is below, for socket options.
+func (c *gatedConn) NetConn() net.Conn { return c.Conn }
+
+// clientPrefix is what counts as one client at the other end of a connection.
+func clientPrefix(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	return addrPrefix(tcp.AddrPort().Addr())
+}
+
+// gated finds the gate's part of a connection; nil when it has none.
+func gated(nc net.Conn) *gatedConn {
+	for {
+		if c, ok := nc.(*gatedConn); ok {
+			return c
+		}
+		below, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		nc = below.NetConn()
+	}
+}
+
+type gatedKey struct{}
+
+// connContext is http.Server.ConnContext: it lets a handler admit the
+// connection that its request came on.
+func (g *gate) connContext(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, gatedKey{}, gated(nc))
+}
+
+// admit says that the connection of a request has authenticated.
+func admit(ctx context.Context) {
+	if c, _ := ctx.Value(gatedKey{}).(*gatedConn); c != nil {
+		c.gate.remove(c)
+	}
+}

@@ -1,0 +1,194 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"adit/tunnel"
+)
+
+// serveRoute connects a WebSocket to the route's backend. The backend comes
+// first: a client whose backend is not there gets a plain 502, or a 504 where
+// it was too slow, and no WebSocket. Over HTTP/1.1 the handler returns and the
+// connection goes on; over HTTP/2 the handler is the connection's life.
+func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, who caller) {
+	client := s.clientAddr(r)
+	user := ""
+	if who.identity != nil {
+		user = who.identity.Name
+	}
+	log := s.log.With("route", rt.id.String(), "user", userName(user), "addr", addrText(client))
+	_, err := tunnel.CheckHandshake(w, r)
+	if err != nil {
+		log.Debug("route refused", "reason", err)
+		return
+	}
+	refuse := func(status int, text string, reason any) {
+		log.Warn("route refused", "status", status, "reason", reason)
+		http.Error(w, text, status)
+	}
+	if err := rt.originAllowed(r, who.hasSecret()); err != nil {
+		refuse(http.StatusForbidden, "403 "+errOriginForeign.Error(), err)
+		return
+	}
+	if !s.startRoute() {
+		refuse(http.StatusServiceUnavailable, "503 the server is stopping", "the server is stopping")
+		return
+	}
+	done := s.routeConns.Done
+	giveBack, full := rt.places.take(client.Addr(), rt.MaxConns, rt.MaxConnsPerAddress)
+	if full != "" {
+		w.Header().Set("Retry-After", "10")
+		refuse(http.StatusServiceUnavailable, "503 "+full, full)
+		done()
+		return
+	}
+
+	// Given up when the client goes away, or the server does.
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(s.routeCtx, cancel)
+	backend, name, release, err := rt.pool.dial(ctx, &net.Dialer{Resolver: s.cfg.Resolver}, rt.ConnectTimeout)
+	if err == nil {
+		err = introduce(backend, rt, client, r)
+		if err != nil {
+			backend.Close()
+			release()
+		}
+	}
+	gone := ctx.Err() != nil
+	stop()
+	cancel()
+	if err != nil {
+		switch {
+		case gone:
+			log.Debug("route refused", "reason", err)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			refuse(http.StatusGatewayTimeout, "504 the backend does not answer", err)
+		default:
+			refuse(http.StatusBadGateway, "502 the backend cannot be reached", err)
+		}
+		giveBack()
+		done()
+		return
+	}
+	log = log.With("backend", name)
+
+	accept, inline := tunnel.Accept, false
+	if tunnel.IsExtendedConnect(r) {
+		accept, inline = tunnel.AcceptConnect, true
+	}
+	conn, err := accept(w, r, &tunnel.AcceptOptions{
+		ConnOptions: tunnel.ConnOptions{ValidateUTF8: true},
+		Subprotocol: chooseSubprotocol,
+		Timeout:     s.cfg.HandshakeTimeout,
+	})
+	if err != nil {
+		log.Debug("route refused", "reason", err)
+		tunnel.NewSocket(backend).Abort()
+		release()
+		giveBack()
+		done()
+		return
+	}
+	admit(r.Context())
+	if !inline {
+		// The kernel cannot tell a client that is slow from one that is gone.
+		// The pings can.
+		tunnel.ClearUserTimeout(conn.NetConn())
+	}
+	end := newClientEnd(conn, tunnel.NewSocket(backend), rt, &s.hotReads)
+	run := func() {
+		defer done()
+		defer giveBack()
+		defer release()
+		s.bridge(end, func(n tunnel.Transferred, after time.Duration) {
+			log.Info("route closed", "received", n.AToB, "sent", n.BToA, "after", after.Round(time.Millisecond), "end", end.ending())
+		})
+	}
+	if inline {
+		// Nobody may be reading when the client resets the stream.
+		stop := context.AfterFunc(r.Context(), func() { end.lost("the stream was reset") })
+		run()
+		stop()
+		return
+	}
+	go run()
+}
+
+// startRoute counts one more connection that Shutdown waits for, unless the
+// server is stopping.
+func (s *Server) startRoute() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.routeConns.Add(1)
+	return true
+}
+
+// introduce tells the backend of its client.
+func introduce(backend net.Conn, rt *route, client netip.AddrPort, r *http.Request) error {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	header, err := proxyHeader(rt.ProxyProtocol, client, local)
+	if err != nil || header == nil {
+		return err
+	}
+	_, err = backend.Write(header) // it fits an empty send buffer
+	return err
+}
+
+// bridge relays between a client and its backend until both are done.
+func (s *Server) bridge(c *clientEnd, report func(tunnel.Transferred, time.Duration)) {
+	start := time.Now()
+	stop := context.AfterFunc(s.routeCtx, func() {
+		s.routesCut.Add(1)
+		c.cut(tunnel.StatusGoingAway, "the server is stopping")
+	})
+	c.watch()
+	n, _ := tunnel.Relay(c, &backendEnd{Socket: c.backend, broken: c.backendBroke})
+	stop()
+	report(n, time.Since(start))
+}
+
+// drainRoutes waits until all routes' connections have ended, and at the end
+// of ctx closes them with 1001. It returns how many it has closed.
+func (s *Server) drainRoutes(ctx context.Context) int64 {
+	ended := make(chan struct{})
+	go func() {
+		s.routeConns.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		s.cutRoutes()
+		<-ended
+	}
+	return s.routesCut.Load()
+}
+
+// chooseSubprotocol picks what the gateway understands: "binary", which is
+// messages of that type, before "base64", which is text messages in that
+// encoding. A page that sends its token as a subprotocol and wants neither can
+// offer "adit", which means nothing; a browser insists on being answered one.
+func chooseSubprotocol(offered []string) string {
+	for _, p := range []string{"binary", "base64"} {
+		if slices.Contains(offered, p) {
+			return p
+		}
+	}
+	if slices.Contains(offered, "adit") && slices.ContainsFunc(offered, isTokenSubprotocol) {
+		return "adit"
+	}
+	return ""
+}
+
+func isTokenSubprotocol(p string) bool { return strings.HasPrefix(p, tokenSubprotocol) }

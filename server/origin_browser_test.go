@@ -1,0 +1,38 @@
+package server
+
+import (
+	"net/http/httptest"
+	"testing"
+)
+
+// Firefox behind an HTTP proxy sends an extended CONNECT without Origin; it is
+// still a page that asks, and nobody knows whose.
+func TestOriginHidden(t *testing.T) {
+	const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0"
+	for _, test := range []struct {
+		agent, origin string
+		by            means
+		want          bool
+	}{
+		{firefox, "", byNothing, false},
+		{firefox, "", byCertificate, false},
+		{firefox, "", byHeader, true},
+		{firefox, "", bySubprotocol, true},
+		{firefox, "", byTicket, true},
+		{firefox, "https://gw.test", byNothing, true},
+		{firefox, "https://other.test", bySubprotocol, false},
+		{"Mozilla/5.0", "", byNothing, true}, // what adit client calls itself
+		{"websocat", "", byCertificate, true},
+		{"", "", byNothing, true},
+	} {
+		r := httptest.NewRequest("GET", "https://gw.test/", nil)
+		r.Header.Set("User-Agent", test.agent)
+		if test.origin != "" {
+			r.Header.Set("Origin", test.origin)
+		}
+		err := new(route).originAllowed(r, caller{means: test.by}.hasSecret())
+		if (err == nil) != test.want {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}

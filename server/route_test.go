@@ -1,0 +1,228 @@
+package server
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"adit/auth"
+)
+
+// table checks routes of which each has one backend unless it says otherwise.
+func table(t *testing.T, list ...Route) routeTable {
+	t.Helper()
+	for i := range list {
+		if list[i].Backends == nil {
+			list[i].Backends = []string{"127.0.0.1:1"}
+		}
+	}
+	table, err := newRouteTable(list, Access{}, "/tunnel", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func TestRouteLookup(t *testing.T) {
+	routes := table(t,
+		Route{Path: "/"},
+		Route{Path: "/json"},
+		Route{Path: "/json/deep"},
+		Route{Path: "/json/deep", Exact: true},
+		Route{Path: "/json", Host: "One.Example."},
+		Route{Path: "/exact", Exact: true},
+		Route{Path: "/six", Host: "::1"},
+	)
+	none := table(t, Route{Path: "/json"})
+	tests := []struct {
+		table      routeTable
+		host, path string
+		want       string // host path exact; "" for none
+	}{
+		{routes, "x", "/json", "/json"},
+		{routes, "x", "/json/", "/json"},
+		{routes, "x", "/json/a/b", "/json"},
+		{routes, "x", "/jsonx", "/"},
+		{routes, "x", "/JSON", "/"},
+		{routes, "x", "/", "/"},
+		{routes, "x", "/json/deep", "/json/deep="},
+		{routes, "x", "/json/deep/", "/json/deep"},
+		{routes, "x", "/json/deep/er", "/json/deep"},
+		{routes, "x", "/exact", "/exact="},
+		{routes, "x", "/exact/", "/"},
+		{routes, "one.example", "/json", "one.example/json"},
+		{routes, "ONE.example.:8443", "/json/x", "one.example/json"},
+		{routes, "one.example.org", "/json", "/json"},
+		{routes, "[::1]:443", "/six", "::1/six"},
+		{routes, "[::1]", "/six", "::1/six"},
+		{routes, "", "/json", "/json"},
+		{routes, "x", "/json/../exact", ""},
+		{routes, "x", "/json/./a", ""},
+		{routes, "x", "//json", ""},
+		{routes, "x", "/json//", ""},
+		{routes, "x", "/..", ""},
+		{routes, "x", "json", ""},
+		{routes, "x", "", "/"},
+		{none, "x", "", ""},
+		{none, "x", "/", ""},
+		{none, "x", "/jso", ""},
+		{none, "x", "*", ""},
+	}
+	for _, test := range tests {
+		got := ""
+		if r := test.table.lookup(test.host, test.path); r != nil {
+			got = r.id.String()
+			if r.Exact {
+				got += "="
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s %s: %q, want %q", test.host, test.path, got, test.want)
+		}
+	}
+}
+
+// A request that matches a route is below its path however it is read.
+func FuzzRouteLookup(f *testing.F) {
+	f.Add("a.example:1", "/json/x")
+	f.Add("[::1]", "/json/../x")
+	f.Add("A.example.", "/json%2fx/")
+	f.Fuzz(func(t *testing.T, host, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		r := table(t, Route{Path: "/json"}, Route{Path: "/a", Host: "a.example"}).lookup(host, u.Path)
+		if r == nil {
+			return
+		}
+		if u.Path != r.Path && !strings.HasPrefix(u.Path, r.Path+"/") {
+			t.Errorf("%q is not below %q", u.Path, r.Path)
+		}
+		if strings.Contains(u.Path+"/", "/../") || strings.Contains(u.Path, "//") {
+			t.Errorf("%q matches", u.Path)
+		}
+		if r.Host != "" && !strings.HasPrefix(strings.ToLower(host), r.Host) {
+			t.Errorf("host %q matches", host)
+		}
+	})
+}
+
+func TestRouteFaults(t *testing.T) {
+	a := Access{Users: users(t, user("alice")), Targets: map[string]string{"db": "127.0.0.1:5432"}}
+	good := Route{Path: "/a", Backends: []string{"127.0.0.1:1", "unix:/run/x.sock", "db", "[::1]:2"},
+		Host: "h.example", FrameType: "text", Origins: []string{"https://*.example.com"}, Users: []string{"alice"}, ProxyProtocol: "v2"}
+	if table, err := newRouteTable([]Route{good}, a, "/tunnel", nil); err != nil || table[0].PingInterval != DefaultPingInterval {
+		t.Fatal(err)
+	}
+	with := func(change func(*Route)) Route {
+		r := good
+		change(&r)
+		return r
+	}
+	tests := []struct {
+		route Route
+		field string
+	}{
+		{with(func(r *Route) { r.Path = "" }), "Path"},
+		{with(func(r *Route) { r.Path = "a" }), "Path"},
+		{with(func(r *Route) { r.Path = "/a/" }), "Path"},
+		{with(func(r *Route) { r.Path = "/a/../b" }), "Path"},
+		{with(func(r *Route) { r.Path = "//" }), "Path"},
+		{with(func(r *Route) { r.Path = "/a?b" }), "Path"},
+		{with(func(r *Route) { r.Path = "/a\n" }), "Path"},
+		{with(func(r *Route) { r.Path = "/tunnel" }), "Path"},
+		{with(func(r *Route) { r.Host = "h:1" }), "Host"},
+		{with(func(r *Route) { r.Host = "h/x" }), "Host"},
+		{with(func(r *Route) { r.Backends = nil }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"nowhere"} }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"h:0"} }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"h:65536"} }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"unix:x"} }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"h:1", "h:1"} }), "Backends"},
+		{with(func(r *Route) { r.Backends = []string{"db", "127.0.0.1:5432"} }), "Backends"},
+		{with(func(r *Route) { r.FrameType = "Text" }), "FrameType"},
+		{with(func(r *Route) { r.Origins = []string{"app.example.com"} }), "Origins"},
+		{with(func(r *Route) { r.Users = []string{"mallory"} }), "Users"},
+		{with(func(r *Route) { r.IdleTimeout = -1 }), "IdleTimeout"},
+		{with(func(r *Route) { r.ConnectTimeout = -1 }), "ConnectTimeout"},
+		{with(func(r *Route) { r.LingerTimeout = -1 }), "LingerTimeout"},
+		{with(func(r *Route) { r.MaxConnsPerAddress = -1 }), "MaxConnsPerAddress"},
+		{with(func(r *Route) { r.ProxyProtocol = "v3" }), "ProxyProtocol"},
+	}
+	for i, test := range tests {
+		_, err := newRouteTable([]Route{test.route}, a, "/tunnel", nil)
+		var fault *RouteError
+		if !errors.As(err, &fault) || fault.Field != test.field {
+			t.Errorf("%d, a bad %s: %v", i, test.field, err)
+		}
+	}
+	_, err := newRouteTable([]Route{{Path: "x"}, good, good, {Path: "/c", FrameType: "x"}}, a, "/tunnel", nil)
+	for _, part := range []string{"does not begin", "route \"/a\": Path: is there twice", "there is none", "neither binary nor text"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("the faults lack %q: %v", part, err)
+		}
+	}
+}
+
+// A reload that keeps a route keeps its counts, and one that does not, not.
+func TestReloadKeepsCounts(t *testing.T) {
+	first := table(t, Route{Path: "/a", Backends: []string{"h:1", "h:2"}}, Route{Path: "/b"})
+	if _, full := first.lookup("", "/a").places.take(addr("10.0.0.1"), 1, 0); full != "" {
+		t.Fatal(full)
+	}
+	first.lookup("", "/a").pool.backends[0].conns = 7
+	second, err := newRouteTable([]Route{{Path: "/a", Backends: []string{"h:3", "h:1"}, PingInterval: time.Second}}, Access{}, "/tunnel", first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := second.lookup("", "/a")
+	if _, full := r.places.take(addr("10.0.0.1"), 1, 0); full == "" {
+		t.Error("the connections of before do not count")
+	}
+	if b := r.pool.backends; b[0].conns != 0 || b[1].conns != 7 {
+		t.Errorf("the backends have %d and %d connections", b[0].conns, b[1].conns)
+	}
+	if r.PingInterval != time.Second || second.lookup("", "/b") != nil {
+		t.Error("the new route is not what was asked for")
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	var p places
+	var back []func()
+	take := func(a string, max, per int) bool {
+		f, full := p.take(addr(a), max, per)
+		if full == "" {
+			back = append(back, f)
+		}
+		return full == ""
+	}
+	for i, want := range []bool{
+		take("10.0.0.1", 4, 2), take("::ffff:10.0.0.1", 4, 2), !take("10.0.0.1", 4, 2),
+		take("2001:db8::1", 4, 2), take("2001:db8::2", 4, 2), !take("2001:db8::3", 0, 2),
+		!take("2001:db8:0:1::1", 4, 2), take("2001:db8:0:1::1", -1, 0),
+	} {
+		if !want {
+			t.Errorf("take number %d was not answered as it should be", i)
+		}
+	}
+	for _, f := range back {
+		f()
+	}
+	if p.total != 0 || len(p.byAddress) != 0 {
+		t.Errorf("%d places and %d addresses are left", p.total, len(p.byAddress))
+	}
+}
+
+// A server that only has routes needs no users.
+func TestRoutesAlone(t *testing.T) {
+	if _, err := New(Config{}, Access{Routes: []Route{{Path: "/a", Backends: []string{"127.0.0.1:1"}}}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := New(Config{TunnelPath: "/t"}, Access{Users: new(auth.Users), Routes: []Route{{Path: "/t"}}}); err == nil {
+		t.Error("a route has the tunnel's path")
+	}
+}

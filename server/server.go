@@ -1,0 +1,377 @@
+// Package server is the gateway: one http.Handler that is a tunnel endpoint
+// for those who may use it and an ordinary web site for everyone else.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"adit/auth"
+	"adit/mux"
+	"adit/tunnel"
+)
+
+// Config is what stays for the life of a server. The zero value is useful.
+type Config struct {
+	// TunnelPath is the URL path of the tunnel endpoint. Default "/tunnel".
+	TunnelPath string
+	// CertNames gives the names by which a verified client certificate may be
+	// known to Access.Users. Nil: certificates identify nobody.
+	CertNames func(*x509.Certificate) []string
+	// Site answers everyone else. Default: a small page at "/", 404 elsewhere.
+	Site http.Handler
+
+	// MaxStreams bounds the streams of a session. Default 4096.
+	MaxStreams int
+	// MaxSessionsPerUser bounds the sessions of a user who has no bound of
+	// their own, and those of all anonymous clients together. Default 64.
+	MaxSessionsPerUser int
+	// MaxConnsPerAddress bounds the connections of one client address (IPv6:
+	// one /64) that have not authenticated. A further one replaces the oldest
+	// of them. Default 256.
+	MaxConnsPerAddress int
+	// MaxConns bounds all connections that have not authenticated, in the
+	// same way. Default 4096.
+	MaxConns int
+
+	// HandshakeTimeout bounds the TLS handshake and, after it, the header of
+	// each request. Default 10 s.
+	HandshakeTimeout time.Duration
+	// RequestTimeout bounds the reading of a whole request. Default 1 min.
+	RequestTimeout time.Duration
+	// IdleTimeout is how long a connection may wait between requests.
+	// Default 1 min.
+	IdleTimeout time.Duration
+	// DialTimeout bounds the name resolution and the connection to a target.
+	// Default 10 s.
+	DialTimeout time.Duration
+
+	// TicketLifetime is how long a ticket for a route is good, to the second.
+	// A route's users get tickets at its path + "/.ticket", and a web page
+	// opens the route with ?ticket=TICKET. Default 1 min.
+	TicketLifetime time.Duration
+	// TrustedProxies are the addresses of proxies in front, whose
+	// X-Forwarded-For or Forwarded says where a client comes from: for the
+	// log, the limits of addresses, and the PROXY protocol to backends. If
+	// there are any, proxies that connect to a unix socket are trusted, too.
+	// Default: none, such headers are ignored.
+	TrustedProxies []netip.Prefix
+
+	// Mux has the limits of sessions; its MaxStreams and Logger are set from
+	// the fields here.
+	Mux mux.Config
+	// Resolver resolves the names of targets. Default: net.DefaultResolver.
+	Resolver *net.Resolver
+	// Logger gets one line for each event that an operator acts on. Default:
+	// discarded.
+	Logger *slog.Logger
+}
+
+// Access says who may reach what. It can be replaced while the server runs.
+type Access struct {
+	Users *auth.Users
+	// Targets are the named targets: HOST:PORT or unix:PATH by name.
+	Targets map[string]string
+	// Anonymous are rules, as in auth.ParsePolicy, for what clients without
+	// credentials may reach. None: nothing, and no session at all.
+	Anonymous []string
+	// Routes are the paths at which plain WebSockets reach backends. A server
+	// that has routes needs neither users nor anonymous access. Connections of
+	// a route that is gone or has changed go on as they are.
+	Routes []Route
+}
+
+// ErrOpen refuses a server that nobody could use and that would better not be
+// one that everybody can.
+var ErrOpen = errors.New("no users are configured")
+
+// Server is the gateway. Make one with New.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	access atomic.Pointer[access]
+	dialer net.Dialer
+	gate   *gate
+	http   *http.Server
+
+	tickets  ticketKey
+	hotReads atomic.Int64 // see maxHotReads
+
+	ctx    context.Context // ends when Shutdown gives up waiting
+	cancel context.CancelFunc
+
+	routeCtx   context.Context // ends when routes' connections are to end
+	cutRoutes  context.CancelFunc
+	routeConns sync.WaitGroup
+	routesCut  atomic.Int64
+
+	mu       sync.Mutex // also orders SetAccess and the start of sessions
+	sessions map[*session]struct{}
+	perUser  map[string]int
+	stopping bool
+	wg       sync.WaitGroup // sessions, from their reservation on
+}
+
+// access is an Access that has been checked.
+type access struct {
+	users     *auth.Users
+	targets   map[string]string
+	anonymous *auth.Identity // nil: none
+	routes    routeTable
+}
+
+// New makes a server. It fails where a rule or target is malformed, and with
+// ErrOpen where neither users nor anonymous access are configured.
+func New(cfg Config, a Access) (*Server, error) {
+	orDefault(&cfg.TunnelPath, "/tunnel")
+	orDefault(&cfg.MaxStreams, 4096)
+	orDefault(&cfg.MaxSessionsPerUser, 64)
+	orDefault(&cfg.MaxConnsPerAddress, 256)
+	orDefault(&cfg.MaxConns, 4096)
+	orDefault(&cfg.HandshakeTimeout, 10*time.Second)
+	orDefault(&cfg.RequestTimeout, time.Minute)
+	orDefault(&cfg.IdleTimeout, time.Minute)
+	orDefault(&cfg.DialTimeout, 10*time.Second)
+	orDefault(&cfg.TicketLifetime, time.Minute)
+	orDefault(&cfg.Mux.Silence, 45*time.Second)
+	if cfg.Site == nil {
+		cfg.Site = DefaultSite()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Mux.MaxStreams = cfg.MaxStreams
+	cfg.Mux.Logger = cfg.Logger
+	s := &Server{
+		cfg: cfg, log: cfg.Logger,
+		dialer:   net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver},
+		gate:     newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
+		sessions: make(map[*session]struct{}),
+		perUser:  make(map[string]int),
+		tickets:  newTicketKey(),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.routeCtx, s.cutRoutes = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: cfg.HandshakeTimeout, // net/http applies it to the TLS handshake, too
+		ReadTimeout:       cfg.RequestTimeout,
+		IdleTimeout:       cfg.IdleTimeout,
+		MaxHeaderBytes:    16 << 10,
+		Protocols:         protocols(),
+		HTTP2:             http2Config(),
+		ConnContext:       s.gate.connContext,
+		ConnState:         s.gate.connState,
+		ErrorLog:          log.New(httpLog{s.log}, "", 0),
+	}
+	if err := s.SetAccess(a); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// SetAccess replaces who may reach what, all at once or, on an error, not at
+// all. Sessions of users who are gone are closed; the streams of the others go
+// on, and their new streams are judged by the new rules.
+func (s *Server) SetAccess(a Access) error {
+	next := &access{users: a.Users, targets: maps.Clone(a.Targets)}
+	for name, address := range a.Targets {
+		if _, err := parseAddress(address); err != nil {
+			return fmt.Errorf("target %q: %w", name, err)
+		}
+	}
+	if len(a.Anonymous) > 0 {
+		policy, err := auth.ParsePolicy(a.Anonymous)
+		if err != nil {
+			return fmt.Errorf("anonymous access: %w", err)
+		}
+		next.anonymous = &auth.Identity{Policy: policy}
+	}
+	if a.Users.Len() == 0 && next.anonymous == nil && len(a.Routes) == 0 {
+		return ErrOpen
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var before routeTable
+	if old := s.access.Load(); old != nil {
+		before = old.routes
+	}
+	var err error
+	if next.routes, err = newRouteTable(a.Routes, a, s.cfg.TunnelPath, before); err != nil {
+		return err
+	}
+	s.access.Store(next)
+	for x := range s.sessions {
+		s.review(x, next)
+	}
+	return nil
+}
+
+// Serve accepts connections from ln until Shutdown, and then returns nil. A
+// nil config means no TLS. It closes ln. It may be called for several
+// listeners.
+func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
+	s.log.Info("listening", "addr", ln.Addr().String(), "tls", config != nil)
+	ln = s.gate.listener(ln, s.cfg.Mux.Silence)
+	if config != nil {
+		ln = tls.NewListener(ln, s.offerHTTP2(config))
+	}
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// lastFrames is how long what net/http has still to send may take at the end.
+const lastFrames = 500 * time.Millisecond
+
+// Shutdown stops accepting, tells the clients, waits until their streams have
+// ended or ctx is done, and closes what is left. The error, which wraps that
+// of ctx, says how many sessions had streams that were cut short.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	var sessions []*session
+	for x := range s.sessions {
+		sessions = append(sessions, x)
+	}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, s.cancel)
+	defer stop()
+	var all sync.WaitGroup
+	var cut, routes atomic.Int64
+	routesEnded := make(chan struct{})
+	all.Go(func() {
+		routes.Store(s.drainRoutes(ctx))
+		close(routesEnded)
+	})
+	all.Go(func() {
+		s.gate.stop() // net/http would wait 5 s for connections that never said anything
+		if s.http.Shutdown(ctx) == nil {
+			return
+		}
+		// Over HTTP/2 the Close frames of routes leave by connections of
+		// net/http, and so do the ends of their streams.
+		<-routesEnded
+		flush, cancel := context.WithTimeout(context.Background(), lastFrames)
+		defer cancel()
+		if s.http.Shutdown(flush) != nil {
+			s.http.Close()
+		}
+	})
+	for _, x := range sessions {
+		all.Go(func() {
+			if x.mux.Shutdown(ctx, mux.CloseAway, "the server is stopping") != nil {
+				cut.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	s.cancel()
+	s.cutRoutes()
+	s.gate.closeAll() // net/http forgets the site's WebSockets
+	s.wg.Wait()
+	var faults []error
+	if n := cut.Load(); n > 0 {
+		faults = append(faults, fmt.Errorf("the streams of %d sessions were cut short: %w", n, context.Cause(ctx)))
+	}
+	if n := routes.Load(); n > 0 {
+		faults = append(faults, fmt.Errorf("%d connections of routes were cut short: %w", n, context.Cause(ctx)))
+	}
+	return errors.Join(faults...)
+}
+
+// ServeHTTP is the whole of the server: the tunnel and the routes for those
+// who may, the site for the rest. A stranger gets the same answer, after the
+// same time, at the path of the tunnel or of a route with users as anywhere
+// else that does not exist.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		http.Error(w, "400 more than one Authorization", http.StatusBadRequest)
+		return
+	}
+	if !tunnel.IsUpgrade(r) && !tunnel.IsExtendedConnect(r) {
+		if !s.serveTicket(w, r) {
+			s.cfg.Site.ServeHTTP(w, r)
+		}
+		return
+	}
+	a := s.access.Load()
+	var rt *route
+	if r.URL.Path != s.cfg.TunnelPath {
+		rt = a.routes.lookup(r.Host, r.URL.Path)
+	}
+	if rt != nil && rt.users == nil {
+		s.serveRoute(w, r, rt, caller{})
+		return
+	}
+	// Judged, and logged, whether or not there is anything at the path: so it
+	// takes as long on all paths.
+	who, err := s.identify(a, r, rt)
+	switch {
+	case err != nil:
+		s.logRejected(r, err)
+	case rt != nil && rt.admits(who.identity):
+		s.serveRoute(w, r, rt, who)
+		return
+	case rt != nil:
+		s.log.Warn("route refused", "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addrText(s.clientAddr(r)), "reason", "not one of the route's users")
+	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
+		if !fromForeignPage(r) {
+			s.serveTunnel(w, r, who.identity)
+			return
+		}
+		s.log.Warn("session refused", "user", userName(who.identity.Name), "addr", r.RemoteAddr, "reason", "a web page of another site asks for it")
+	}
+	s.cfg.Site.ServeHTTP(w, r)
+}
+
+// logRejected notes that a caller is nobody.
+func (s *Server) logRejected(r *http.Request, err error) {
+	level := slog.LevelWarn
+	if errors.Is(err, auth.ErrNoCredentials) {
+		level = slog.LevelDebug // a passer-by
+	}
+	s.log.Log(r.Context(), level, "authentication failed", "addr", addrText(s.clientAddr(r)), "path", r.URL.Path, "reason", err)
+}
+
+// remoteAddr is the address that a request came from; invalid where there is
+// none, as over a unix socket.
+func remoteAddr(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ap.Addr().Unmap()
+}
+
+// httpLog passes net/http's complaints on: those about clients as debug lines,
+// those about the server itself as errors.
+type httpLog struct{ log *slog.Logger }
+
+func (w httpLog) Write(p []byte) (int, error) {
+	message := strings.TrimSuffix(string(p), "\n")
+	level := slog.LevelDebug
+	if strings.HasPrefix(message, "http: panic serving") || strings.HasPrefix(message, "http: Accept error") {
+		level = slog.LevelError
+	}
+	w.log.Log(context.Background(), level, "http", "message", message)
+	return len(p), nil
+}

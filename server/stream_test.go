@@ -1,0 +1,269 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"adit/auth"
+	"adit/internal/testnet"
+	"adit/mux"
+	"adit/tunnel"
+)
+
+func TestDialCodes(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, "dead.sock")
+	ln, err := net.Listen("unix", dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	ln.Close()
+	plain := filepath.Join(dir, "file")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, Config{DialTimeout: 500 * time.Millisecond, Resolver: hangingResolver(t)},
+		Access{Users: users(t, user("alice", "*:*", "unix:"+dir+"/*"))})
+	m := g.session(t, "alice")
+	for _, c := range []struct {
+		to   mux.Target
+		want mux.Code
+	}{
+		{tcp(testnet.RefusedAddr(t)), mux.Refused},
+		{tcp(testnet.Blackhole(t)), mux.Timeout},
+		{tcp("no.such.test:1"), mux.NotFound},
+		{tcp("broken.test:1"), mux.Failed},
+		{tcp("silent.test:1"), mux.Timeout},
+		{unix(dir + "/missing.sock"), mux.NotFound},
+		{unix(dead), mux.Refused},
+		{unix(plain), mux.Refused},
+		{unix(dir + "/" + strings.Repeat("x", 200)), mux.Failed},
+	} {
+		_, err := open(t, m, c.to)
+		var refused *mux.RefusedError
+		if !errors.As(err, &refused) || refused.Code != c.want {
+			t.Errorf("%s: %v, want %v", c.to, err, c.want)
+			continue
+		}
+		if refused.Reason == "" || strings.Contains(refused.Reason, "127.0.0.1") || strings.Contains(refused.Reason, dir) {
+			t.Errorf("%s: the reason is %q", c.to, refused.Reason)
+		}
+	}
+	mustEcho(t, mustOpen(t, m, tcp(testnet.Echo(t))))
+}
+
+// hangingResolver is testnet.NewResolver for names that get no answer: net goes
+// on asking for them after the asker has given up, but not after the test.
+func hangingResolver(t *testing.T) *net.Resolver {
+	r := testnet.NewResolver(t, nil)
+	dial := r.Dial
+	var mu sync.Mutex
+	var conns []net.Conn
+	over := false
+	r.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return nil, net.ErrClosed
+		}
+		c, err := dial(ctx, network, address)
+		if err == nil {
+			conns = append(conns, c)
+		}
+		return c, err
+	}
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	return r
+}
+
+func TestClassify(t *testing.T) {
+	op := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 9, 8, 7), Port: 6}, Err: err}
+	}
+	call := func(errno syscall.Errno) error { return op(os.NewSyscallError("connect", errno)) }
+	for _, c := range []struct {
+		err  error
+		want mux.Code
+	}{
+		{call(syscall.ECONNREFUSED), mux.Refused},
+		{call(syscall.EHOSTUNREACH), mux.Unreachable},
+		{call(syscall.ENETUNREACH), mux.Unreachable},
+		{call(syscall.ETIMEDOUT), mux.Timeout},
+		{call(syscall.EMFILE), mux.Busy},
+		{call(syscall.ENFILE), mux.Busy},
+		{call(syscall.EAGAIN), mux.Busy},
+		{call(syscall.ENOENT), mux.NotFound},
+		{call(syscall.EACCES), mux.Failed},
+		{op(os.ErrDeadlineExceeded), mux.Timeout},
+		{op(context.Canceled), mux.Cancelled},
+		{op(&auth.PolicyError{Asked: "x"}), mux.Forbidden},
+		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", IsNotFound: true}), mux.NotFound},
+		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", IsTimeout: true}), mux.Timeout},
+		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", Err: "server misbehaving"}), mux.Failed},
+		{fmt.Errorf("%w: %q", errNoTarget, "x"), mux.NotFound},
+		{fmt.Errorf("%w: %q", errBadAddress, "x"), mux.Failed},
+	} {
+		code, reason := classify(c.err)
+		if code != c.want || strings.Contains(reason, "10.9.8.7") || reason == "" && code != mux.Cancelled {
+			t.Errorf("%v: %v %q, want %v", c.err, code, reason, c.want)
+		}
+	}
+}
+
+// A client that goes away ends the dial for it.
+func TestDialCancelled(t *testing.T) {
+	g := start(t, Config{DialTimeout: time.Hour, Resolver: hangingResolver(t)}, Access{Users: users(t, user("alice", "*:*"))})
+	m := g.session(t, "alice")
+	for i, to := range []mux.Target{tcp(testnet.Blackhole(t)), tcp("silent.test:1")} {
+		st, err := m.Open(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the dial has begun", func() bool { return g.numStreams() == 1 })
+		st.Reset(mux.Cancelled)
+		st.Close()
+		g.log.Wait(t, i+1, "level=DEBUG", "stream refused", "code=cancelled")
+		eventually(t, "the stream is gone", func() bool { return g.numStreams() == 0 })
+	}
+	if _, err := m.Open(t.Context(), tcp(testnet.Blackhole(t))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the dial has begun", func() bool { return g.numStreams() == 1 })
+	m.Close()
+	g.log.Wait(t, 1, "session closed")
+	g.log.Wait(t, 3, "stream refused", "code=cancelled")
+}
+
+// numStreams counts the streams of all sessions.
+func (s *Server) numStreams() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		n += x.mux.NumStreams()
+	}
+	return n
+}
+
+func (s *Server) numSessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+func TestMaxStreams(t *testing.T) {
+	g := start(t, Config{MaxStreams: 2}, Access{Users: users(t, user("alice", "*:*"))})
+	echo := tcp(testnet.Echo(t))
+	m := g.session(t, "alice")
+	first, second := mustOpen(t, m, echo), mustOpen(t, m, echo)
+	wantCode(t, m, echo, mux.Busy)
+	mustEcho(t, first)
+	mustEcho(t, second)
+	first.Close()
+	eventually(t, "the stream is gone", func() bool { return g.numStreams() == 1 })
+	mustEcho(t, mustOpen(t, m, echo))
+}
+
+// What TCP promises, from end to end: half-close, reset either way.
+func TestStreamEnds(t *testing.T) {
+	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
+	m := g.session(t, "alice")
+	t.Run("half-close", func(t *testing.T) {
+		answer := testnet.Serve(t, func(c net.Conn) {
+			b, err := io.ReadAll(c) // to the end of the client's direction
+			fmt.Fprintf(c, "%s %v", b, err)
+		})
+		st := mustOpen(t, m, tcp(answer))
+		st.Write([]byte("question"))
+		if err := st.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(st); err != nil || string(b) != "question <nil>" {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	t.Run("reset by the target", func(t *testing.T) {
+		resetting := testnet.Serve(t, func(c net.Conn) {
+			c.Read(make([]byte, 1))
+			c.(*net.TCPConn).SetLinger(0)
+		})
+		st := mustOpen(t, m, tcp(resetting))
+		st.Write([]byte("x"))
+		if _, err := io.ReadAll(st); !isReset(err) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("reset by the client", func(t *testing.T) {
+		got := make(chan error, 1)
+		waiting := testnet.Serve(t, func(c net.Conn) {
+			_, err := io.ReadAll(c)
+			got <- err
+		})
+		mustOpen(t, m, tcp(waiting)).Abort()
+		if err := <-got; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("session lost", func(t *testing.T) {
+		got := make(chan error, 1)
+		waiting := testnet.Serve(t, func(c net.Conn) {
+			_, err := io.ReadAll(c)
+			got <- err
+		})
+		m := g.session(t, "alice")
+		mustOpen(t, m, tcp(waiting))
+		m.Close()
+		if err := <-got; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A target whose name has many addresses is reached at the one that answers.
+func TestSecondAddress(t *testing.T) {
+	echo := testnet.Echo(t)
+	resolver := testnet.NewResolver(t, map[string][]netip.Addr{
+		"two.test": {netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")},
+	})
+	g := start(t, Config{Resolver: resolver}, Access{Users: users(t, user("alice", "two.test:*"), user("bob", "127.0.0.1:*"))})
+	mustEcho(t, mustOpen(t, g.session(t, "alice"), tcp("two.test"+port(t, echo))))
+	mustEcho(t, mustOpen(t, g.session(t, "bob"), tcp("two.test"+port(t, echo))))
+}
+
+// Whoever has passed the upgrade and then talks no mux is sent away.
+func TestBadSession(t *testing.T) {
+	g := start(t, Config{Mux: mux.Config{HandshakeTimeout: 200 * time.Millisecond}}, Access{Users: users(t, user("alice", "*:*"))})
+	for _, say := range [][]byte{nil, {}, {1}, []byte("hello"), {1, 1, 9, 255, 255}, {1, 1}, make([]byte, 5000)} {
+		conn, err := g.dialer("alice").Dial(t.Context(), g.url())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if say != nil {
+			conn.WriteMessage(tunnel.OpBinary, say)
+		}
+		if _, err := conn.NextMessage(); err == nil {
+			t.Errorf("%q is answered", say)
+		}
+		conn.CloseNow()
+	}
+	g.log.Wait(t, 7, "session refused", "user=alice")
+	g.session(t, "alice")
+}

@@ -1,0 +1,249 @@
+package tunnel
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// watchdog is how long anything that must happen may take in a test.
+const socketWatchdog = 30 * time.Second
+
+// streamConn is a TCP or unix connection.
+type streamConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// socketPair gives the two ends of a TCP or unix connection.
+func socketPair(t testing.TB, network string) (ours *Socket, peer streamConn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	x, err := net.Dial(network, ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { x.Close(); y.Close() })
+	return NewSocket(x), y.(streamConn)
+}
+
+// vanish ends a connection with a reset, for which a unix socket must have
+// unread data.
+func vanish(c net.Conn) {
+	if tc, ok := c.(*net.TCPConn); ok {
+		tc.SetLinger(0)
+	}
+	c.Close()
+}
+
+// soon runs f and fails the test when it does not return in good time.
+func soon[T any](t testing.TB, what string, f func() T) T {
+	t.Helper()
+	c := make(chan T, 1)
+	go func() { c <- f() }()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(socketWatchdog):
+		t.Fatalf("%s takes more than %v", what, socketWatchdog)
+		panic("unreachable")
+	}
+}
+
+func TestSocketWaitReadable(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			s, peer := socketPair(t, network)
+			waiting := make(chan error, 1)
+			go func() { waiting <- s.WaitReadable() }()
+			peer.Write([]byte("ab"))
+			if err := soon(t, "WaitReadable", func() error { return <-waiting }); err != nil {
+				t.Fatal(err)
+			}
+			// It takes nothing, and does not wait for what is there.
+			b := make([]byte, 1)
+			for range 2 {
+				if err := soon(t, "WaitReadable", s.WaitReadable); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := s.Read(b); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			peer.CloseWrite()
+			if err := soon(t, "WaitReadable", s.WaitReadable); err != io.EOF {
+				t.Fatal(err)
+			}
+			if _, err := s.Read(b); err != io.EOF {
+				t.Fatal(err)
+			}
+			s.Close()
+			if err := s.WaitReadable(); err == nil || err == io.EOF {
+				t.Fatalf("of a closed connection: %v", err)
+			}
+		})
+	}
+}
+
+func TestSocketWaitReadableUnblocked(t *testing.T) {
+	for name, unblock := range map[string]func(*Socket){
+		"abort":    func(s *Socket) { s.Abort() },
+		"close":    func(s *Socket) { s.Close() },
+		"deadline": func(s *Socket) { s.SetReadDeadline(time.Unix(1, 0)) },
+	} {
+		s, _ := socketPair(t, "tcp")
+		waiting := make(chan error, 1)
+		go func() { waiting <- s.WaitReadable() }()
+		unblock(s)
+		err := soon(t, "WaitReadable", func() error { return <-waiting })
+		if err == nil || err == io.EOF || name == "deadline" && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A reset is never mistaken for an end, whoever meets it first.
+func TestSocketReset(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		for name, meet := range map[string]func(*Socket) error{
+			"WaitReadable": (*Socket).WaitReadable,
+			"Read":         func(s *Socket) error { _, err := s.Read(make([]byte, 1)); return err },
+			"after a Write": func(s *Socket) error {
+				for s.Alive() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				s.Write([]byte("x")) // takes the error away
+				_, err := s.Read(make([]byte, 1))
+				return err
+			},
+		} {
+			t.Run(network+"/"+name, func(t *testing.T) {
+				s, peer := socketPair(t, network)
+				if network == "unix" {
+					if name == "after a Write" {
+						t.Skip("a unix socket keeps its peer's address")
+					}
+					s.Write([]byte("unread"))
+				}
+				if err := s.Alive(); err != nil {
+					t.Fatal(err)
+				}
+				vanish(peer)
+				if err := soon(t, name, func() error { return meet(s) }); !errors.Is(err, syscall.ECONNRESET) {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// An orderly end, with data before it unread, is no reset.
+func TestSocketAlive(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		s, peer := socketPair(t, network)
+		peer.Write([]byte("unread"))
+		peer.CloseWrite()
+		if err := soon(t, "WaitReadable", s.WaitReadable); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Alive(); err != nil {
+			t.Errorf("%s: %v", network, err)
+		}
+		if b, err := io.ReadAll(s); string(b) != "unread" || err != nil {
+			t.Errorf("%s: %q, %v", network, b, err)
+		}
+		s.Close()
+		if s.Alive() == nil {
+			t.Errorf("%s: a closed connection is alive", network)
+		}
+	}
+}
+
+func TestSocketWaitReset(t *testing.T) {
+	s, peer := socketPair(t, "tcp")
+	peer.CloseWrite()
+	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- s.WaitReset() }()
+	vanish(peer)
+	if err := soon(t, "WaitReset", func() error { return <-waiting }); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(err)
+	}
+	s, peer = socketPair(t, "tcp")
+	peer.CloseWrite()
+	s.SetReadDeadline(time.Unix(1, 0))
+	if err := soon(t, "WaitReset", s.WaitReset); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Abort is a reset, Close an end, and either may follow the other.
+func TestSocketAbortAndClose(t *testing.T) {
+	s, peer := socketPair(t, "tcp")
+	s.Write([]byte("x"))
+	s.Abort()
+	s.Abort()
+	s.Close()
+	_, err := io.Copy(io.Discard, peer)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(err)
+	}
+	s, peer = socketPair(t, "tcp")
+	s.Write([]byte("x"))
+	s.Close()
+	s.Abort()
+	if b, err := io.ReadAll(peer); string(b) != "x" || err != nil {
+		t.Fatal(string(b), err)
+	}
+}
+
+// The two ends of a connection end their directions at the same time: neither
+// takes the other's for a reset.
+func TestSocketSimultaneousEnd(t *testing.T) {
+	for range 300 {
+		s, peer := socketPair(t, "tcp")
+		o := NewSocket(peer)
+		done := make(chan error, 4)
+		for _, e := range []*Socket{s, o} {
+			go func() { done <- e.CloseWrite() }()
+			go func() { _, err := io.Copy(io.Discard, struct{ io.Reader }{e}); done <- err }()
+		}
+		for range 4 {
+			if err := soon(t, "end", func() error { return <-done }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+		o.Close()
+	}
+}
+
+// What is no socket can do less, and works.
+func TestSocketOfTLS(t *testing.T) {
+	s, _ := socketPair(t, "tcp")
+	c := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true}))
+	if err := errors.Join(c.WaitReadable(), c.Alive(), c.WaitReset()); err != nil {
+		t.Fatal(err)
+	}
+	c.Abort()
+}
