@@ -23,17 +23,19 @@ import (
 	"adit/client"
 	"adit/mux"
 	"adit/server"
+	"adit/server/demopage"
 	"adit/tunnel"
 )
 
 func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "a complete tunnel on this machine, to see and to try",
-		Long: `Starts a server with throw-away keys, a client pinned to it and a small web
-backend, all on loopback and in this one process; sends data through the tunnel
-both ways and compares digests; then stays up and says what to try. Nothing is
-written to disk and nothing is reachable from outside.`,
+		Short: "a complete tunnel and gateway on this machine, to see and to try",
+		Long: `Starts a server with throw-away keys, a client pinned to it, a small web backend
+and one that answers lines of JSON, all on loopback and in this one process;
+sends data through the tunnel both ways and compares digests, and a line of JSON
+through a plain WebSocket; then stays up, with a page for the browser, and says
+what to try. Nothing is written to disk and nothing is reachable from outside.`,
 		Example: `  adit demo
   adit demo --once --size 1024      prove it with 1 GiB each way and exit`,
 		Args: noArgs,
@@ -82,6 +84,7 @@ type demo struct {
 	pin        certs.Pin
 	token      string
 	serverAddr string // of the gateway
+	plainAddr  string // of the same, without TLS
 	webLocal   string // the client's port that leads to the backend
 	sshLocal   string // the client's port that leads to this machine's sshd
 }
@@ -94,18 +97,26 @@ func runDemo(ctx context.Context, out io.Writer, log *slog.Logger, bytes int64, 
 	if err != nil {
 		return err
 	}
-	if err := d.startServer(backend); err != nil {
+	lines, err := d.startLines()
+	if err != nil {
+		return err
+	}
+	if err := d.startServer(backend, lines); err != nil {
 		return err
 	}
 	if err := d.startClient(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `backend   http://%s
+	fmt.Fprintf(out, `backend   http://%s, and tcp %s, which answers lines of JSON
 server    wss://%s/tunnel   throw-away certificate, one user with a token
+          wss://%[3]s/json     a route to the lines of JSON, for everyone
 client    127.0.0.1 ports below, pinned to %s
 
-`, backend, d.serverAddr, d.pin)
+`, backend, lines, d.serverAddr, d.pin)
 	if err := d.prove(bytes); err != nil {
+		return err
+	}
+	if err := d.proveRoute(); err != nil {
 		return err
 	}
 	if once {
@@ -153,7 +164,7 @@ func (d *demo) startBackend() (addr string, err error) {
 // noise is the same random bytes each time.
 func noise() io.Reader { return rand.NewChaCha8([32]byte{'a', 'd', 'i', 't'}) }
 
-func (d *demo) startServer(backend string) error {
+func (d *demo) startServer(backend, lines string) error {
 	cert, err := certs.Ephemeral(nil)
 	if err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
@@ -166,26 +177,42 @@ func (d *demo) startServer(backend string) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.New(server.Config{Logger: d.log}, server.Access{Users: users, Targets: map[string]string{"web": backend}})
+	s, err := server.New(server.Config{
+		Site:   demopage.Handler(demoPage, []string{demoRoute}, server.DefaultSite()),
+		Logger: d.log,
+	}, server.Access{
+		Users:   users,
+		Targets: map[string]string{"web": backend},
+		Routes:  []server.Route{{Path: demoRoute, Backends: []string{lines}, FrameType: "text"}},
+	})
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("start the server: %w", err)
-	}
-	d.serverAddr = l.Addr().String()
-	static := certs.Static(cert)
-	d.wg.Go(func() {
-		if err := s.Serve(l, certs.ServerConfig(&static, nil)); err != nil {
-			d.log.Error("server", "error", err)
-		}
-	})
 	d.wg.Go(func() {
 		<-d.ctx.Done()
 		s.Shutdown(d.ctx) // which has ended: at once
 	})
-	return nil
+	static := certs.Static(cert)
+	if d.serverAddr, err = d.serve(s, certs.ServerConfig(&static, nil)); err != nil {
+		return err
+	}
+	// A browser would warn of the certificate. On loopback nobody listens in.
+	d.plainAddr, err = d.serve(s, nil)
+	return err
+}
+
+// serve has the server listen on a loopback port.
+func (d *demo) serve(s *server.Server, conf *tls.Config) (addr string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("start the server: %w", err)
+	}
+	d.wg.Go(func() {
+		if err := s.Serve(l, conf); err != nil {
+			d.log.Error("server", "error", err)
+		}
+	})
+	return l.Addr().String(), nil
 }
 
 func (d *demo) startClient() error {
@@ -304,6 +331,9 @@ func (d *demo) printIdeas() {
 	fmt.Fprintf(d.out, `
 Try, until Ctrl-C:
 
+  http://%[6]s%[7]s/
+      in a browser: a page that sends JSON to the backend over a WebSocket
+
   curl http://%[1]s/
       the backend, through the tunnel; a browser shows it too
 
@@ -313,11 +343,14 @@ Try, until Ctrl-C:
   curl -k https://%[3]s/
       what a stranger sees of the server: an ordinary web site
 
+  websocat --insecure --text wss://%[3]s%[8]s
+      the same backend as the page's, from a shell; any WebSocket client will do
+
   export ADIT_TOKEN=%[4]s
   adit client --pin %[5]s -L 8080:web wss://%[3]s/tunnel
       a client of your own; then curl http://127.0.0.1:8080/
 
   adit check --pin %[5]s --target web wss://%[3]s/tunnel
       every hop of the way, one line each
-`, d.webLocal, sshPort, d.serverAddr, d.token, d.pin)
+`, d.webLocal, sshPort, d.serverAddr, d.token, d.pin, d.plainAddr, demoPage, demoRoute)
 }

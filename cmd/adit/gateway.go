@@ -50,11 +50,12 @@ func (g *gateway) run(ctx context.Context) error {
 		return err
 	}
 	g.server, err = server.New(server.Config{
-		TunnelPath: cfg.TunnelPath,
-		MaxStreams: cfg.MaxStreams,
-		CertNames:  certs.Names,
-		Site:       http.HandlerFunc(g.serveSite),
-		Logger:     g.log,
+		TunnelPath:     cfg.TunnelPath,
+		MaxStreams:     cfg.MaxStreams,
+		CertNames:      certs.Names,
+		Site:           http.HandlerFunc(g.serveSite),
+		TrustedProxies: cfg.TrustedProxies,
+		Logger:         g.log,
 	}, g.plan.access)
 	if err != nil {
 		closeAll(listeners)
@@ -121,10 +122,19 @@ func (g *gateway) announce() {
 	for _, rule := range g.plan.cfg.AllowAnonymous {
 		g.log.Warn("anyone may reach this target", "target", rule)
 	}
+	for _, r := range g.plan.cfg.Routes {
+		if len(r.Users) == 0 {
+			g.log.Warn("anyone may reach the backend of this route: it has no users", "route", r.Host+r.Path, "backend", r.Backends)
+		}
+	}
+	if page := g.plan.cfg.DemoPage; page != "" {
+		g.log.Info("the demonstration page is public", "path", page)
+	}
 }
 
 func (g *gateway) status() string {
-	return fmt.Sprintf("%d users, %d targets", g.plan.access.Users.Len(), len(g.plan.access.Targets))
+	a := g.plan.access
+	return fmt.Sprintf("%d users, %d targets, %d routes", a.Users.Len(), len(a.Targets), len(a.Routes))
 }
 
 func (g *gateway) notify(err error) {
@@ -138,7 +148,7 @@ func (g *gateway) reload(ctx context.Context) {
 	g.notify(systemd.Reloading())
 	defer func() { g.notify(systemd.Ready(g.status())) }()
 	cfg, faults := config.LoadServer(g.src)
-	next, more := newPlan(cfg, g.guard, g.plan, len(faults) > 0)
+	next, more := newPlan(cfg, g.guard, g.plan, g.log, len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 && (next.tls == nil) != (g.plan.tls == nil) {
 		faults.Add("tls", &hinted{errors.New("TLS cannot be turned on or off by a reload"), "restart the server"})
@@ -150,7 +160,9 @@ func (g *gateway) reload(ctx context.Context) {
 		return
 	}
 	if err := g.server.SetAccess(next.access); err != nil {
-		logFault(g.log, "reload refused, nothing is changed", err)
+		for _, f := range accessFaults(cfg, err) {
+			logFault(g.log, "reload refused, nothing is changed", f)
+		}
 		return
 	}
 	old := g.plan
@@ -162,7 +174,7 @@ func (g *gateway) reload(ctx context.Context) {
 	g.tls.Store(next.tls)
 	next.watch(ctx, g.log)
 	g.warnUnchanged(old.cfg, cfg)
-	g.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets))
+	g.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
 	g.announce()
 }
 
@@ -175,6 +187,7 @@ func (g *gateway) warnUnchanged(old, now *config.Server) {
 		{"listen", !reflect.DeepEqual(old.Listen, now.Listen)},
 		{"tunnel.path", old.TunnelPath != now.TunnelPath},
 		{"tunnel.max-streams", old.MaxStreams != now.MaxStreams},
+		{"trusted-proxies", !reflect.DeepEqual(old.TrustedProxies, now.TrustedProxies)},
 		{"drain-timeout", old.DrainTimeout != now.DrainTimeout},
 		{"log-level", old.Log.Level != now.Log.Level},
 		{"log-format", old.Log.Format != now.Log.Format},

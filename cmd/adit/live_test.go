@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -296,7 +297,7 @@ func TestServerReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.signal(syscall.SIGHUP)
-	g.wait(`msg=reloaded users=1 targets=1`)
+	g.wait(`msg=reloaded users=1 targets=1 routes=0`)
 	out, _, status := output(t, adit(t, g.clientArgs("check")...), "")
 	if status != 1 || !strings.Contains(out, "✗ TLS") {
 		t.Errorf("the old pin is accepted:\n%s", out)
@@ -390,7 +391,7 @@ func TestNotify(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	out, errs, status := output(t, adit(t, "demo", "--once", "--size", "8"), "")
-	if status != 0 || !regexp.MustCompile(`(?s)✓ up .*8\.0 MiB.*sha256 \w+.*✓ down .*8\.0 MiB`).MatchString(out) {
+	if status != 0 || !regexp.MustCompile(`(?s)✓ up .*8\.0 MiB.*sha256 \w+.*✓ down .*8\.0 MiB.*✓ route .*JSON`).MatchString(out) {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
 	if strings.Contains(out, "Ctrl-C") {
@@ -414,13 +415,23 @@ func TestDemo(t *testing.T) {
 	}
 	env := regexp.MustCompile(`export (ADIT_TOKEN=\S+)`).FindStringSubmatch(text.String())
 	check := regexp.MustCompile(`adit (check .*)`).FindStringSubmatch(text.String())
-	if env == nil || check == nil {
+	page := regexp.MustCompile(`\n  (http://\S+)\n +in a browser`).FindStringSubmatch(text.String())
+	if env == nil || check == nil || page == nil {
 		t.Fatalf("the demo does not say what to try:\n%s", text.String())
 	}
 	try := adit(t, strings.Fields(check[1])...)
 	try.Env = append(try.Env, env[1])
 	if out, errs, status := output(t, try, ""); status != 0 {
 		t.Errorf("what the demo says to try fails:\n%s%s", out, errs)
+	}
+	resp, err := http.Get(page[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), ">/json<") {
+		t.Errorf("the demo's page: %s %v\n%s", resp.Status, err, body)
 	}
 	d.signal(syscall.SIGINT)
 	d.ends(0)

@@ -16,6 +16,7 @@ import (
 	"adit/certs"
 	"adit/internal/config"
 	"adit/server"
+	"adit/server/demopage"
 )
 
 // plan is a server's configuration with every file read: what can be put into
@@ -32,13 +33,13 @@ type plan struct {
 
 // newPlan reads what the configuration names and lists everything wrong with
 // it. old is the plan in force, or nil. With dry nothing is created on disk,
-// and the result is good for looking at only.
-func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, dry bool) (*plan, config.Faults) {
+// and the result is good for looking at only. The site complains to log.
+func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, log *slog.Logger, dry bool) (*plan, config.Faults) {
 	p := &plan{cfg: cfg}
 	var faults config.Faults
 	p.readAccess(guard, &faults)
 	p.readCertificate(old, dry, &faults)
-	p.readSite(&faults)
+	p.readSite(log, &faults)
 	return p, faults
 }
 
@@ -61,7 +62,7 @@ func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
 	for _, t := range cfg.Targets {
 		targets[t.Name] = t.Address.String()
 	}
-	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous}
+	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: routes(cfg)}
 }
 
 // userOrigin finds the place of what auth says is wrong with a user.
@@ -154,17 +155,35 @@ func stateDir() string {
 	return filepath.Join(os.Getenv("HOME"), ".local", "state", "adit")
 }
 
-func (p *plan) readSite(faults *config.Faults) {
+func (p *plan) readSite(log *slog.Logger, faults *config.Faults) {
 	p.site = server.DefaultSite()
-	if p.cfg.SiteRoot == "" {
-		return
+	switch {
+	case p.cfg.SiteRoot != "":
+		site, err := server.DirSite(p.cfg.SiteRoot)
+		if err != nil {
+			faults.Add(p.cfg.Origin("site.root"), fileHint(err, "name a directory that adit can read, e.g. /var/www/html"))
+			return
+		}
+		p.site = site
+	case p.cfg.SiteProxy != "":
+		site, err := server.ProxySite(p.cfg.SiteProxy, server.ProxyOptions{TrustedProxies: p.cfg.TrustedProxies, Logger: log})
+		if err != nil {
+			faults.Add(p.siteProxyOrigin(), &hinted{err, "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"})
+			return
+		}
+		p.site = site
 	}
-	site, err := server.DirSite(p.cfg.SiteRoot)
-	if err != nil {
-		faults.Add(p.cfg.Origin("site.root"), fileHint(err, "name a directory that adit can read, e.g. /var/www/html"))
-		return
+	if p.cfg.DemoPage != "" {
+		p.site = demopage.Handler(p.cfg.DemoPage, shownRoutes(p.cfg.Routes), p.site)
 	}
-	p.site = site
+}
+
+// siteProxyOrigin is where the site's URL came from: --site takes it, too.
+func (p *plan) siteProxyOrigin() string {
+	if o := p.cfg.Origin("site.root"); o != "site.root" {
+		return o
+	}
+	return p.cfg.Origin("site.proxy")
 }
 
 // watch keeps the certificate fresh in the background until p.stop, which

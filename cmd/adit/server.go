@@ -12,22 +12,34 @@ func serverCommand() *cobra.Command {
 		Use:   "server [flags]",
 		Short: "run the gateway",
 		Long: `Accepts clients on one port and connects them onwards, each user to what the
-policy allows. Everyone else sees an ordinary web site there.
+policy allows; connects plain WebSockets, a browser's say, at the paths of
+routes to backends. Everyone else sees an ordinary web site there.
 
 It needs a certificate (or --no-tls behind a proxy that has one) and at least
-one user, or an explicit --allow-anonymous TARGET. adit token makes a user's
-token.
+one user, one --route, or an explicit --allow-anonymous TARGET. adit token makes
+a user's token. A route without users is open to everyone: the log says so.
 
 Every flag has a variable (--tls-cert is ADIT_TLS_CERT) and a key in the
 configuration file; a flag wins over the variable, the variable over the file.
-SIGHUP reads users, targets, certificates and the site again: a bad file changes
-nothing and says so. SIGTERM lets live connections finish for --drain-timeout;
+SIGHUP reads users, targets, routes, certificates and the site again: a bad file
+changes nothing and says so. SIGTERM lets live connections finish for --drain-timeout;
 a second one ends at once. Exit status: 0 stopped, 1 failed, 2 bad
 configuration.
 
 Rules of a user's allow list, and of --allow-anonymous:
   127.0.0.1:22        10.20.0.0/16:443     db.lan:5432      *.lan:80,443
-  [2001:db8::/32]:*   8000-8100 (loopback) unix:/run/a.sock ssh (a [[target]])`,
+  [2001:db8::/32]:*   8000-8100 (loopback) unix:/run/a.sock ssh (a [[target]])
+
+Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
+  path, exact, host       where: "/json" and all below it, of one host if named
+  backend                 HOST:PORT, unix:PATH or a [[target]]; of several, the
+                          least busy one that answers
+  frame-type              binary (default) or text: of messages to the client
+  origins, users          which web pages, and which users, may connect
+  ping-interval 20s, pong-timeout 20s, idle-timeout never, connect-timeout 8s,
+  linger-timeout 10s, max-conns 16384, max-conns-per-address no bound,
+  proxy-protocol          off (default), v1 or v2: the client's address goes
+                          ahead of the data`,
 		Example: `  adit server --self-signed /var/lib/adit/tls --users users.toml
       a certificate of its own; clients use the pin that it prints
 
@@ -35,6 +47,9 @@ Rules of a user's allow list, and of --allow-anonymous:
   adit server --acme-domain gw.example.com --users users.toml
   adit server --no-tls --listen 127.0.0.1:8080 --users users.toml
       behind nginx, haproxy or Apache
+
+  adit server --self-signed tls --route '/json=127.0.0.1:9000?frame-type=text' --demo-page /console
+      a backend for browsers, open to all, and a page to try it with
 
   adit server --config /etc/adit/server.toml --check-config
       with a configuration file such as
@@ -49,7 +64,12 @@ Rules of a user's allow list, and of --allow-anonymous:
       allow = ["ssh", "*.lan:80,443"]
       [[target]]
       name = "ssh"
-      address = "127.0.0.1:22"`,
+      address = "127.0.0.1:22"
+      [[route]]
+      path = "/json"
+      backend = ["127.0.0.1:9000"]
+      origins = ["https://app.example.com"]
+      users = ["alice"]`,
 	}
 	config.ServerFlags(cmd.Flags())
 	check := checkConfigFlag(cmd)
@@ -64,14 +84,19 @@ func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 	cfg, faults := config.LoadServer(src)
 	guard := auth.NewGuard(auth.GuardOptions{})
 	// With faults already, nothing is created on disk on the way to more.
-	p, more := newPlan(cfg, guard, nil, checkOnly || len(faults) > 0)
-	if err := append(faults, more...).Err(); err != nil {
+	log := newLogger(cfg.Log, cmd.ErrOrStderr())
+	p, more := newPlan(cfg, guard, nil, log, checkOnly || len(faults) > 0)
+	faults = append(faults, more...)
+	if len(faults) == 0 {
+		faults = append(faults, p.checkRoutes()...)
+	}
+	if err := faults.Err(); err != nil {
 		return err
 	}
 	if checkOnly {
 		_, err := cmd.OutOrStdout().Write([]byte("the configuration is good\n"))
 		return err
 	}
-	g := &gateway{src: src, guard: guard, plan: p, log: newLogger(cfg.Log, cmd.ErrOrStderr())}
+	g := &gateway{src: src, guard: guard, plan: p, log: log}
 	return g.run(cmd.Context())
 }
