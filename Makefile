@@ -1,0 +1,96 @@
+# make test    everything, on a Debian machine with Go: the one command
+# make build   ./adit, a static binary
+# make demo    a tunnel on loopback, to try
+# make install to $(DESTDIR)$(PREFIX), with the systemd units
+# make e2e     only the tests of the real binary with real programs
+# make fuzz    every fuzz target for FUZZTIME
+# make lint    staticcheck (fetched as a Go module)
+# make image   a container image, by buildah, podman or docker
+# make clean
+
+GO       ?= go
+PREFIX   ?= /usr/local
+BINDIR   ?= $(PREFIX)/bin
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+DESTDIR  ?=
+BINARY   ?= adit
+IMAGE    ?= adit
+FUZZTIME ?= 10s
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+GOBUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := build
+.PHONY: build install demo deps check test e2e fuzz lint image clean
+
+build:
+	$(GOBUILD) -o adit ./cmd/adit
+
+# What `make build` made before is installed as it is: root often has no Go.
+install:
+	[ -e $(BINARY) ] || $(MAKE) build
+	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/adit
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in adit-server.service adit-server.socket adit-client@.service; do \
+		sed 's,/usr/local/bin/,$(BINDIR)/,' "systemd/$$unit" >"$(DESTDIR)$(UNITDIR)/$$unit" && \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+	done
+
+demo: build
+	./adit demo
+
+# What the tests need: a C compiler for the race detector, and the programs of the end-to-end
+# tests. Elsewhere than on Debian, and without rights, the tests that lack something say so.
+deps:
+	@if [ ! -e /etc/debian_version ]; then \
+		echo "make: not Debian: tests whose programs are missing will be skipped"; \
+	elif [ "$$(id -u)" = 0 ] || command -v sudo >/dev/null; then \
+		sh e2e/install.sh; \
+	else \
+		echo "make: neither root nor sudo: tests whose programs are missing will be skipped"; \
+	fi
+
+check:
+	@unformatted="$$(gofmt -l .)"; \
+	if [ -n "$$unformatted" ]; then echo "gofmt these files:" >&2; echo "$$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+
+# The end-to-end tests come last and alone: they push gigabytes and need the machine for themselves.
+# They test the binary as it is shipped.
+test: deps check
+	$(GO) test -race -timeout 10m -p 2 $$($(GO) list ./... | grep -v '/e2e$$')
+	$(GOBUILD) -o dist/adit ./cmd/adit
+	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
+
+e2e: deps
+	$(GOBUILD) -o dist/adit ./cmd/adit
+	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
+
+# On a busy machine the go command sometimes calls its own time limit a failure; that is none as
+# long as it wrote no failing input.
+fuzz:
+	@mkdir -p dist; \
+	for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" >dist/fuzz.log 2>&1 || \
+			{ grep -q '^ *context deadline exceeded$$' dist/fuzz.log && ! grep -q 'Failing input' dist/fuzz.log; } || \
+			{ cat dist/fuzz.log; exit 1; }; \
+			grep '^fuzz: elapsed' dist/fuzz.log | tail -n 1; \
+		done || exit 1; \
+	done
+
+# Mistakes, needless code and unused code; and that the command builds for other systems.
+lint: check
+	$(GO) run $(STATICCHECK) -checks 'SA*,S1*,U1000' ./...
+	for system in darwin freebsd windows; do GOOS=$$system CGO_ENABLED=0 $(GO) vet ./cmd/... || exit 1; done
+
+image:
+	@set -- --build-arg VERSION=$(VERSION) -t $(IMAGE) .; \
+	if command -v buildah >/dev/null; then buildah bud --format docker "$$@"; \
+	elif command -v podman >/dev/null; then podman build --format docker "$$@"; \
+	else docker build "$$@"; fi
+
+clean:
+	rm -rf adit dist

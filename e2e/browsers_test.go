@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A surfer says how a browser is to be started.
+type surfer struct {
+	proxy string // HOST:PORT of an HTTP proxy for everything; "": none
+	spki  string // BASE64 of the hash of the server's key, which is to be trusted
+	http1 bool   // never HTTP/2
+	dark  bool
+}
+
+// chromium starts Chromium in the host. chromedriver translates between WebDriver BiDi and what
+// Chromium speaks.
+func (s surfer) chromium(t *testing.T, h *host) *browser {
+	t.Helper()
+	need(t, "chromium", "chromedriver")
+	dir := workDir(t)
+	argv := []string{"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-breakpad",
+		"--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps",
+		"--remote-debugging-port=0", "--user-data-dir=" + filepath.Join(dir, "profile"),
+		"--ignore-certificate-errors-spki-list=" + s.spki}
+	if s.proxy != "" {
+		argv = append(argv, "--proxy-server=http://"+s.proxy, "--proxy-bypass-list=<-loopback>")
+	} else {
+		argv = append(argv, "--no-proxy-server")
+	}
+	if s.http1 {
+		argv = append(argv, "--disable-http2")
+	}
+	if s.dark {
+		argv = append(argv, "--blink-settings=preferredColorScheme=0")
+	}
+	chromium := h.start(t, "chromium", spec{argv: append(argv, "about:blank"), env: []string{"HOME=" + dir}})
+	driver := h.start(t, "chromedriver", spec{argv: []string{"chromedriver", "--port=0"}, env: []string{"HOME=" + dir}})
+	devtools := chromium.wait(t, `DevTools listening on ws://([0-9.:]+)/`, 1)[1]
+	port := driver.wait(t, `started successfully on port (\d+)`, 1)[1]
+
+	request, err := json.Marshal(map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+		"webSocketUrl": true, "goog:chromeOptions": map[string]any{"debuggerAddress": devtools},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := h.dial(net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatalf("connect to chromedriver: %v", err)
+	}
+	transport := &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return conn, nil }}
+	client := &http.Client{Transport: transport, Timeout: patience}
+	reply, err := client.Post("http://127.0.0.1:"+port+"/session", "application/json", bytes.NewReader(request))
+	if err != nil {
+		t.Fatalf("new session of chromedriver: %v", err)
+	}
+	defer reply.Body.Close()
+	var session struct {
+		Value struct {
+			ID      string `json:"sessionId"`
+			Message string `json:"message"`
+		} `json:"value"`
+	}
+	if err := json.NewDecoder(reply.Body).Decode(&session); err != nil || session.Value.ID == "" {
+		t.Fatalf("new session of chromedriver: %s, %v, %s", reply.Status, err, session.Value.Message)
+	}
+	b := h.drive(t, chromium, "ws://127.0.0.1:"+port+"/session/"+session.Value.ID)
+	b.ready()
+	return b
+}
+
+// firefox starts Firefox in the host.
+func (s surfer) firefox(t *testing.T, h *host) *browser {
+	t.Helper()
+	need(t, "firefox-esr")
+	dir := workDir(t)
+	var prefs strings.Builder
+	set := func(name string, value any) { fmt.Fprintf(&prefs, "user_pref(%q, %#v);\n", name, value) }
+	set("network.proxy.type", 0)
+	if s.proxy != "" {
+		host, port, err := net.SplitHostPort(s.proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set("network.proxy.type", 1)
+		for _, kind := range []string{"http", "ssl"} {
+			set("network.proxy."+kind, host)
+			fmt.Fprintf(&prefs, "user_pref(%q, %s);\n", "network.proxy."+kind+"_port", port)
+		}
+		set("network.proxy.allow_hijacking_localhost", true)
+	}
+	set("network.http.http2.enabled", !s.http1)
+	set("ui.systemUsesDarkTheme", map[bool]int{true: 1, false: 0}[s.dark])
+	// Nobody outside is to be asked anything.
+	for _, off := range []string{"app.update.enabled", "app.normandy.enabled", "browser.safebrowsing.malware.enabled", "browser.safebrowsing.phishing.enabled",
+		"datareporting.policy.dataSubmissionEnabled", "extensions.update.enabled", "network.captive-portal-service.enabled",
+		"network.connectivity-service.enabled", "services.settings.enabled", "browser.shell.checkDefaultBrowser"} {
+		set(off, false)
+	}
+	writeFile(t, dir, "user.js", prefs.String())
+	p := h.start(t, "firefox", spec{
+		argv: []string{"firefox-esr", "--headless", "--no-remote", "--profile", dir, "--remote-debugging-port", "0", "about:blank"},
+		env:  []string{"HOME=" + dir, "MOZ_CRASHREPORTER_DISABLE=1"},
+	})
+	b := h.drive(t, p, p.wait(t, `WebDriver BiDi listening on (ws://\S+)`, 1)[1]+"/session")
+	b.do("session.new", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"acceptInsecureCerts": true}}}, nil)
+	b.ready()
+	return b
+}

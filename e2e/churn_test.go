@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"adit/internal/testnet"
+)
+
+// usage is what a process holds.
+type usage struct {
+	descriptors, threads int
+	memory               int64 // resident, in bytes
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("%d descriptors, %d threads, %d MiB", u.descriptors, u.threads, u.memory>>20)
+}
+
+func (p *process) usage(t *testing.T) (u usage) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", p.pid())
+	descriptors, err := os.ReadDir(dir + "fd")
+	if err != nil {
+		t.Fatalf("what %s holds: %v", p.name, err)
+	}
+	u.descriptors = len(descriptors)
+	status, err := os.ReadFile(dir + "status")
+	if err != nil {
+		t.Fatalf("what %s holds: %v", p.name, err)
+	}
+	field := func(name string) int64 {
+		m := regexp.MustCompile(`(?m)^` + name + `:\s+(\d+)`).FindSubmatch(status)
+		if m == nil {
+			t.Fatalf("/proc says nothing of %s:\n%s", name, status)
+		}
+		n, _ := strconv.ParseInt(string(m[1]), 10, 64)
+		return n
+	}
+	u.threads, u.memory = int(field("Threads")), field("VmRSS")<<10
+	return u
+}
+
+// settles waits until the process holds no more descriptors than it did before, and checks that it
+// does not hold much more of the rest.
+func (p *process) settles(t *testing.T, before usage) {
+	t.Helper()
+	eventually(t, patience, p.name+" has returned its descriptors", func() error {
+		if now := p.usage(t); now.descriptors > before.descriptors {
+			return fmt.Errorf("it holds %v, before %v", now, before)
+		}
+		return nil
+	})
+	// The runtime keeps threads and gives memory back late; a leak would be thousands of either.
+	now := p.usage(t)
+	if now.threads > before.threads+20 || now.memory > 2*before.memory+64<<20 {
+		t.Errorf("%s holds %v, before %v", p.name, now, before)
+	}
+}
+
+// goroutines ends a process by having it print its goroutines, and counts them.
+func (p *process) goroutines(t *testing.T) int {
+	t.Helper()
+	p.stopped = true
+	p.signal(t, syscall.SIGQUIT)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("%s does not end on SIGQUIT", p.name)
+	}
+	return p.count(`^goroutine \d+ `)
+}
+
+// Ten thousand connections, ended in all the ways there are, leave nothing behind in either process.
+func TestTenThousandConnections(t *testing.T) {
+	t.Parallel()
+	echo := testnet.Echo(t)
+	nobody := testnet.RefusedAddr(t)
+	r := setup{targets: []string{echo, nobody}}.start(t)
+	const atOnce = 40
+	var failures atomic.Int64
+	churn := func(connections int) {
+		var running sync.WaitGroup
+		var next atomic.Int64
+		for range atOnce {
+			running.Go(func() {
+				for {
+					i := int(next.Add(1))
+					if i > connections || failures.Load() > 10 {
+						return
+					}
+					if err := oneOfMany(i, r.local[echo], r.local[nobody]); err != nil {
+						failures.Add(1)
+						t.Errorf("connection %d: %v", i, err)
+					}
+				}
+			})
+		}
+		running.Wait()
+	}
+	churn(500)
+	// Whatever the warm-up has still under way ends.
+	var before [2]usage
+	both := []*process{r.client.process, r.server.process}
+	for i, p := range both {
+		p.settles(t, usage{descriptors: 24, threads: 1 << 20, memory: 1 << 40})
+		before[i] = p.usage(t)
+	}
+	churn(10_000)
+	for i, p := range both {
+		p.settles(t, before[i])
+		t.Logf("%s: %v, before %v", p.name, p.usage(t), before[i])
+	}
+	if r.client.count(linkDown) != 0 {
+		t.Error("the link went down")
+	}
+	for _, p := range both {
+		if n := p.goroutines(t); n < 5 || n > 60 {
+			t.Errorf("%s has %d goroutines with no connection open", p.name, n)
+		} else {
+			t.Logf("%s: %d goroutines", p.name, n)
+		}
+	}
+}
+
+// oneOfMany makes a connection, uses and ends it in a way that depends on its number.
+func oneOfMany(i int, echo, nobody string) error {
+	addr := echo
+	if i%10 == 9 {
+		addr = nobody
+	}
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if addr == nobody && (isReset(err)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	conn := c.(*net.TCPConn)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	if addr == nobody {
+		if n, err := conn.Read(make([]byte, 1)); !isReset(err) {
+			return fmt.Errorf("refused, and reads %d, %v", n, err)
+		}
+		return nil
+	}
+	if i%5 == 4 {
+		return nil // opened and closed
+	}
+	text := strconv.Itoa(i) + strings.Repeat(".", i%1000)
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	if i%5 == 3 {
+		return conn.SetLinger(0) // reset, with an answer on the way
+	}
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
+		return fmt.Errorf("got %q, %w", got, err)
+	}
+	switch i % 5 {
+	case 0:
+		return nil // closed by the application
+	case 1:
+		return conn.SetLinger(0)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	if n, err := conn.Read(got); err != io.EOF {
+		return fmt.Errorf("after a half-close: %d, %v", n, err)
+	}
+	return nil
+}

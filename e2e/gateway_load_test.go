@@ -1,0 +1,489 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// echoProcessEnv makes the test binary an echo instead: thousands of connections need their
+// descriptors in a process of their own. Its value is where to listen.
+const echoProcessEnv = "ADIT_E2E_ECHO"
+
+func init() {
+	addr := os.Getenv(echoProcessEnv)
+	if addr == "" {
+		return
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "listen:", err)
+		os.Exit(1)
+	}
+	fmt.Println("listening", l.Addr())
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "accept:", err)
+			os.Exit(1)
+		}
+		go func() {
+			defer conn.Close()
+			b := make([]byte, 4096)
+			for {
+				n, err := conn.Read(b)
+				if _, failed := conn.Write(b[:n]); err != nil || failed != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// echoProcess starts an echo as a process and returns its address.
+func echoProcess(t *testing.T, addr string) (*process, string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := machine(t).start(t, "echo", spec{argv: []string{self}, env: []string{echoProcessEnv + "=" + addr}})
+	return p, p.wait(t, `^listening (\S+)`, 1)[1]
+}
+
+// peakMemory is the most memory that a process has had resident so far, in bytes.
+func peakMemory(t *testing.T, p *process) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
+	if err != nil {
+		t.Fatalf("memory of %s: %v", p.name, err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatalf("memory of %s: %v", p.name, err)
+	}
+	return kib << 10
+}
+
+// inCrowd calls do n times, a few at once, and returns the errors.
+func inCrowd(n int, do func(i int) error) error {
+	var (
+		next atomic.Int64
+		all  sync.WaitGroup
+		errs = make([]error, 32)
+	)
+	for worker := range errs {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && errs[worker] == nil; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
+					errs[worker] = fmt.Errorf("number %d: %w", i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// TestCrowd has 5,000 connections at once, all of which work and none of which costs much.
+func TestCrowd(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	n := 5000
+	if testing.Short() {
+		n = 500
+	}
+	if limit.Max < uint64(3*n) {
+		lacks(t, fmt.Sprintf("%d descriptors a process", 3*n))
+	}
+	_, addr := echoProcess(t, "127.0.0.1:0")
+	r := startRoutes(t, route("/echo", addr))
+	before := r.plain.usage(t).memory
+	peers := make([]*peer, n)
+	defer func() {
+		for _, p := range peers {
+			if p != nil {
+				p.Close()
+			}
+		}
+	}()
+	talk := func(i int) error { return peers[i].roundTrip(fmt.Sprintf("this is %d", i)) }
+	if err := inCrowd(n, func(i int) (err error) {
+		if peers[i], err = r.dial(overTCP, "/echo", false, ""); err != nil {
+			return err
+		}
+		// It is the slowest machine's time for the whole crowd.
+		peers[i].wire.(*tcpWire).SetDeadline(time.Now().Add(5 * watchdog))
+		return talk(i)
+	}); err != nil {
+		t.Fatal("while they come:", err)
+	}
+	if err := inCrowd(n, talk); err != nil {
+		t.Fatal("while all are there:", err)
+	}
+	each := (r.plain.usage(t).memory - before) / int64(n)
+	t.Logf("%d connections: %d KiB of memory each", n, each>>10)
+	if each > 64<<10 {
+		t.Errorf("a connection costs %d KiB", each>>10)
+	}
+	if err := inCrowd(n, func(i int) error { return errors.Join(talk(i), peers[i].bye(), peers[i].Close()) }); err != nil {
+		t.Fatal("while they go:", err)
+	}
+	r.settle(t)
+}
+
+// A bystander talks all the time while others misbehave.
+type bystander struct {
+	stop  chan struct{}
+	done  sync.WaitGroup
+	trips int
+	worst time.Duration
+	err   error
+}
+
+func (b *bystander) run(p *peer) {
+	defer p.Close()
+	for b.err == nil {
+		select {
+		case <-b.stop:
+			b.err = p.bye()
+			return
+		default:
+		}
+		start := time.Now()
+		p.wire.(interface{ SetDeadline(time.Time) error }).SetDeadline(start.Add(watchdog))
+		p.data = p.data[:0]
+		b.err = p.roundTrip("still there?")
+		b.worst = max(b.worst, time.Since(start))
+		b.trips++
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// hostility is something that a bad client, or very many, can do.
+type hostility struct {
+	name string
+	run  func(t *testing.T, r *routeServers, by transport) error
+}
+
+// hostileGrowth is how much more memory the server may have at most during all of it. Most of that is
+// what HTTP/2 lets clients send ahead, up to 1 MiB a connection.
+const hostileGrowth = 192 << 20
+
+var hostilities = []hostility{
+	{"handshakes that come slowly", slowHandshakes},
+	{"silent connections", func(t *testing.T, r *routeServers, by transport) error { return openAndLeave(r, by, 600, "") }},
+	{"peers that stop answering", deafPeers},
+	{"pings whose answers nobody reads", unreadPings},
+	{"pings without end", manyPings},
+	{"frames that announce 2^63-1 bytes", hugeFrames},
+	{"frames of one byte", func(t *testing.T, r *routeServers, by transport) error { return manyFrames(t, r, by, "x") }},
+	{"frames of no byte", func(t *testing.T, r *routeServers, by transport) error { return manyFrames(t, r, by, "") }},
+	{"clients that do not read", func(t *testing.T, r *routeServers, by transport) error {
+		return crowdOf(t, r, by, 40, "/floods", func(p *peer) error { return stuck(p, nil) })
+	}},
+	{"backends that do not read", func(t *testing.T, r *routeServers, by transport) error {
+		frame := []byte(f(fin|opBinary, binaryPayload(60_000)))
+		return crowdOf(t, r, by, 40, "/deaf", func(p *peer) error { return stuck(p, frame) })
+	}},
+	{"clients that leave at once", func(t *testing.T, r *routeServers, by transport) error {
+		return inCrowd(amountOf(1000), func(i int) error {
+			p, err := r.dial(by, "/echo", false, f(fin|opBinary, "never mind"))
+			if err != nil {
+				return err
+			}
+			switch i % 3 {
+			case 0:
+				p.Reset()
+			case 1:
+				p.CloseWrite()
+			}
+			p.Close()
+			return nil
+		})
+	}},
+}
+
+// amountOf shrinks a number for -short.
+func amountOf(n int) int {
+	if testing.Short() {
+		return max(n/20, 10)
+	}
+	return n
+}
+
+// TestHostility misbehaves in many ways, over every transport. The server's memory stays where it
+// was, give or take, others never notice, and no descriptor is left.
+func TestHostility(t *testing.T) {
+	_, addr := echoProcess(t, "127.0.0.1:0")
+	h := machine(t)
+	floods, deaf := h.listen(t, "127.0.0.1:0"), h.listen(t, "127.0.0.1:0")
+	serve(t, floods, func(conn net.Conn) { io.Copy(struct{ io.Writer }{conn}, noiseOfZeros{}) })
+	release := make(chan struct{})
+	serve(t, deaf, func(conn net.Conn) { <-release })
+	// Before the backends are waited for.
+	t.Cleanup(func() { close(release) })
+	r := startRoutes(t, route("/echo", addr)+route("/floods", floods.Addr().String())+
+		// Nobody reads what a client sends when its backend takes no more: the server has to look.
+		route("/deaf", deaf.Addr().String(), `ping-interval = "1s"`, `linger-timeout = "1s"`)+
+		route("/watched", addr, `ping-interval = "1s"`, `pong-timeout = "1s"`))
+	for _, by := range transports {
+		t.Run(string(by), func(t *testing.T) {
+			s, beside := r.secure, overTLS
+			if by == overTCP {
+				s, beside = r.plain, overTCP
+			}
+			p, err := r.dial(beside, "/echo", false, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := &bystander{stop: make(chan struct{})}
+			b.done.Go(func() { b.run(p) })
+			before := s.usage(t).memory
+			for _, bad := range hostilities {
+				t.Run(bad.name, func(t *testing.T) {
+					if err := bad.run(t, r, by); err != nil {
+						t.Error(err)
+					}
+					t.Logf("memory: now %d MiB, at most %d MiB", s.usage(t).memory>>20, peakMemory(t, s.process)>>20)
+				})
+			}
+			close(b.stop)
+			b.done.Wait()
+			if b.err != nil {
+				t.Errorf("the bystander, after %d round trips: %v", b.trips, b.err)
+			}
+			most := peakMemory(t, s.process)
+			t.Logf("the bystander made %d round trips, the longest in %v; memory at most %d MiB, at first %d", b.trips, b.worst, most>>20, before>>20)
+			if most-before > hostileGrowth {
+				t.Errorf("the server grew by %d MiB", (most-before)>>20)
+			}
+		})
+	}
+	r.settle(t)
+}
+
+// noiseOfZeros is endless.
+type noiseOfZeros struct{}
+
+func (noiseOfZeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// openAndLeave opens TCP connections, says the beginning of something, and at the end closes all.
+func openAndLeave(r *routeServers, by transport, n int, text string) error {
+	addr := r.secure.addr
+	if by == overTCP {
+		addr = r.plain.addr
+	}
+	conns := make([]net.Conn, amountOf(n))
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
+	return inCrowd(len(conns), func(i int) (err error) {
+		if conns[i], err = net.DialTimeout("tcp", addr, watchdog); err != nil {
+			return err
+		}
+		io.WriteString(conns[i], text)
+		return nil
+	})
+}
+
+// slowHandshakes begins a thousand requests (over TLS, a thousand handshakes) and ends none.
+func slowHandshakes(t *testing.T, r *routeServers, by transport) error {
+	begin := "GET /echo HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+	if by != overTCP {
+		begin = "\x16\x03\x01\x01\x00\x01"
+	}
+	return openAndLeave(r, by, 1000, begin)
+}
+
+// crowdOf opens n connections to a route, has each do something, and resets them all.
+func crowdOf(t *testing.T, r *routeServers, by transport, n int, path string, do func(*peer) error) error {
+	peers := make([]*peer, n)
+	defer func() {
+		for _, p := range peers {
+			if p != nil {
+				p.Reset()
+				p.Close()
+			}
+		}
+	}()
+	if err := inCrowd(n, func(i int) (err error) {
+		peers[i], err = r.dial(by, path, false, "")
+		return err
+	}); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	errs := make([]error, n)
+	for i, p := range peers {
+		all.Go(func() { errs[i] = do(p) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// stuck writes b, without reading, until no more is taken for a moment; nil: it only waits for the
+// moment.
+func stuck(p *peer, b []byte) error {
+	const moment = 300 * time.Millisecond
+	if b == nil {
+		time.Sleep(moment)
+		return nil
+	}
+	var last atomic.Int64
+	last.Store(time.Now().UnixNano())
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := p.Write(b); err != nil {
+				ended <- nil // it was released below
+				return
+			}
+			last.Store(time.Now().UnixNano())
+		}
+	}()
+	for deadline := time.Now().Add(watchdog); ; {
+		select {
+		case <-ended:
+			return errors.New("the connection ended instead of getting stuck")
+		case <-time.After(moment / 10):
+		}
+		if time.Since(time.Unix(0, last.Load())) > moment {
+			break
+		}
+		if time.Now().After(deadline) {
+			return errors.New("all is taken: there is no back-pressure")
+		}
+	}
+	p.Reset()
+	p.Close()
+	return <-ended
+}
+
+// deafPeers neither read nor answer. Without a sign of life the server ends them by itself.
+func deafPeers(t *testing.T, r *routeServers, by transport) error {
+	return crowdOf(t, r, by, amountOf(100), "/watched", func(p *peer) error {
+		if err := p.untilCloseFrame(); err != nil {
+			return err
+		}
+		return closedWith(p, 1011, nil)
+	})
+}
+
+// unreadPings sends pings and reads no pong until the server stops reading.
+func unreadPings(t *testing.T, r *routeServers, by transport) error {
+	pings := bytes.Repeat([]byte(f(fin|opPing, binaryPayload(125))), 500)
+	return crowdOf(t, r, by, 20, "/echo", func(p *peer) error { return stuck(p, pings) })
+}
+
+// manyPings sends pings and gets an answer to each.
+func manyPings(t *testing.T, r *routeServers, by transport) error {
+	n := amountOf(200_000)
+	return crowdOf(t, r, by, 1, "/echo", func(p *peer) error {
+		pings := strings.Repeat(f(fin|opPing, "p"), n)
+		seen := 0
+		return whileWriting(p, pings, 64<<10, func() error {
+			return p.until(func() bool {
+				seen += len(p.pongs)
+				p.pongs = p.pongs[:0]
+				return seen == n
+			})
+		})
+	})
+}
+
+// hugeFrames announces what never comes, and sends a part of it.
+func hugeFrames(t *testing.T, r *routeServers, by transport) error {
+	frame := announce(fin|opBinary, 8, 1<<63-1, binaryPayload(64<<10))
+	return crowdOf(t, r, by, amountOf(200), "/echo", func(p *peer) error {
+		return whileWriting(p, frame, 0, func() error {
+			return p.until(func() bool { return len(p.data) == 64<<10 })
+		})
+	})
+}
+
+// manyFrames sends a million frames with the same payload.
+func manyFrames(t *testing.T, r *routeServers, by transport, payload string) error {
+	n := amountOf(1_000_000)
+	frames := strings.Repeat(f(fin|opBinary, payload), 1000)
+	return crowdOf(t, r, by, 1, "/echo", func(p *peer) error {
+		got := 0
+		p.onData = func(b []byte) error { got += len(b); return nil }
+		wrote := make(chan error, 1)
+		go func() {
+			for range n / 1000 {
+				if err := p.write(frames, 0); err != nil {
+					wrote <- err
+					return
+				}
+			}
+			wrote <- p.write(f(fin|opPing, "the last"), 0)
+		}()
+		err := p.until(func() bool { return got == n/1000*1000*len(payload) && len(p.pongs) == 1 })
+		if err != nil {
+			p.Close()
+		}
+		return errors.Join(err, <-wrote)
+	})
+}
+
+// TestBackendRestart kills a backend under its connections and starts it again.
+func TestBackendRestart(t *testing.T) {
+	backend, addr := echoProcess(t, "127.0.0.1:0")
+	r := startRoutes(t, route("/echo", addr))
+	for _, by := range transports {
+		open := make([]*peer, 20)
+		for i := range open {
+			p, err := r.dial(by, "/echo", false, "")
+			if err != nil {
+				t.Fatal(by, err)
+			}
+			defer p.Close()
+			if err := p.roundTrip("before"); err != nil {
+				t.Fatal(by, err)
+			}
+			open[i] = p
+		}
+		backend.kill(t)
+		for _, p := range open {
+			// A killed process's system ends its connections in order: nothing was unread.
+			if err := closesWith(1000, []byte("before"))(nil, p, ""); err != nil {
+				t.Errorf("%s: a connection of the killed backend: %v", by, err)
+			}
+			p.Close()
+		}
+		var refused *refusedError
+		if p, err := r.dial(by, "/echo", false, ""); !errors.As(err, &refused) || refused.status != 502 {
+			t.Errorf("%s: without the backend: %v, want 502", by, err)
+			if err == nil {
+				p.Close()
+			}
+		}
+		backend, _ = echoProcess(t, addr)
+		p, err := r.dial(by, "/echo", false, "")
+		if err == nil {
+			err = errors.Join(p.roundTrip("after"), p.bye(), p.Close())
+		}
+		if err != nil {
+			t.Errorf("%s: after the restart: %v", by, err)
+		}
+	}
+	r.settle(t)
+}

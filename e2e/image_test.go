@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The addresses inside the container.
+const (
+	imageEcho  = "127.0.0.1:7000" // a backend that sends back what it gets
+	imageLocal = "127.0.0.1:2222" // a client's forward to it
+	imagePort  = "127.0.0.1:443"
+)
+
+// TestImage builds the container image of the Dockerfile, without any registry, and runs a server
+// from it that has no right at all.
+func TestImage(t *testing.T) {
+	needRoot(t)
+	need(t, "buildah", "podman", "runc")
+	c := newContainers(t)
+	c.build(t)
+
+	if config := c.run(t, "buildah", "inspect", "--type=image", "--format={{.Docker.Config.User}} {{.Docker.Config.ExposedPorts}} {{.Docker.Config.Entrypoint}}", aditImage); strings.TrimSpace(config) != "65532:65532 map[443/tcp:{}] [/adit]" {
+		t.Errorf("the image has user, ports and entry point %q", config)
+	}
+	if out := c.run(t, "podman", c.sandbox(nil, "version")...); !strings.Contains(out, "adit") {
+		t.Errorf("adit version prints %q", out)
+	}
+
+	alice := newAccount(t, c.machine, "alice")
+	etc := workDir(t)
+	writeFile(t, etc, "server.toml", fmt.Sprintf(`listen = [":443"]
+[tls]
+self-signed = "/var/lib/adit/tls"
+[[target]]
+name = "echo"
+address = %q
+`, imageEcho)+alice.users("echo"))
+	const name = "adit-e2e-image"
+	argv := append([]string{"podman"}, c.storage("podman")...)
+	argv = append(argv, c.sandbox(
+		[]string{"--name=" + name, "--volume=" + etc + ":/etc/adit:ro", "--volume=adit-state:/var/lib/adit"},
+		"server", "--config", "/etc/adit/server.toml")...)
+	server := c.machine.start(t, "podman run", spec{argv: argv})
+	server.wait(t, `msg=listening`, 1)
+
+	var pid int
+	if _, err := fmt.Sscan(c.run(t, "podman", "inspect", "--format={{.State.Pid}}", name), &pid); err != nil {
+		t.Fatalf("the process of the container: %v", err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unprivileged(t, "the container", string(status))
+
+	inside := networkOf(t, "container", pid)
+	echoBackend(t, inside.listen(t, imageEcho))
+	pin := inside.adit(t, "pin", imagePort)
+	client := inside.client(t, "--pin", strings.TrimSpace(pin), "--token-file", alice.tokenFile,
+		"-L", imageLocal+":echo", "wss://"+imagePort+tunnelPath)
+	if err := echoes(inside, imageLocal, 8<<20); err != nil {
+		t.Errorf("a transfer through a server in a container: %v", err)
+	}
+	client.stop(t)
+	server.stop(t)
+}
+
+const aditImage = "localhost/adit:e2e"
+
+// containers is a private store of images, and the tools that work on it.
+type containers struct {
+	machine *host
+	dir     string
+}
+
+func newContainers(t *testing.T) *containers {
+	t.Helper()
+	c := &containers{machine(t), workDir(t)}
+	t.Cleanup(func() {
+		// Kills what a failed test left running, and unmounts the store before it is removed.
+		for _, args := range [][]string{{"rm", "--all", "--force", "--time=0"}, {"unmount", "--all"}} {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			exec.CommandContext(ctx, program(t, "podman"), append(c.storage("podman"), args...)...).Run()
+			cancel()
+		}
+		removeCgroups("libpod_parent")
+	})
+	return c
+}
+
+// storage returns the options that keep a tool in the private store, and to what works where there
+// is no systemd.
+func (c *containers) storage(tool string) []string {
+	options := []string{"--root=" + filepath.Join(c.dir, "root"), "--runroot=" + filepath.Join(c.dir, "run")}
+	if tool == "podman" {
+		options = append(options, "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=none")
+	}
+	return options
+}
+
+// sandbox returns the podman arguments that run the image with as few rights as a container can
+// have, in a network of its own that has only loopback.
+func (c *containers) sandbox(options []string, args ...string) []string {
+	argv := append([]string{"run", "--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop=all",
+		"--security-opt=no-new-privileges", "--network=none", "--sysctl=net.ipv4.ip_unprivileged_port_start=0",
+		// The defaults are more than a machine may have.
+		"--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--log-driver=none"}, options...)
+	return append(append(argv, aditImage), args...)
+}
+
+// run runs buildah or podman to its end and returns its output.
+func (c *containers) run(t *testing.T, tool string, args ...string) string {
+	t.Helper()
+	argv := append([]string{tool}, args[0])
+	if tool == "podman" {
+		argv = append(append([]string{tool}, c.storage(tool)...), args...)
+	} else {
+		argv = append(append(argv, c.storage(tool)...), args[1:]...)
+	}
+	out, err := c.machine.try(t, 5*time.Minute, "", argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// build builds the image. Its base image is made here, of a small Debian and this machine's Go, and
+// every module comes from this machine's cache: nothing is fetched.
+func (c *containers) build(t *testing.T) {
+	t.Helper()
+	context, began := workDir(t), time.Now()
+	base := writeFile(t, context, "Base", `FROM scratch
+COPY . /
+ENV PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off
+`)
+	c.run(t, "buildah", "bud", "--isolation=chroot", "--quiet", "--file="+base,
+		"--ignorefile="+writeFile(t, context, "ignore", "usr/share\nvar\n"),
+		"--tag=localhost/golang:1.26-bookworm", debianRoot(t))
+	t.Logf("base image: %v", time.Since(began).Round(time.Second))
+
+	began = time.Now()
+	c.run(t, "buildah", "bud", "--isolation=chroot", "--quiet", "--format=docker", "--pull-never",
+		"--volume="+goEnv(t, "GOROOT")+":/usr/local/go:ro",
+		"--volume="+goEnv(t, "GOMODCACHE")+":/go/pkg/mod",
+		"--volume="+goEnv(t, "GOCACHE")+":/cache",
+		"--tag="+aditImage, repositoryRoot(t))
+	t.Logf("the image: %v", time.Since(began).Round(time.Second))
+}
+
+// goEnv asks the go command for one of its settings.
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
+	if err != nil {
+		t.Fatalf("go env %s: %v", name, err)
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A client whose machine changes its address, as a laptop that moves to another network does, goes
+// on by itself, and so does one whose network was away for a while.
+func TestAddressChange(t *testing.T) {
+	g := newGateway(t, (*backends).startBulk)
+	l := newLine(t, g.host)
+	l.firewall(t, only443)
+	l.client.knows(t, gatewayName, gatewayAddr)
+	g.serve(t, nil)
+	c, user := g.connect(t, l.client, "")
+	c.wait(t, linkUp, 1)
+	user.use(t)
+
+	// Away, and back with another address.
+	downs, ups := c.count(linkDown), c.count(linkUp)
+	l.client.ip(t, "addr del "+clientAddr+"/24 dev eth0")
+	l.client.ip(t, "link set eth0 down")
+	c.waitWithin(t, 2*time.Minute, linkDown, downs+1)
+	l.attachClient(t, "10.77.1.77")
+	c.wait(t, linkUp, ups+1)
+	user.use(t)
+
+	// At once from one address to another: the old connection's packets lead nowhere.
+	ups = c.count(linkUp)
+	l.client.ip(t, "addr flush dev eth0")
+	l.attachClient(t, "10.77.1.78")
+	c.waitWithin(t, 2*time.Minute, linkUp, ups+1)
+	user.use(t)
+
+	// A network that swallows everything for a while, with no change at the client.
+	downs, ups = c.count(linkDown), c.count(linkUp)
+	l.firewall(t, "add chain inet wall swallow { type filter hook prerouting priority 0; policy drop; }\n")
+	c.waitWithin(t, 2*time.Minute, linkDown, downs+1)
+	l.firewall(t, only443)
+	c.wait(t, linkUp, ups+1)
+	user.use(t)
+}
+
+// use passes some data through the tunnel.
+func (u *tunnelUser) use(t *testing.T) {
+	t.Helper()
+	if err := u.echo(5, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that starts before its machine can resolve names, as at boot, needs no restart.
+func TestDNSLater(t *testing.T) {
+	need(t, "dnsmasq")
+	g := newGateway(t, (*backends).startBulk)
+	l := newLine(t, g.host)
+	l.firewall(t, only443+dnsToWall)
+	g.serve(t, nil)
+	c, user := g.connect(t, l.client, "")
+	c.wait(t, `(?i)(DNS|lookup).*`+gatewayName, 1) // it says what is missing
+	if c.count(linkUp) != 0 {
+		t.Fatal("the client is linked without DNS")
+	}
+
+	const addr = middleAddr
+	d := l.middle.start(t, "dnsmasq", spec{argv: []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file",
+		"--no-resolv", "--no-hosts", "--listen-address=" + addr, "--bind-interfaces", "--log-facility=-",
+		fmt.Sprintf("--address=/%s/%s", gatewayName, gatewayAddr)}})
+	d.awaitPort(t, l.middle, addr+":53")
+	if err := os.WriteFile(filepath.Join(l.client.etc, "resolv.conf"), []byte("nameserver "+addr+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.waitWithin(t, 2*time.Minute, linkUp, 1)
+	user.use(t)
+}
