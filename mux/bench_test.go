@@ -37,3 +37,144 @@ func BenchmarkBulk(b *testing.B) {
 	<-done
 	<-done
 }
+
+// BenchmarkRing passes 64 KiB through the ring: in, out as a message with a
+// header before it, acknowledged.
+func BenchmarkRing(b *testing.B) {
+	var r ring
+	p := make([]byte, 64<<10)
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for range b.N {
+		for q := p; len(q) > 0; {
+			q = q[r.append(q):]
+		}
+		for r.unsent() > 0 {
+			s := r.take()
+			s.head(23)
+			r.release(s)
+		}
+		r.acknowledge(r.sent)
+	}
+}
+
+// BenchmarkRingSmall passes 16 bytes, as a keystroke does.
+func BenchmarkRingSmall(b *testing.B) {
+	var r ring
+	p := make([]byte, 16)
+	b.ReportAllocs()
+	for range b.N {
+		r.append(p)
+		s := r.take()
+		s.head(23)
+		r.release(s)
+		r.acknowledge(r.sent)
+	}
+}
+
+func BenchmarkFrameHeader(b *testing.B) {
+	var h [frameHeader]byte
+	b.ReportAllocs()
+	for n := range b.N {
+		putFrame(h[:], frameData, n&0xffff+1)
+		if _, _, err := parseFrame(h); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkGuard follows the frames of 64 KiB of inbound bytes.
+func BenchmarkGuard(b *testing.B) {
+	c := &yamuxConn{limit: 1 << 62}
+	p := dataFrame(3, make([]byte, 64<<10))
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for range b.N {
+		if err := c.inspect(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkStream sends through two streams' ends, without relays.
+func BenchmarkStream(b *testing.B) {
+	client, server := newPair(b, nil)
+	near, far := openPair(b, client, server)
+	buf := make([]byte, near.Headroom()+64<<10)
+	b.SetBytes(64 << 10)
+	b.ReportAllocs()
+	go func() {
+		for range b.N {
+			near.WriteBuffer(buf)
+		}
+		near.CloseWrite()
+	}()
+	b.ResetTimer()
+	p := make([]byte, 64<<10)
+	for {
+		if _, err := far.Read(p); err == io.EOF {
+			break
+		} else if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	near.Close()
+	far.Close()
+}
+
+// BenchmarkPingPong sends one byte there and back.
+func BenchmarkPingPong(b *testing.B) {
+	client, server := newPair(b, nil)
+	near, far := openPair(b, client, server)
+	echoed := make(chan struct{})
+	go func() {
+		defer close(echoed)
+		tunnelCopy(far, far)
+	}()
+	p := make([]byte, 1)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		near.Write(p)
+		if _, err := near.Read(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	near.CloseWrite()
+	<-echoed
+	near.Close()
+	far.Close()
+}
+
+// BenchmarkOpen opens a stream, gets its result and closes it.
+func BenchmarkOpen(b *testing.B) {
+	client, server := newPair(b, nil)
+	go func() {
+		for {
+			far, err := server.Accept()
+			if err != nil {
+				return
+			}
+			far.ReadTarget()
+			far.Connected()
+			far.CloseWrite()
+			far.WaitReadable()
+			far.Close()
+		}
+	}()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		near, err := client.Open(b.Context(), anywhere)
+		if err != nil {
+			b.Fatal(err)
+		}
+		near.CloseWrite()
+		if err := near.WaitReadable(); err != io.EOF {
+			b.Fatal(err)
+		}
+		near.Close()
+	}
+}

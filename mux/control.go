@@ -110,9 +110,7 @@ func (c *control) read() {
 				st.addCredit(f.value)
 			}
 		case controlReset:
-			if st := c.session.stream(f.stream); st != nil {
-				st.end(&ResetError{Code: Code(min(f.value, 255)), Remote: true}, endRemote)
-			}
+			c.session.resetBy(f.stream, Code(min(f.value, 255)))
 		case controlAway:
 			if !closed(c.session.away) {
 				close(c.session.away)

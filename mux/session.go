@@ -108,13 +108,15 @@ type Session struct {
 	yamux   *yamux.Session
 	control *control
 
-	mu       sync.Mutex
-	streams  map[uint32]*Stream
-	opened   int                  // of these, opened here
-	draining map[*Stream]struct{} // closed here, and the peer may still send
-	growth   int                  // bytes of the budget that streams' windows use
-	closing  bool                 // the link is over, and the streams are being told
-	idle     chan struct{}        // closed when no stream is left, once Shutdown waits for it
+	mu        sync.Mutex
+	streams   map[uint32]*Stream
+	opened    int                  // of these, opened here
+	draining  map[*Stream]struct{} // closed here, and the peer may still send
+	early     [64]earlyReset       // the last resets of unknown streams
+	nextEarly int
+	growth    int           // bytes of the budget that streams' windows use
+	closing   bool          // the link is over, and the streams are being told
+	idle      chan struct{} // closed when no stream is left, once Shutdown waits for it
 
 	ending sync.Once
 	away   chan struct{} // closed when the peer takes no new streams
@@ -415,15 +417,41 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 	st.credit.Store(int64(s.peer.credit))
 	s.mu.Lock()
 	lost := s.closing
+	early := slices.IndexFunc(s.early[:], func(r earlyReset) bool { return r.stream == ys.StreamID() })
 	s.streams[ys.StreamID()] = st
 	if opener {
 		s.opened++
 	}
 	s.mu.Unlock()
-	if lost {
+	switch {
+	case lost:
 		st.end(s.cause(nil), endLost)
+	case early >= 0:
+		st.end(&ResetError{Code: s.early[early].code, Remote: true}, endRemote)
 	}
 	return st
+}
+
+// earlyReset is a reset of a stream that is not known here: either no more, or
+// not yet, because its opening waits to be accepted while the control stream
+// overtakes it.
+type earlyReset struct {
+	stream uint32
+	code   Code
+}
+
+// resetBy ends a stream that the peer has reset.
+func (s *Session) resetBy(stream uint32, code Code) {
+	s.mu.Lock()
+	st := s.streams[stream]
+	if st == nil {
+		s.early[s.nextEarly] = earlyReset{stream, code}
+		s.nextEarly = (s.nextEarly + 1) % len(s.early)
+	}
+	s.mu.Unlock()
+	if st != nil {
+		st.end(&ResetError{Code: code, Remote: true}, endRemote)
+	}
 }
 
 // forget is called once for each stream, when it is closed. If the peer may

@@ -80,6 +80,9 @@ type Stream struct {
 // blockedEvery is how often a Write that waits looks whether it still should.
 const blockedEvery = 250 * time.Millisecond
 
+// reasonGrace is how long the reason for a stream's sudden end is waited for.
+const reasonGrace = 250 * time.Millisecond
+
 // longAgo is the deadline of what shall not wait.
 var longAgo = time.Unix(1, 0)
 
@@ -136,7 +139,7 @@ func (s *Stream) Result() error {
 	code, reason, err := readResult(readerFunc(s.readRaw))
 	if err != nil {
 		if err == io.ErrUnexpectedEOF {
-			err = &ResetError{Code: Reset, Remote: true}
+			return s.cutShort()
 		}
 		return s.fail(err)
 	}
@@ -167,8 +170,7 @@ func (s *Stream) WaitReadable() error {
 	}
 	if _, err := io.ReadFull(readerFunc(s.readRaw), s.header[:]); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			// The stream stops without its end marker.
-			err = &ResetError{Code: Reset, Remote: true}
+			return s.cutShort()
 		}
 		return s.fail(err)
 	}
@@ -203,9 +205,19 @@ func (s *Stream) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if err == io.EOF {
-		err = &ResetError{Code: Reset, Remote: true}
+		return 0, s.cutShort()
 	}
 	return 0, s.fail(err)
+}
+
+// cutShort ends a stream that stopped without its end marker. The peer says
+// why on the control stream, which may be a moment behind.
+func (s *Stream) cutShort() error {
+	select {
+	case <-s.done:
+	case <-time.After(reasonGrace):
+	}
+	return s.fail(&ResetError{Code: Reset, Remote: true})
 }
 
 // readRaw reads from yamux and keeps the session's account of unread bytes.

@@ -201,8 +201,8 @@ func TestBackendsThatAreNotThere(t *testing.T) {
 		{"named", []string{"echo"}, 101},
 		{"unix", []string{"unix:" + socket}, 101},
 	}
-	if hole := testnet.Blackhole; runtime.GOOS == "linux" {
-		slow := hole(t)
+	if runtime.GOOS == "linux" {
+		slow := blackhole(t)
 		tests = append(tests, []struct {
 			name     string
 			backends []string
@@ -428,10 +428,7 @@ func heap() uint64 {
 
 // Giving up while the backend is being dialed ends the attempt.
 func TestClientLeavesWhileDialing(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("needs a listener whose queue is full")
-	}
-	g := startRoutes(t, Route{Path: "/r", Backends: []string{testnet.Blackhole(t)}, ConnectTimeout: watchdog})
+	g := startRoutes(t, Route{Path: "/r", Backends: []string{blackhole(t)}, ConnectTimeout: watchdog})
 	c := g.dialTLS(t)
 	io.WriteString(c, upgrade("/r"))
 	eventually(t, "the backend is dialed", func() bool {
@@ -446,10 +443,7 @@ func TestClientLeavesWhileDialing(t *testing.T) {
 
 // So does the end of the grace at a shutdown.
 func TestShutdownWhileDialing(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("needs a listener whose queue is full")
-	}
-	g := startRoutes(t, Route{Path: "/r", Backends: []string{testnet.Blackhole(t)}, ConnectTimeout: 10 * watchdog})
+	g := startRoutes(t, Route{Path: "/r", Backends: []string{blackhole(t)}, ConnectTimeout: 10 * watchdog})
 	c := g.dialTLS(t)
 	io.WriteString(c, upgrade("/r"))
 	eventually(t, "the backend is dialed", func() bool {

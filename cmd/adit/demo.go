@@ -12,7 +12,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -347,10 +351,25 @@ Try, until Ctrl-C:
       the same backend as the page's, from a shell; any WebSocket client will do
 
   export ADIT_TOKEN=%[4]s
-  adit client --pin %[5]s -L 8080:web wss://%[3]s/tunnel
+  %[9]s client --pin %[5]s -L 8080:web wss://%[3]s/tunnel
       a client of your own; then curl http://127.0.0.1:8080/
 
-  adit check --pin %[5]s --target web wss://%[3]s/tunnel
+  %[9]s check --pin %[5]s --target web wss://%[3]s/tunnel
       every hop of the way, one line each
-`, d.webLocal, sshPort, d.serverAddr, d.token, d.pin, d.plainAddr, demoPage, demoRoute)
+`, d.webLocal, sshPort, d.serverAddr, d.token, d.pin, d.plainAddr, demoPage, demoRoute, command())
+}
+
+// command is how to run this program from a shell.
+func command() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "adit"
+	}
+	if found, err := exec.LookPath("adit"); err == nil && found == path {
+		return "adit"
+	}
+	if strings.Contains(filepath.ToSlash(path), "/go-build") { // go run deletes it in the end
+		return "go run ./cmd/adit"
+	}
+	return path
 }

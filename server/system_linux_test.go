@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	sys "golang.org/x/sys/unix"
+
+	"adit/internal/testnet"
 )
 
 // descriptors is how many this process may have.
@@ -14,3 +16,6 @@ func descriptors(t *testing.T) int {
 	}
 	return int(min(limit.Cur, 1<<20))
 }
+
+// blackhole is an address that neither accepts nor refuses.
+func blackhole(t *testing.T) string { return testnet.Blackhole(t) }
