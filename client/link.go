@@ -212,8 +212,8 @@ func (c *Client) open(ctx context.Context, target mux.Target) (*mux.Stream, erro
 	}
 }
 
-// jitter spreads d by half either way, so that many clients of a server that
-// went away do not return as one.
+// jitter takes up to half of d away, so that many clients of a server that went
+// away do not return as one.
 func jitter(d time.Duration) time.Duration {
-	return d/2 + time.Duration(rand.Int64N(int64(d)+1))
+	return d - time.Duration(rand.Int64N(int64(d)/2+1))
 }

@@ -101,7 +101,7 @@ func TestJitter(t *testing.T) {
 		all = append(all, client.Jitter(d))
 	}
 	slices.Sort(all)
-	if all[0] < d/2 || all[len(all)-1] > d*3/2 || all[0] > d*3/4 || all[len(all)-1] < d*5/4 {
+	if all[0] < d/2 || all[len(all)-1] > d || all[0] > d*5/8 || all[len(all)-1] < d*7/8 {
 		t.Errorf("from %v to %v", all[0], all[len(all)-1])
 	}
 }

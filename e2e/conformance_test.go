@@ -310,6 +310,9 @@ func TestConformance(t *testing.T) {
 				passed, all := 0, 0
 				play := func(name string, run func(*peer) error) {
 					all++
+					if all-passed > 20 {
+						t.Fatal("so many cases fail that the rest is not played")
+					}
 					ok := t.Run(name, func(t *testing.T) {
 						p, err := r.dial(by, "/"+mode, text, "")
 						if err == nil {

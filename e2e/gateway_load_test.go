@@ -231,7 +231,7 @@ func TestHostility(t *testing.T) {
 	_, addr := echoProcess(t, "127.0.0.1:0")
 	h := machine(t)
 	floods, deaf := h.listen(t, "127.0.0.1:0"), h.listen(t, "127.0.0.1:0")
-	serve(t, floods, func(conn net.Conn) { io.Copy(struct{ io.Writer }{conn}, noiseOfZeros{}) })
+	serve(t, floods, func(conn net.Conn) { io.Copy(struct{ io.Writer }{conn}, zeros{}) })
 	release := make(chan struct{})
 	serve(t, deaf, func(conn net.Conn) { <-release })
 	// Before the backends are waited for.
@@ -276,10 +276,10 @@ func TestHostility(t *testing.T) {
 	r.settle(t)
 }
 
-// noiseOfZeros is endless.
-type noiseOfZeros struct{}
+// zeros is endless.
+type zeros struct{}
 
-func (noiseOfZeros) Read(p []byte) (int, error) { return len(p), nil }
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // openAndLeave opens TCP connections, says the beginning of something, and at the end closes all.
 func openAndLeave(r *routeServers, by transport, n int, text string) error {

@@ -16,6 +16,7 @@ import (
 
 // A path that has gone dead is noticed by both ends, not before its time.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	const silence = 400 * time.Millisecond
 	client, server, path := newPairVia(t, &Config{Silence: silence, PingInterval: 50 * time.Millisecond})
 	near, far := openPair(t, client, server)
@@ -49,6 +50,7 @@ func TestSilence(t *testing.T) {
 // A link that carries data in one direction, far more slowly than it comes,
 // has no need of pongs in time.
 func TestSlowPathLives(t *testing.T) {
+	t.Parallel()
 	const silence = time.Second
 	cfg := &Config{Silence: silence, PingInterval: 50 * time.Millisecond}
 	cc, sc := newConnsVia(t, func(addr string) string { return throttle(t, addr, 64<<10) })
@@ -75,7 +77,7 @@ func throttle(t testing.TB, backend string, perSecond int) string {
 		}
 		var wg sync.WaitGroup
 		pump := func(dst, src net.Conn) {
-			src.(*net.TCPConn).SetReadBuffer(4 << 10)
+			src.(*net.TCPConn).SetReadBuffer(256 << 10)
 			b := make([]byte, perSecond/100)
 			for {
 				n, err := src.Read(b)
@@ -96,6 +98,7 @@ func throttle(t testing.TB, backend string, perSecond int) string {
 // A probe has its own, shorter bound; one that was answered leaves nothing
 // behind, neither its bound nor a gap for the next.
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	client, server, path := newPairVia(t, &Config{PingInterval: time.Hour, Silence: time.Hour})
 	answered := func() bool {
 		by := client.link.probeBy.Load()
@@ -122,6 +125,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestProbeAnswered(t *testing.T) {
+	t.Parallel()
 	client, _ := newPair(t, &Config{PingInterval: time.Hour, Silence: time.Hour})
 	client.Probe()
 	select {

@@ -41,6 +41,9 @@ func (r *ring) held() int { return int(r.tail - r.acked) }
 // append copies p behind the tail, as much of it as the last chunk or one new
 // one takes, and says how much that is.
 func (r *ring) append(p []byte) int {
+	if len(p) == 0 {
+		return 0
+	}
 	var last *chunk
 	if n := len(r.chunks); n > 0 {
 		last = r.chunks[n-1]

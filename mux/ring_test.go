@@ -159,6 +159,7 @@ func TestRingModel(t *testing.T) {
 }
 
 func FuzzRing(f *testing.F) {
+	f.Add([]byte{0, 0, 0})
 	f.Add([]byte{0, 255, 255, 3, 32, 0, 6, 255, 0, 5, 0, 0})
 	f.Add([]byte{2, 9, 0, 3, 23, 0, 2, 9, 0, 6, 255, 0, 5, 0, 0, 3, 23, 0, 7, 0, 0})
 	f.Fuzz(func(t *testing.T, ops []byte) {

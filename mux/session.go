@@ -417,7 +417,12 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 	st.credit.Store(int64(s.peer.credit))
 	s.mu.Lock()
 	lost := s.closing
-	early := slices.IndexFunc(s.early[:], func(r earlyReset) bool { return r.stream == ys.StreamID() })
+	var early *ResetError
+	for _, r := range s.early {
+		if r.stream == ys.StreamID() {
+			early = &ResetError{Code: r.code, Remote: true}
+		}
+	}
 	s.streams[ys.StreamID()] = st
 	if opener {
 		s.opened++
@@ -426,8 +431,8 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 	switch {
 	case lost:
 		st.end(s.cause(nil), endLost)
-	case early >= 0:
-		st.end(&ResetError{Code: s.early[early].code, Remote: true}, endRemote)
+	case early != nil:
+		st.end(early, endRemote)
 	}
 	return st
 }
@@ -472,9 +477,15 @@ func (s *Session) forget(st *Stream, drain bool) {
 		return
 	}
 	s.draining[st] = struct{}{}
-	st.yamux.SetReadDeadline(time.Time{})
 	s.wg.Go(func() {
-		io.Copy(io.Discard, readerFunc(st.readRaw))
+		st.reading.Lock() // a Read that is still under way has a deadline
+		defer st.reading.Unlock()
+		s.mu.Lock()
+		if !s.closing {
+			st.yamux.SetReadDeadline(time.Time{})
+		}
+		s.mu.Unlock()
+		io.Copy(io.Discard, readerFunc(st.readRawLocked))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.draining, st)

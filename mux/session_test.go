@@ -128,6 +128,7 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 
 // A farewell does not wait for ever for a peer that takes nothing.
 func TestCloseReasonStalled(t *testing.T) {
+	t.Parallel()
 	client, server, path := newPairVia(t, nil)
 	near, far := openPair(t, client, server)
 	defer near.Close()

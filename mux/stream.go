@@ -53,6 +53,8 @@ type Stream struct {
 	opener  bool
 	target  Target
 
+	reading sync.Mutex // two Reads at once in yamux would wait for each other
+
 	// Used by the reader only.
 	header    [frameHeader]byte
 	remain    int // payload bytes left of the current frame
@@ -68,7 +70,7 @@ type Stream struct {
 	// The end.
 	mu      sync.Mutex
 	err     error // why the stream is over, unless it ended well
-	deaf    bool  // and what the peer sent before is not wanted
+	deaf    bool  // what the peer sent before is not wanted
 	closed  bool  // by Close
 	gotEnd  bool
 	sentEnd bool
@@ -158,7 +160,7 @@ func (s *Stream) WaitReadable() error {
 	err, deaf, ended := s.err, s.deaf, s.gotEnd
 	s.mu.Unlock()
 	switch {
-	case deaf:
+	case deaf && err != nil:
 		return err
 	case ended:
 		return io.EOF
@@ -222,6 +224,12 @@ func (s *Stream) cutShort() error {
 
 // readRaw reads from yamux and keeps the session's account of unread bytes.
 func (s *Stream) readRaw(p []byte) (int, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return s.readRawLocked(p)
+}
+
+func (s *Stream) readRawLocked(p []byte) (int, error) {
 	n, err := s.yamux.Read(p)
 	s.session.conn.unread.Add(int64(-n))
 	return n, err
@@ -383,7 +391,7 @@ func (s *Stream) end(err error, kind endKind) {
 		return
 	}
 	s.err = err
-	s.deaf = kind == endLocal || kind == endRefused
+	s.deaf = s.deaf || kind == endLocal || kind == endRefused
 	// Of what the peer sent before its reset, or before the link was lost,
 	// all has arrived: yamux gives it out in spite of the deadline.
 	s.yamux.SetReadDeadline(longAgo)
@@ -436,7 +444,7 @@ func (s *Stream) cause(err error) error {
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	again, clean := s.closed, s.gotEnd && s.sentEnd && s.err == nil
-	s.closed = true
+	s.closed, s.deaf = true, true
 	s.mu.Unlock()
 	if again {
 		return nil

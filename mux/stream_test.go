@@ -417,3 +417,36 @@ func TestWriteSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Close, too, unblocks a Read that somebody has left behind, and does not wait
+// for it. What is read after Close is what was said of the end.
+func TestCloseUnblocksRead(t *testing.T) {
+	client, server := newPair(t, nil)
+	for range 50 {
+		near, far := openPair(t, client, server)
+		go far.Write(make([]byte, 40<<10))
+		reader := async(func() error { _, err := io.Copy(io.Discard, near); return err })
+		near.Close()
+		wantReset(t, "read", await(t, "end of the read", reader), Cancelled, false)
+		_, err := near.Read(make([]byte, 1))
+		wantReset(t, "read after Close", err, Cancelled, false)
+		far.Close()
+	}
+	near, far := openPair(t, client, server)
+	near.Reset(Failed)
+	await(t, "end of the far stream", far.done)
+	far.Close()
+	_, err := far.Read(make([]byte, 1))
+	wantReset(t, "read after Close", err, Failed, true)
+	near.Close()
+	near, far = openPair(t, client, server)
+	near.CloseWrite()
+	far.CloseWrite()
+	for _, st := range []*Stream{near, far} {
+		io.ReadAll(st)
+		st.Close()
+		if _, err := st.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("read after a good end: %v", err)
+		}
+	}
+}

@@ -198,10 +198,22 @@ func (c *clientEnd) CloseWrite() error {
 	}
 	c.conn.SendClose(tunnel.StatusNormal, "")
 	c.over.Store(true)
+	now := clock()
+	c.awaitAnswer(now, now+int64(c.route.LingerTimeout))
+	return nil
+}
+
+// awaitAnswer ends the connection of a client that does not answer our Close.
+// While it sends data it is still on its way to that, though not beyond limit.
+func (c *clientEnd) awaitAnswer(since, limit int64) {
 	c.after(tunnel.DefaultCloseTimeout, func() {
+		now := clock()
+		if c.received.Load() > since && now < limit {
+			c.awaitAnswer(now, limit)
+			return
+		}
 		c.end(tunnel.StatusNormal, "", "the backend ended, and the client did not answer the close")
 	})
-	return nil
 }
 
 // backendBroke is told that the backend's connection has failed.

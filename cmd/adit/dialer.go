@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -139,12 +141,20 @@ func authorization(c *config.Client) func() (string, error) {
 		switch {
 		case secret == "":
 			return "", nil
+		case c.User == "" && !bearerToken.MatchString(string(secret)):
+			return "", errToken
 		case c.User != "":
 			return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.User+":"+string(secret))), nil
 		}
 		return "Bearer " + string(secret), nil
 	}
 }
+
+// bearerToken is what may stand in a header as one, RFC 6750 section 2.1.
+var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
+
+var errToken = &hinted{errors.New("this is no token: it has spaces or characters that tokens have not"),
+	"give the token alone, as adit token prints it between the quotes; for a password add --user NAME"}
 
 // warnings are what a client says at every start.
 func warnings(c *config.Client) []string {
