@@ -3,51 +3,20 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"adit/mux"
 	"adit/tunnel"
 )
 
-// listen opens a listener. A unix socket that nobody listens on any more is
-// replaced, and only its owner may connect to the new one.
+// listen opens a listener; only its owner may connect to a unix socket.
 func listen(network, address string) (net.Listener, error) {
-	ln, err := net.Listen(network, address)
-	if network != "unix" {
-		return ln, err
+	if network == "unix" {
+		return tunnel.ListenUnix(address, 0o600)
 	}
-	if errors.Is(err, syscall.EADDRINUSE) && abandoned(address) {
-		if err := os.Remove(address); err != nil {
-			return nil, fmt.Errorf("replacing an abandoned socket: %w", err)
-		}
-		ln, err = net.Listen(network, address)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(address, 0o600); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
-}
-
-func abandoned(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
-		return false
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	return net.Listen(network, address)
 }
 
 // serve accepts a forward's connections until ctx is done.

@@ -3,19 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"adit/internal/config"
 	"adit/systemd"
+	"adit/tunnel"
 )
 
 // handedOver are the sockets that systemd opened for this process.
@@ -73,7 +71,8 @@ func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, 
 			}
 			all = append(all, ls...)
 		case "unix":
-			l, err := listenUnix(a.Address)
+			// The group is how a reverse proxy on this machine gets in.
+			l, err := tunnel.ListenUnix(a.Address, 0o660)
 			if err != nil {
 				return all, fmt.Errorf("listen on %s: %w", a, err)
 			}
@@ -100,39 +99,6 @@ func listenFault(a config.Address, err error) error {
 		hint = "no interface of this machine has this address: ip addr shows them"
 	}
 	return &hinted{fmt.Errorf("listen on %s: %w", a, err), hint}
-}
-
-// listenUnix opens a socket for the owner and the group, which is how a reverse
-// proxy on this machine gets in. A socket that nobody listens on any more is
-// replaced.
-func listenUnix(path string) (net.Listener, error) {
-	l, err := net.Listen("unix", path)
-	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("replace an abandoned socket: %w", err)
-		}
-		l, err = net.Listen("unix", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func abandoned(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
-		return false
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-	}
-	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // loopback reports whether a host, without brackets, is this machine.

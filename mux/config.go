@@ -1,0 +1,93 @@
+package mux
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Config has the limits and times of a session. The zero value is useful, as
+// is nil; what is negative counts as zero.
+type Config struct {
+	// MaxStreams is how many streams the peer may have open here at once.
+	// Further ones are refused as Busy. Default 4096.
+	MaxStreams int
+	// InitialCredit is how many bytes a new stream may send before the reader
+	// takes any. Default 64 KiB, at least 8 KiB.
+	InitialCredit int
+	// MaxWindow is how far that grows for a stream whose reader keeps up.
+	// Default 16 MiB, at most 1 GiB.
+	MaxWindow int
+	// Budget bounds the growth of all streams of a session together. So the
+	// unread bytes of a session never exceed MaxStreams × InitialCredit +
+	// Budget (and some headers). Default 64 MiB.
+	Budget int
+	// Ring is how many sent bytes are kept for the peer to acknowledge.
+	// Default 16 MiB, at least 512 KiB.
+	Ring int
+	// PingInterval is the time between pings, jittered by a quarter.
+	// Default 20 s.
+	PingInterval time.Duration
+	// Silence is how long a connection may bring nothing at all before it is
+	// given up as dead. Default 45 s.
+	Silence time.Duration
+	// HandshakeTimeout bounds the exchange of hello messages. Default 10 s.
+	HandshakeTimeout time.Duration
+	// OpenTimeout is how long an accepted stream may take to say its target.
+	// Default 10 s.
+	OpenTimeout time.Duration
+	// Logger gets what goes on inside, at level debug. Default: discarded.
+	Logger *slog.Logger
+}
+
+func (c *Config) withDefaults() Config {
+	var d Config
+	if c != nil {
+		d = *c
+	}
+	orDefault(&d.MaxStreams, 4096)
+	orDefault(&d.InitialCredit, 64<<10)
+	orDefault(&d.MaxWindow, 16<<20)
+	orDefault(&d.Budget, 64<<20)
+	orDefault(&d.Ring, 16<<20)
+	orDefault(&d.PingInterval, 20*time.Second)
+	orDefault(&d.Silence, 45*time.Second)
+	orDefault(&d.HandshakeTimeout, 10*time.Second)
+	orDefault(&d.OpenTimeout, 10*time.Second)
+	d.InitialCredit = max(d.InitialCredit, 8<<10)
+	d.InitialCredit = min(d.InitialCredit, maxWindow)
+	d.MaxWindow = min(max(d.MaxWindow, d.InitialCredit), maxWindow)
+	d.Ring = max(d.Ring, 2*sendQueue)
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	return d
+}
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// sendQueue is how many bytes wait for the connection at most: enough to
+// gather the next message while one is being written, and no more, because a
+// keystroke waits behind them.
+const sendQueue = 256 << 10
+
+// maxWindow is the bound of Config.MaxWindow: yamux's own windows, which are
+// more than twice as large, fit 32 bits.
+const maxWindow = 1 << 30
+
+// streamBacklog is how many streams that were opened wait to be accepted, or
+// for the peer to accept them.
+const streamBacklog = 4096
+
+// streamSlack is what a stream may send beyond its credit: its header, its
+// result, its end, and the control frames about it.
+const streamSlack = 2 << 10
+
+// jitter spreads d by a quarter either way.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
+}
