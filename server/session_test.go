@@ -141,7 +141,7 @@ func TestShutdownCuts(t *testing.T) {
 	a, b, idle := g.session(t, "alice"), g.session(t, "alice"), g.session(t, "alice")
 	st := mustOpen(t, a, tcp(testnet.Echo(t)))
 	mustOpen(t, a, tcp(flood)) // whose data nobody reads
-	if _, err := b.Open(t.Context(), tcp(testnet.Blackhole(t))); err != nil {
+	if _, err := b.Open(t.Context(), tcp(blackhole(t))); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all streams are there", func() bool { return g.numStreams() == 3 })

@@ -42,7 +42,7 @@ func TestDialCodes(t *testing.T) {
 		want mux.Code
 	}{
 		{tcp(testnet.RefusedAddr(t)), mux.Refused},
-		{tcp(testnet.Blackhole(t)), mux.Timeout},
+		{tcp(blackhole(t)), mux.Timeout},
 		{tcp("no.such.test:1"), mux.NotFound},
 		{tcp("broken.test:1"), mux.Failed},
 		{tcp("silent.test:1"), mux.Timeout},
@@ -133,7 +133,7 @@ func TestClassify(t *testing.T) {
 func TestDialCancelled(t *testing.T) {
 	g := start(t, Config{DialTimeout: time.Hour, Resolver: hangingResolver(t)}, Access{Users: users(t, user("alice", "*:*"))})
 	m := g.session(t, "alice")
-	for i, to := range []mux.Target{tcp(testnet.Blackhole(t)), tcp("silent.test:1")} {
+	for i, to := range []mux.Target{tcp(blackhole(t)), tcp("silent.test:1")} {
 		st, err := m.Open(t.Context(), to)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestDialCancelled(t *testing.T) {
 		g.log.Wait(t, i+1, "level=DEBUG", "stream refused", "code=cancelled")
 		eventually(t, "the stream is gone", func() bool { return g.numStreams() == 0 })
 	}
-	if _, err := m.Open(t.Context(), tcp(testnet.Blackhole(t))); err != nil {
+	if _, err := m.Open(t.Context(), tcp(blackhole(t))); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the dial has begun", func() bool { return g.numStreams() == 1 })
