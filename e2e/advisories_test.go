@@ -136,10 +136,10 @@ func TestAdvisoryEverySourceOfUsers(t *testing.T) {
 	alice := newAccount(t, h, "alice")
 	users := writeFile(t, workDir(t), "users.toml", alice.users(echo))
 	password := workDir(t) + "/password"
-	if err := os.WriteFile(password, []byte("open sesame\n"), 0o600); err != nil {
+	if err := os.WriteFile(password, []byte("open-sesame\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hash := h.run(t, "open sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
 	passwords := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%sallow = [%q]\n", hash, echo))
 	certUsers := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"a\"\ncert-name = \"alice\"\nallow = [%q]\n", echo))
 	wrong := workDir(t) + "/token"
@@ -611,7 +611,7 @@ func TestAdvisoryForgedIdentity(t *testing.T) {
 	h := machine(t)
 	echo := testnet.Echo(t)
 	pair := newKeyPair(t, "localhost", "127.0.0.1")
-	hash := h.run(t, "open sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
 	users := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%scert-name = \"alice\"\nallow = [%q]\n", hash, echo))
 	r := &rig{host: h, pair: pair, server: h.server(t, "--listen", "127.0.0.1:0", "--tls-cert", pair.cert, "--tls-key", pair.key,
 		"--tunnel-path", tunnelPath, "--client-ca", pair.ca, "--users", users)}
@@ -648,14 +648,14 @@ func TestAdvisoryForeignPage(t *testing.T) {
 	ca := testnet.NewCA(t, "adit e2e CA")
 	cert, key := testnet.WriteCert(t, ca.Issue(t, testnet.Leaf{}))
 	caFile := ca.WritePEM(t)
-	hash := h.run(t, "open sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
 	users := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%scert-name = \"alice\"\nallow = [\"127.0.0.1:7\"]\n", hash))
 	s := h.server(t, "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--tunnel-path", tunnelPath, "--client-ca", caFile, "--users", users)
 	browser := ca.ClientConfig()
 	browser.ServerName = "localhost"
 	withCert := browser.Clone()
 	withCert.Certificates = []tls.Certificate{ca.Issue(t, testnet.Leaf{CommonName: "alice", Client: true})}
-	password := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("alice:open sesame"))
+	password := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("alice:open-sesame"))
 	for _, c := range []struct {
 		fields []string
 		want   int
