@@ -250,18 +250,7 @@ func haproxyH2Front(t *testing.T, gateway *host, pair keyPair, backend string) {
 	need(t, "haproxy")
 	dir := workDir(t)
 	both := writeFile(t, dir, "pair.pem", readFile(t, pair.cert)+readFile(t, pair.key))
-	conf := writeFile(t, dir, "haproxy.cfg", fmt.Sprintf(`global
-	log stderr format raw local0 notice
-	maxconn 1000
-defaults
-	mode http
-	log global
-	timeout connect 5s
-	timeout client 50s
-	timeout server 50s
-	timeout tunnel 1h
-	option forwardfor
-frontend public
+	conf := writeFile(t, dir, "haproxy.cfg", haproxyDefaults+fmt.Sprintf(`frontend public
 	bind %[1]s:443 ssl crt %[2]s alpn h2,http/1.1
 	use_backend tunnel if { path %[4]s }
 	default_backend adit

@@ -154,12 +154,8 @@ http {
 		awaitPort(t, gateway, gatewayAddr+":443")
 }
 
-func haproxyFront(t *testing.T, gateway *host, pair keyPair, backend string) {
-	t.Helper()
-	need(t, "haproxy")
-	dir := workDir(t)
-	both := writeFile(t, dir, "pair.pem", readFile(t, pair.cert)+readFile(t, pair.key))
-	conf := writeFile(t, dir, "haproxy.cfg", fmt.Sprintf(`global
+// haproxyDefaults begins every configuration of haproxy.
+const haproxyDefaults = `global
 	log stderr format raw local0 notice
 	maxconn 1000
 defaults
@@ -170,7 +166,14 @@ defaults
 	timeout server 50s
 	timeout tunnel 1h
 	option forwardfor
-frontend public
+`
+
+func haproxyFront(t *testing.T, gateway *host, pair keyPair, backend string) {
+	t.Helper()
+	need(t, "haproxy")
+	dir := workDir(t)
+	both := writeFile(t, dir, "pair.pem", readFile(t, pair.cert)+readFile(t, pair.key))
+	conf := writeFile(t, dir, "haproxy.cfg", haproxyDefaults+fmt.Sprintf(`frontend public
 	bind %s:443 ssl crt %s alpn http/1.1
 	default_backend adit
 backend adit

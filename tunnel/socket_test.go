@@ -6,10 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"adit/internal/testnet"
 )
 
 // watchdog is how long anything that must happen may take in a test.
@@ -24,24 +25,7 @@ type streamConn interface {
 // socketPair gives the two ends of a TCP or unix connection.
 func socketPair(t testing.TB, network string) (ours *Socket, peer streamConn) {
 	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	ln, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	x, err := net.Dial(network, ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { x.Close(); y.Close() })
+	x, y := testnet.Pair(t, network)
 	return NewSocket(x), y.(streamConn)
 }
 

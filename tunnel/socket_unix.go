@@ -32,8 +32,7 @@ func (s *Socket) WaitReadable() error {
 	case failure != nil:
 		// Reported here or nowhere: the peek has taken it from the socket, and
 		// a Read would now find a clean end.
-		return &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(),
-			Err: os.NewSyscallError("recvfrom", failure)}
+		return s.readError(os.NewSyscallError("recvfrom", failure))
 	case n == 0:
 		return io.EOF
 	}
@@ -45,9 +44,14 @@ func (s *Socket) WaitReadable() error {
 func (s *Socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if err == io.EOF && s.wasReset() {
-		err = &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: unix.ECONNRESET}
+		err = s.readError(unix.ECONNRESET)
 	}
 	return n, err
+}
+
+// readError gives a failure of reading the form that package net gives it.
+func (s *Socket) readError(cause error) error {
+	return &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: cause}
 }
 
 // wasReset says that a connection has no peer any more, though we have not
