@@ -7,7 +7,7 @@ import (
 )
 
 // Config has the limits and times of a session. The zero value is useful, as
-// is nil; what is negative counts as zero.
+// is nil; unless said otherwise, what is negative counts as zero.
 type Config struct {
 	// MaxStreams is how many streams the peer may have open here at once.
 	// Further ones are refused as Busy. Default 4096.
@@ -36,6 +36,15 @@ type Config struct {
 	// OpenTimeout is how long an accepted stream may take to say its target.
 	// Default 10 s.
 	OpenTimeout time.Duration
+	// ResumeTimeout is how long a session that has lost its connection waits
+	// for another, until its streams are reset. The shorter one of the two
+	// sides' counts. Default 2 min; negative: not at all.
+	ResumeTimeout time.Duration
+	// OnDown and OnUp, if not nil, are called when a session loses its
+	// connection and waits, and when it goes on over another. They must return
+	// soon and not call the session.
+	OnDown func(cause error)
+	OnUp   func(Resumption)
 	// Logger gets what goes on inside, at level debug. Default: discarded.
 	Logger *slog.Logger
 }
@@ -54,6 +63,10 @@ func (c *Config) withDefaults() Config {
 	orDefault(&d.Silence, 45*time.Second)
 	orDefault(&d.HandshakeTimeout, 10*time.Second)
 	orDefault(&d.OpenTimeout, 10*time.Second)
+	if d.ResumeTimeout == 0 {
+		d.ResumeTimeout = 2 * time.Minute
+	}
+	d.ResumeTimeout = max(d.ResumeTimeout, 0)
 	d.InitialCredit = max(d.InitialCredit, 8<<10)
 	d.InitialCredit = min(d.InitialCredit, maxWindow)
 	d.MaxWindow = min(max(d.MaxWindow, d.InitialCredit), maxWindow)

@@ -3,6 +3,7 @@ package mux
 import (
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/yamux"
 )
@@ -114,6 +115,11 @@ func (c *control) read() {
 		case controlAway:
 			if !closed(c.session.away) {
 				close(c.session.away)
+			}
+		case controlMove:
+			select {
+			case c.session.move <- time.Duration(f.value) * time.Millisecond:
+			default: // it has been asked for already
 			}
 		}
 	}

@@ -16,64 +16,53 @@ import (
 // Client starts a session on a connection that this side has dialled, and
 // takes the connection over, also when it fails. It returns when the server's
 // hello has arrived.
-func Client(ctx context.Context, conn *tunnel.Conn, cfg *Config) (*Session, error) {
-	return start(ctx, conn, cfg, true)
-}
-
-// Server is Client for the side that accepted the connection.
-func Server(ctx context.Context, conn *tunnel.Conn, cfg *Config) (*Session, error) {
-	return start(ctx, conn, cfg, false)
-}
-
-func start(ctx context.Context, conn *tunnel.Conn, config *Config, client bool) (*Session, error) {
+func Client(ctx context.Context, conn *tunnel.Conn, config *Config) (*Session, error) {
 	cfg := config.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, cfg.HandshakeTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.CloseNow() })
 	defer stop()
-
-	s := &Session{
-		cfg: cfg, streams: make(map[uint32]*Stream), draining: make(map[*Stream]struct{}),
-		away: make(chan struct{}), done: make(chan struct{}),
-	}
-	var err error
-	if s.peer, err = exchangeHello(conn, cfg, client); err == nil {
-		err = s.begin(conn, client)
-	}
-	if err != nil {
-		conn.CloseNow()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	peer, err := askHello(conn, cfg.hello())
+	if err == nil {
+		var s *Session
+		if s, err = startClient(conn, cfg, peer); err == nil {
+			return s, nil
 		}
-		return nil, fmt.Errorf("session handshake: %w", err)
 	}
-	return s, nil
+	conn.CloseNow()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return nil, fmt.Errorf("session handshake: %w", err)
 }
 
-// exchangeHello sends this side's hello and reads the peer's. The server
-// answers, so that it can refuse in words.
-func exchangeHello(conn *tunnel.Conn, cfg Config, client bool) (hello, error) {
-	own := appendHello(nil, hello{version: Version, maxStreams: uint32(cfg.MaxStreams), credit: uint32(cfg.InitialCredit)})
-	if client {
-		if err := conn.WriteMessage(tunnel.OpBinary, own); err != nil {
-			return hello{}, err
-		}
+// Server is Client for the side that accepted the connection, and for sessions
+// that end with it. For others there is Registry.Serve.
+func Server(ctx context.Context, conn *tunnel.Conn, cfg *Config) (*Session, error) {
+	s, _, err := (*Registry)(nil).Serve(ctx, conn, "", nil, cfg)
+	return s, err
+}
+
+// hello is what this side says of itself.
+func (c *Config) hello() hello {
+	return hello{
+		version: Version, maxStreams: uint32(c.MaxStreams), credit: uint32(c.InitialCredit),
+		hold: milliseconds(c.ResumeTimeout),
 	}
-	peer, err := readHello(conn)
-	if err != nil {
+}
+
+// askHello sends the client's hello and reads the server's answer.
+func askHello(conn *tunnel.Conn, own hello) (hello, error) {
+	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
 		return hello{}, err
 	}
-	if peer.version != Version {
-		reason := fmt.Sprintf("this %s speaks version %d of the link protocol, the %s version %d: upgrade the older one",
-			role(client), Version, role(!client), peer.version)
-		conn.WriteMessage(tunnel.OpBinary, appendClose(nil, CloseVersion, reason))
-		conn.Close(tunnel.StatusPolicy, "")
-		return hello{}, errors.New(reason)
-	}
-	if !client {
-		return peer, conn.WriteMessage(tunnel.OpBinary, own)
-	}
-	return peer, nil
+	return readHello(conn, true)
+}
+
+// refuse ends a connection before it has become a session's.
+func refuse(conn *tunnel.Conn, code CloseCode, reason string) {
+	conn.WriteMessage(tunnel.OpBinary, appendClose(nil, code, reason))
+	conn.Close(tunnel.StatusPolicy, "")
 }
 
 func role(client bool) string {
@@ -83,7 +72,19 @@ func role(client bool) string {
 	return "server"
 }
 
-func readHello(conn *tunnel.Conn) (hello, error) {
+// readHello reads the peer's hello, and refuses one of another version.
+func readHello(conn *tunnel.Conn, client bool) (hello, error) {
+	peer, err := readFirst(conn)
+	if err != nil || peer.version == Version {
+		return peer, err
+	}
+	reason := fmt.Sprintf("this %s speaks version %d of the link protocol, the %s version %d: upgrade the older one",
+		role(client), Version, role(!client), peer.version)
+	refuse(conn, CloseVersion, reason)
+	return hello{}, errors.New(reason)
+}
+
+func readFirst(conn *tunnel.Conn) (hello, error) {
 	op, err := conn.NextMessage()
 	if err != nil {
 		return hello{}, err
@@ -108,11 +109,33 @@ func readHello(conn *tunnel.Conn) (hello, error) {
 	return parseHello(b)
 }
 
+// startClient starts the session that the server's hello has agreed to.
+func startClient(conn *tunnel.Conn, cfg Config, peer hello) (*Session, error) {
+	hold := min(cfg.ResumeTimeout, time.Duration(peer.hold)*time.Millisecond)
+	if peer.key == nil {
+		hold = 0
+	}
+	s := newSession(cfg, peer)
+	s.key = peer.key
+	return s, s.begin(conn, hold, true)
+}
+
+func newSession(cfg Config, peer hello) *Session {
+	return &Session{
+		cfg: cfg, peer: peer, resuming: make(chan struct{}, 1),
+		streams: make(map[uint32]*Stream), draining: make(map[*Stream]struct{}),
+		away: make(chan struct{}), move: make(chan time.Duration, 1), done: make(chan struct{}),
+	}
+}
+
 // begin builds the layers above the connection. The first yamux stream is the
 // control stream.
-func (s *Session) begin(conn *tunnel.Conn, client bool) error {
+func (s *Session) begin(conn *tunnel.Conn, hold time.Duration, client bool) error {
 	cfg := s.cfg
-	s.link = newLink(conn, linkConfig{ring: cfg.Ring, queue: sendQueue, pingInterval: cfg.PingInterval, silence: cfg.Silence})
+	s.link = newLink(conn, linkConfig{
+		ring: cfg.Ring, queue: sendQueue, pingInterval: cfg.PingInterval, silence: cfg.Silence,
+		hold: hold, onDown: s.wentDown, onUp: s.cameUp,
+	})
 	s.conn = &yamuxConn{link: s.link, ended: s.endStreams, limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20}
 	yc := &yamux.Config{
 		AcceptBacklog:     streamBacklog,
@@ -154,6 +177,7 @@ func (s *Session) begin(conn *tunnel.Conn, client bool) error {
 		return errors.Join(err, cause)
 	}
 	s.control = newControl(s, ys)
+	s.link.settle()
 	s.wg.Go(s.control.write)
 	s.wg.Go(s.control.read)
 	s.wg.Go(s.ended)

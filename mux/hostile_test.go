@@ -35,7 +35,7 @@ func newRawServer(t testing.TB) *raw {
 		r.session <- s
 	}()
 	r.readMessage()
-	r.write(appendHello(nil, hello{Version, 100, 64 << 10}))
+	r.write(appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10}))
 	return r
 }
 
@@ -52,7 +52,7 @@ func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {
 		}
 		r.session <- s
 	}()
-	r.write(appendHello(nil, hello{Version, 100, 64 << 10}))
+	r.write(appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10}))
 	r.data(yamuxFrame(yamuxWindowUpdate, yamuxSYN, controlStream, 0))
 	s := await(t, "session", r.session)
 	discarded := make(chan struct{})
@@ -166,7 +166,7 @@ func TestHostile(t *testing.T) {
 			r.write(bytes.Repeat([]byte{0xff}, 9))
 			r.write(append([]byte{3}, bytes.Repeat([]byte{0xff}, 8)...))
 		},
-		"duplicate hello": func(r *raw) { r.write(appendHello(nil, hello{Version, 100, 64 << 10})) },
+		"duplicate hello": func(r *raw) { r.write(appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10})) },
 		"long farewell":   func(r *raw) { r.write(append([]byte{4, 0}, make([]byte, MaxReason+1)...)) },
 		"short farewell":  func(r *raw) { r.write([]byte{4}) },
 		"too much unread": func(r *raw) {
@@ -345,11 +345,13 @@ func TestHostileHalfClosed(t *testing.T) {
 }
 
 func TestHandshake(t *testing.T) {
-	text := func(c *tunnel.Conn) { c.WriteMessage(tunnel.OpText, appendHello(nil, hello{Version, 1, 1})) }
+	text := func(c *tunnel.Conn) {
+		c.WriteMessage(tunnel.OpText, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}))
+	}
 	send := func(b []byte) func(*tunnel.Conn) {
 		return func(c *tunnel.Conn) { c.WriteMessage(tunnel.OpBinary, b) }
 	}
-	good := appendHello(nil, hello{Version, 100, 64 << 10})
+	good := appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10})
 	cfg := &Config{HandshakeTimeout: 100 * time.Millisecond}
 	for name, c := range map[string]struct {
 		peer     func(*tunnel.Conn)
@@ -358,7 +360,7 @@ func TestHandshake(t *testing.T) {
 		"text":             {text, true},
 		"data first":       {send(make([]byte, 100)), true},
 		"empty":            {send(nil), true},
-		"much too long":    {send(append(appendHello(nil, hello{Version, 1, 1}), make([]byte, 1<<20)...)), true},
+		"much too long":    {send(append(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), make([]byte, 1<<20)...)), true},
 		"silence":          {func(*tunnel.Conn) {}, false},
 		"hang-up":          {func(c *tunnel.Conn) { c.CloseNow() }, false},
 		"close frame":      {func(c *tunnel.Conn) { c.Close(tunnel.StatusGoingAway, "") }, false},

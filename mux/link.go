@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,150 +32,173 @@ type linkConfig struct {
 	queue        int           // of these, bytes that wait to be written
 	pingInterval time.Duration // jittered by a quarter
 	silence      time.Duration // a connection silent for so long is dead
+	hold         time.Duration // how long a link without a connection waits for one; 0: not at all
+
+	// Called without locks when the link has lost its connection and waits for
+	// another, and when it has one again; may be nil.
+	onDown func(cause error)
+	onUp   func(Resumption)
 }
 
-// link is a reliable byte stream, each way, over one WebSocket connection. It
-// is the net.Conn, so to say, that yamux runs on.
+// link is a reliable byte stream, each way, over one WebSocket connection at a
+// time. It is the net.Conn, so to say, that yamux runs on, and outlives its
+// connections: when one is lost, another takes over where the peer's end of it
+// left off.
 //
 // Bytes that yamux writes are copied once, into the ring: there they are
 // gathered while the previous message is being written, leave as one message,
 // and stay until the peer has acknowledged them. One goroutine writes (flush),
-// the one that calls Read reads, and one watches for silence.
+// the one that calls Read reads, and one for each connection watches for
+// silence.
 type link struct {
-	cfg   linkConfig
-	start time.Time // of the clock that stamps pings
+	cfg      linkConfig
+	start    time.Time // of the clock that stamps pings
+	headroom int       // that a WebSocket frame needs
 
 	mu       sync.Mutex
-	conn     *tunnel.Conn
+	carrier  *carrier      // nil while the link waits for a connection
+	since    time.Time     // when the carrier came, or went
+	down     chan struct{} // closed when the carrier goes
 	ring     ring
 	ackSent  uint64    // what the peer has been told about received
 	ackDue   bool      // tell it soon
 	farewell []byte    // a close message to send next, or nil
+	settled  bool      // the session has begun, and can be resumed from now on
 	err      error     // why the link is over
-	space    sync.Cond // the ring has room, or err is set
-	work     sync.Cond // there is something to write, or err is set
-	drained  sync.Cond // more is acknowledged, or err is set
+	space    sync.Cond // the ring may have room, or err is set
+	work     sync.Cond // there may be something to write, or err is set
+	drained  sync.Cond // more is acknowledged, or the carrier has gone, or err is set
+	attached sync.Cond // a carrier has come, or err is set
+	resumes  int
+	replayed uint64 // bytes that were sent a second time
+	lostBy   error
+	last     Resumption
 
 	ackTimer  *time.Timer
-	inMessage bool          // Read is inside a data message
-	received  atomic.Uint64 // payload bytes that Read has given out
+	holdTimer *time.Timer   // ends the link when it has waited for long enough
+	current   *carrier      // the one that Read reads; only Read's
+	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
-	probeBy   atomic.Int64  // a probe's deadline on the link's clock; 0 is none
 
-	done  chan struct{} // closed when err is set
-	nudge chan struct{} // wakes watch
-	wg    sync.WaitGroup
+	done chan struct{} // closed when err is set
+	wg   sync.WaitGroup
 }
 
 // newLink takes over conn, whose hello messages have been exchanged.
 func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
-	l := &link{cfg: cfg, start: time.Now(), conn: conn, done: make(chan struct{}), nudge: make(chan struct{}, 1)}
-	l.space.L, l.work.L, l.drained.L = &l.mu, &l.mu, &l.mu
-	l.ackTimer = time.AfterFunc(time.Hour, l.ackLater)
-	l.ackTimer.Stop()
-	conn.OnPong(l.pong)
+	l := &link{cfg: cfg, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
+	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
+	l.ackTimer = stopped(l.ackLater)
+	l.holdTimer = stopped(l.waitedTooLong)
+	l.mu.Lock()
+	l.carryLocked(newCarrier(conn, 0))
+	l.mu.Unlock()
 	l.wg.Go(l.flush)
-	l.wg.Go(l.watch)
 	return l
 }
 
-// Read gives the peer's bytes. Only one goroutine may call it.
-func (l *link) Read(p []byte) (int, error) {
-	if closed(l.done) { // the closing handshake still reads
-		return 0, l.cause()
-	}
-	n, err := l.read(p)
-	if err != nil {
-		l.fail(err)
-		return n, l.cause()
-	}
-	got := l.received.Add(uint64(n))
+func stopped(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+func (l *link) settle() {
 	l.mu.Lock()
-	owed := got - l.ackSent
+	l.settled = true
+	l.mu.Unlock()
+}
+
+// Read gives the peer's bytes, and waits while there is no connection. Only
+// one goroutine may call it.
+func (l *link) Read(p []byte) (int, error) {
+	for {
+		if closed(l.done) { // the closing handshake still reads
+			return 0, l.cause()
+		}
+		c := l.current
+		if c == nil || closed(c.gone) {
+			if c = l.await(); c == nil {
+				return 0, l.cause()
+			}
+			l.current = c
+		}
+		n, err := c.read(l, p)
+		if n = l.took(c, p[:n]); n > 0 {
+			return n, nil
+		}
+		if err != nil {
+			l.readFailed(c, err)
+		}
+	}
+}
+
+// await gives the next connection to read from, or nil when the link is over.
+func (l *link) await() *carrier {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.carrier == nil && l.err == nil {
+		l.attached.Wait()
+	}
+	if l.err != nil {
+		return nil
+	}
+	return l.carrier
+}
+
+// took counts the bytes that were read from c, and gives how many of them are
+// news, which it moves to the front. What comes by a connection that another
+// has relieved does not count: it comes once more.
+func (l *link) took(c *carrier, p []byte) int {
+	if len(p) == 0 {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.carrier != c {
+		return 0
+	}
+	if c.skip > 0 {
+		k := min(c.skip, uint64(len(p)))
+		c.skip -= k
+		p = p[:copy(p, p[k:])]
+	}
+	n := len(p)
+	owed := l.received.Add(uint64(n)) - l.ackSent
 	switch {
 	case owed >= ackEvery && !l.ackDue:
 		l.ackDue = true
 		l.work.Signal()
-	case owed == uint64(n): // the first since the last acknowledgement
+	case owed > 0 && owed == uint64(n): // the first since the last acknowledgement
 		l.ackTimer.Reset(ackDelay)
 	}
+	return n
+}
+
+// readFailed ends the link where its peer has ended the session, or has broken
+// the protocol; else only c is lost.
+func (l *link) readFailed(c *carrier, err error) {
+	var goodbye *ClosedError
+	if !errors.Is(err, ErrProtocol) && !errors.As(err, &goodbye) {
+		l.lose(c, lost(err))
+		return
+	}
+	l.mu.Lock()
+	if l.carrier == c {
+		l.failLocked(err)
+	}
 	l.mu.Unlock()
-	return n, nil
 }
 
-func (l *link) read(p []byte) (int, error) {
-	for {
-		if !l.inMessage {
-			if err := l.nextMessage(); err != nil {
-				return 0, err
-			}
-			l.inMessage = true
-		}
-		n, err := l.conn.Read(p)
-		if n > 0 {
-			return n, nil
-		}
-		if err == io.EOF {
-			l.inMessage = false
-		} else if err != nil {
-			return 0, lost(err)
-		}
-	}
-}
-
-// nextMessage goes to the payload of the next data message and deals with all
-// that comes before it.
-func (l *link) nextMessage() error {
-	var head [1 + ackSize]byte
-	for {
-		op, err := l.conn.NextMessage()
-		if err != nil {
-			return lost(err)
-		}
-		if op != tunnel.OpBinary {
-			return protocolError("a text message on the link")
-		}
-		if _, err := io.ReadFull(l.conn, head[:1]); err != nil {
-			return cutShort(err)
-		}
-		switch messageType(head[0]) {
-		case messageData, messageAck:
-			if _, err := io.ReadFull(l.conn, head[1:]); err != nil {
-				return cutShort(err)
-			}
-			if err := l.acknowledged(binary.BigEndian.Uint64(head[1:])); err != nil {
-				return err
-			}
-			if messageType(head[0]) == messageData {
-				return nil
-			}
-		case messageClose:
-			rest, err := io.ReadAll(io.LimitReader(l.conn, 2+MaxReason))
-			if err != nil {
-				return lost(err)
-			}
-			closed, err := parseClose(append(head[:1:1], rest...))
-			if err != nil {
-				return err
-			}
-			return closed
-		case messageHello:
-			return protocolError("a second hello")
-		default:
-			// A message of a later version; NextMessage skips it.
-		}
-	}
-}
-
-// acknowledged frees what the peer has received.
-func (l *link) acknowledged(to uint64) error {
+// acknowledged frees what the peer has received, as it says by way of c.
+func (l *link) acknowledged(c *carrier, to uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.carrier != c || to <= l.ring.acked {
+		return nil
+	}
 	if to > l.ring.sent {
 		return protocolError("acknowledgement of byte %d, %d were sent", to, l.ring.sent)
-	}
-	if to <= l.ring.acked {
-		return nil
 	}
 	l.ring.acknowledge(to)
 	l.space.Signal()
@@ -195,14 +216,14 @@ func (l *link) ackLater() {
 }
 
 // write queues the parts as one piece, so that a frame's header and body
-// leave together, and blocks while the queue is full. Only one goroutine may
-// call it.
+// leave together, and blocks while the queue is full or nobody takes from it.
+// Only one goroutine may call it.
 func (l *link) write(parts ...[]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range parts {
 		for len(p) > 0 {
-			for l.err == nil && (l.ring.unsent() >= l.cfg.queue || l.ring.held() >= l.cfg.ring) {
+			for l.err == nil && (l.carrier == nil || l.ring.unsent() >= l.cfg.queue || l.ring.held() >= l.cfg.ring) {
 				l.work.Signal()
 				l.space.Wait()
 			}
@@ -220,51 +241,59 @@ func (l *link) write(parts ...[]byte) error {
 // flush writes what is queued, as fast as the connection takes it: everything
 // that gathered while one message was being written leaves as the next one.
 func (l *link) flush() {
-	small := make([]byte, l.conn.Headroom()+1+ackSize+MaxReason)
+	small := make([]byte, l.headroom+1+ackSize+MaxReason)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		for l.err == nil && l.ring.unsent() == 0 && !l.ackDue && l.farewell == nil {
-			l.work.Wait()
-		}
-		if l.err != nil {
+		c := l.awaitWork()
+		if c == nil {
 			return
 		}
 		var err error
 		switch {
 		case l.farewell != nil:
-			b := append(small[:l.conn.Headroom()], l.farewell...)
+			b := append(small[:l.headroom], l.farewell...)
 			l.mu.Unlock()
-			l.conn.WriteBuffer(tunnel.OpBinary, b)
+			c.conn.WriteBuffer(tunnel.OpBinary, b)
 			l.mu.Lock()
 			l.failLocked(errFarewell)
 			return
 		case l.ring.unsent() > 0:
 			span := l.ring.take()
-			head := span.head(l.conn.Headroom() + 1 + ackSize)
-			l.appendAck(head[l.conn.Headroom():l.conn.Headroom()], messageData)
+			head := span.head(l.headroom + 1 + ackSize)
+			l.appendAck(head[l.headroom:l.headroom], messageData)
 			l.space.Signal()
 			l.mu.Unlock()
-			err = l.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
+			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
 			l.mu.Lock()
 			l.ring.release(span)
+			if l.cfg.hold == 0 && err == nil && l.ring.acked < l.ring.sent { // nothing will be sent again
+				l.ring.acknowledge(l.ring.sent)
+				l.space.Signal()
+				l.drained.Broadcast()
+			}
 		default:
-			b := l.appendAck(small[:l.conn.Headroom()], messageAck)
+			b := l.appendAck(small[:l.headroom], messageAck)
 			l.mu.Unlock()
-			err = l.conn.WriteBuffer(tunnel.OpBinary, b)
+			err = c.conn.WriteBuffer(tunnel.OpBinary, b)
 			l.mu.Lock()
 		}
-		if errors.Is(err, net.ErrClosed) {
-			// Because of what the reader has come upon, and is about to tell.
-			for l.err == nil {
-				l.work.Wait()
-			}
-		}
 		if err != nil {
-			l.failLocked(lost(err))
-			return
+			c.writeFailed()
 		}
 	}
+}
+
+// awaitWork waits until there is something to write and a connection to write
+// it to, and gives that, or nil when the link is over.
+func (l *link) awaitWork() *carrier {
+	for l.err == nil {
+		if c := l.carrier; c != nil && !c.mute && (l.ring.unsent() > 0 || l.ackDue || l.farewell != nil) {
+			return c
+		}
+		l.work.Wait()
+	}
+	return nil
 }
 
 // appendAck appends a message's type and what has been received so far.
@@ -283,7 +312,7 @@ const (
 
 // finish waits until the peer has acknowledged what has been written so far,
 // says goodbye ahead of anything newer, and closes the connection. It does not
-// wait for ever.
+// wait for ever, and not at all where there is no connection.
 func (l *link) finish(code CloseCode, reason string) {
 	expired := false
 	timer := time.AfterFunc(drainTimeout, func() {
@@ -294,8 +323,11 @@ func (l *link) finish(code CloseCode, reason string) {
 	})
 	defer timer.Stop()
 	l.mu.Lock()
-	for to := l.ring.tail; l.err == nil && l.ring.acked < to && !expired; {
+	for to := l.ring.tail; l.err == nil && l.carrier != nil && l.ring.acked < to && !expired; {
 		l.drained.Wait()
+	}
+	if l.carrier == nil {
+		l.failLocked(errLinkClosed)
 	}
 	l.farewell = appendClose(nil, code, reason)
 	l.work.Signal()
@@ -305,62 +337,6 @@ func (l *link) finish(code CloseCode, reason string) {
 	case <-time.After(farewellTimeout):
 		l.fail(errLinkClosed)
 	}
-}
-
-// watch sends pings and notices silence.
-func (l *link) watch() {
-	timer := time.NewTimer(0) // the first ping at once: it measures the path
-	defer timer.Stop()
-	nextPing := time.Now()
-	for {
-		select {
-		case <-l.done:
-			return
-		case <-l.nudge:
-			nextPing = time.Now()
-		case <-timer.C:
-		}
-		now := time.Now()
-		if !now.Before(nextPing) {
-			l.conn.Ping(binary.BigEndian.AppendUint64(nil, uint64(now.Sub(l.start))))
-			nextPing = now.Add(jitter(l.cfg.pingInterval))
-		}
-		last := l.conn.LastRead()
-		deadline := last.Add(l.cfg.silence)
-		if by := l.probeBy.Load(); by != 0 {
-			if l.answered(by) {
-				l.probeBy.CompareAndSwap(by, 0)
-			} else if probe := l.start.Add(time.Duration(by)); probe.Before(deadline) {
-				deadline = probe
-			}
-		}
-		if !now.Before(deadline) {
-			l.fail(fmt.Errorf("%w: not a byte from the peer for %v", ErrLinkLost, now.Sub(last).Round(time.Millisecond)))
-			return
-		}
-		timer.Reset(min(deadline.Sub(now), nextPing.Sub(now)))
-	}
-}
-
-// probeTimeout is how long a probe waits for any byte from the peer.
-const probeTimeout = 4 * time.Second
-
-// probe asks the peer for a sign of life, and gives the link up when none
-// comes within probeTimeout.
-func (l *link) probe() {
-	by := l.probeBy.Load()
-	if by == 0 || l.answered(by) {
-		l.probeBy.CompareAndSwap(by, int64(time.Since(l.start)+probeTimeout))
-	}
-	select {
-	case l.nudge <- struct{}{}:
-	default:
-	}
-}
-
-// answered says that something has come since the probe that is due by then.
-func (l *link) answered(by int64) bool {
-	return l.conn.LastRead().After(l.start.Add(time.Duration(by) - probeTimeout))
 }
 
 func (l *link) pong(payload []byte) {
@@ -392,24 +368,13 @@ func (l *link) failLocked(err error) {
 	l.err = err
 	close(l.done)
 	l.ackTimer.Stop()
+	l.holdTimer.Stop()
 	l.space.Broadcast()
 	l.work.Broadcast()
 	l.drained.Broadcast()
-	l.wg.Go(func() { l.hangUp(err) })
-}
-
-// hangUp closes the connection, politely where there is somebody to hear it.
-func (l *link) hangUp(err error) {
-	var closed *ClosedError
-	var closeFrame *tunnel.CloseError
-	var fault *tunnel.ProtocolError
-	switch {
-	case errors.Is(err, ErrProtocol):
-		l.conn.Close(tunnel.StatusProtocolError, "")
-	case errors.As(err, &closed), errors.Is(err, errFarewell), errors.As(err, &closeFrame), errors.As(err, &fault):
-		l.conn.Close(tunnel.StatusNormal, "")
-	default:
-		l.conn.CloseNow()
+	l.attached.Broadcast()
+	if c := l.carrier; c != nil {
+		l.dropLocked(c, err)
 	}
 }
 
@@ -431,15 +396,6 @@ func (l *link) wait() { l.wg.Wait() }
 // lost says what the loss of the connection means for the session.
 func lost(err error) error {
 	return fmt.Errorf("%w: %w", ErrLinkLost, err)
-}
-
-// cutShort tells a message that is too short from a connection that broke:
-// only the former gives these errors bare.
-func cutShort(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return protocolError("a message of the link cut short")
-	}
-	return lost(err)
 }
 
 func closed(c <-chan struct{}) bool {

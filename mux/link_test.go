@@ -34,13 +34,14 @@ func TestSilence(t *testing.T) {
 		t.Fatal(server.Err())
 	case <-time.After(3 * silence):
 	}
+	conns := map[*Session]*tunnel.Conn{client: carrierOf(client).conn, server: carrierOf(server).conn}
 	path.Stall(true)
 	for name, s := range map[string]*Session{"client": client, "server": server} {
 		await(t, "end of the "+name, s.Done())
 		if err := s.Err(); !errors.Is(err, ErrLinkLost) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if d := time.Since(s.link.conn.LastRead()); d < silence {
+		if d := time.Since(conns[s].LastRead()); d < silence {
 			t.Errorf("%s: given up after %v", name, d)
 		}
 	}
@@ -101,8 +102,9 @@ func TestProbe(t *testing.T) {
 	t.Parallel()
 	client, server, path := newPairVia(t, &Config{PingInterval: time.Hour, Silence: time.Hour})
 	answered := func() bool {
-		by := client.link.probeBy.Load()
-		return by == 0 || client.link.answered(by)
+		c := carrierOf(client)
+		by := c.probeBy.Load()
+		return by == 0 || c.answered(client.link, by)
 	}
 	for range 3 {
 		client.Probe()
@@ -133,7 +135,7 @@ func TestProbeAnswered(t *testing.T) {
 		t.Fatal(client.Err())
 	case <-time.After(probeTimeout + probeTimeout/4):
 	}
-	if client.link.probeBy.Load() != 0 {
+	if carrierOf(client).probeBy.Load() != 0 {
 		t.Error("the probe is still pending")
 	}
 }
@@ -172,7 +174,7 @@ func TestCloseFrame(t *testing.T) {
 			}
 		})
 		eventually(t, "traffic", func() bool { return server.link.received.Load() > 1<<20 })
-		if err := server.link.conn.Close(tunnel.StatusGoingAway, "bye"); err != nil {
+		if err := carrierOf(server).conn.Close(tunnel.StatusGoingAway, "bye"); err != nil {
 			t.Fatalf("the Close frame was not answered: %v", err)
 		}
 		wantLost(t, "write", await(t, "end of the write", writer))
@@ -221,9 +223,9 @@ func TestAcknowledgements(t *testing.T) {
 		}
 		eventually(t, "all is acknowledged", func() bool { return held(client) == 0 && held(server) == 0 })
 	}
-	last := client.link.conn.LastRead()
+	last := carrierOf(client).conn.LastRead()
 	time.Sleep(10 * ackDelay)
-	if now := client.link.conn.LastRead(); now.After(last.Add(2 * ackDelay)) {
+	if now := carrierOf(client).conn.LastRead(); now.After(last.Add(2 * ackDelay)) {
 		t.Error("something is still going to and fro")
 	}
 }

@@ -214,3 +214,10 @@ func wantLost(t testing.TB, what string, err error) {
 		t.Fatalf("%s: %v; want %v", what, err, ErrSessionLost)
 	}
 }
+
+// carrierOf is what a session's link runs on.
+func carrierOf(s *Session) *carrier {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.link.carrier
+}

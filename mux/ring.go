@@ -20,6 +20,7 @@ const chunkHeadroom = 32
 type ring struct {
 	chunks            []*chunk // consecutive; the first holds byte acked
 	acked, sent, tail uint64   // acked ≤ sent ≤ tail
+	high              uint64   // the largest that sent has been: sent ≤ high ≤ tail
 	busy              *chunk   // the chunk of a span that is taken
 }
 
@@ -74,6 +75,7 @@ func (r *ring) take() span {
 	c := r.chunks[i]
 	s := span{chunk: c, from: chunkHeadroom + int(r.sent-c.start), to: chunkHeadroom + c.n}
 	r.sent = c.start + uint64(c.n)
+	r.high = max(r.high, r.sent)
 	r.busy = c
 	return s
 }
@@ -117,5 +119,5 @@ func (r *ring) acknowledge(to uint64) {
 	r.chunks = slices.Delete(r.chunks, 0, n) // which also lets go of the pointers behind the end
 }
 
-// rewind makes everything from byte number to on unsent again; acked ≤ to.
+// rewind goes on sending at byte number to; acked ≤ to ≤ high.
 func (r *ring) rewind(to uint64) { r.sent = to }

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,13 @@ type Session struct {
 	yamux   *yamux.Session
 	control *control
 
+	key      *sessionKey   // nil: the session ends with its connection
+	attempt  uint32        // the last one to resume it
+	registry *Registry     // where the server's side keeps it, or nil
+	owner    string        // who may resume it
+	resuming chan struct{} // held by the one attempt to resume it
+	waiting  *list.Element // in registry.waiting; guarded by registry.mu
+
 	mu        sync.Mutex
 	streams   map[uint32]*Stream
 	opened    int                  // of these, opened here
@@ -35,6 +43,7 @@ type Session struct {
 
 	ending sync.Once
 	away   chan struct{} // closed when the peer takes no new streams
+	move   chan time.Duration
 
 	done chan struct{}
 	wg   sync.WaitGroup
@@ -43,9 +52,32 @@ type Session struct {
 // ended waits for the end of the session and tells its streams.
 func (s *Session) ended() {
 	<-s.yamux.CloseChan()
+	if s.registry != nil {
+		s.registry.remove(s)
+	}
 	s.yamux.Close() // waits for yamux's goroutines
 	s.control.stop()
 	close(s.done)
+}
+
+// wentDown is called when the link waits for a connection.
+func (s *Session) wentDown(cause error) {
+	if s.registry != nil {
+		s.registry.list(s)
+	}
+	if s.cfg.OnDown != nil {
+		s.cfg.OnDown(cause)
+	}
+}
+
+// cameUp is called when the link has one again.
+func (s *Session) cameUp(r Resumption) {
+	if s.registry != nil {
+		s.registry.unlist(s)
+	}
+	if s.cfg.OnUp != nil {
+		s.cfg.OnUp(r)
+	}
 }
 
 // endStreams ends the streams of a session whose link is over. That comes
@@ -283,6 +315,16 @@ func (s *Session) Probe() { s.link.probe() }
 
 // Away is closed when the peer takes no new streams on this session.
 func (s *Session) Away() <-chan struct{} { return s.away }
+
+// Move gives the server's requests to go over to a new connection at some
+// moment within the time given.
+func (s *Session) Move() <-chan time.Duration { return s.move }
+
+// AskToMove asks the client to go over to a new connection within a time, of
+// which it takes a random moment. Nothing is lost by it.
+func (s *Session) AskToMove(within time.Duration) {
+	s.control.send(controlFrame{typ: controlMove, value: milliseconds(within)})
+}
 
 // Done is closed when the session has ended; Err then says why.
 func (s *Session) Done() <-chan struct{} { return s.done }

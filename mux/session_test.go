@@ -21,13 +21,13 @@ func TestSessionLost(t *testing.T) {
 		name string
 		kill func(client, server *Session)
 	}{
-		{"client connection", func(client, _ *Session) { client.link.conn.CloseNow() }},
-		{"server connection", func(_, server *Session) { server.link.conn.CloseNow() }},
+		{"client connection", func(client, _ *Session) { carrierOf(client).conn.CloseNow() }},
+		{"server connection", func(_, server *Session) { carrierOf(server).conn.CloseNow() }},
 		{"reset", func(client, _ *Session) {
-			client.link.conn.NetConn().(*net.TCPConn).SetLinger(0)
-			client.link.conn.CloseNow()
+			carrierOf(client).conn.NetConn().(*net.TCPConn).SetLinger(0)
+			carrierOf(client).conn.CloseNow()
 		}},
-		{"close frame", func(client, _ *Session) { client.link.conn.Close(tunnel.StatusGoingAway, "") }},
+		{"close frame", func(client, _ *Session) { carrierOf(client).conn.Close(tunnel.StatusGoingAway, "") }},
 		{"Close", func(client, _ *Session) { client.Close() }},
 		{"CloseReason", func(_, server *Session) { server.CloseReason(CloseAway, "maintenance") }},
 	} {
@@ -160,7 +160,7 @@ func TestSessionLostWithManyStreams(t *testing.T) {
 			}()
 		}
 	}
-	client.link.conn.CloseNow()
+	carrierOf(client).conn.CloseNow()
 	for range 2 * count {
 		wantLost(t, "read", await(t, "end of a read", ends))
 	}

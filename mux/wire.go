@@ -204,6 +204,7 @@ const (
 	controlCredit controlType = 1 // value more payload bytes may be sent on stream
 	controlReset  controlType = 2 // stream is over in both directions; value is a Code
 	controlAway   controlType = 3 // no new streams, please; stream is 0
+	controlMove   controlType = 4 // go over to a new connection within value ms, please; stream is 0
 )
 
 type controlFrame struct {
@@ -243,7 +244,7 @@ const (
 	CloseLimit    CloseCode = 3 // over a limit
 	CloseRevoked  CloseCode = 4 // the identity may no longer use this server
 	CloseAway     CloseCode = 5 // the process is stopping
-	CloseUnknown  CloseCode = 6 // the session to be resumed is not known here
+	CloseUnknown  CloseCode = 6 // the session may not be resumed
 )
 
 // ClosedError is the end of a session that the peer announced.
@@ -272,70 +273,6 @@ func parseClose(b []byte) (*ClosedError, error) {
 		return nil, protocolError("close message of %d bytes", len(b))
 	}
 	return &ClosedError{CloseCode(b[1]), printable(b[2:])}, nil
-}
-
-// hello is the first message each way. Unknown parameters are skipped, so
-// that a later version can add some.
-type hello struct {
-	version    byte
-	maxStreams uint32 // how many streams the sender takes at once
-	credit     uint32 // payload bytes that each new stream may send unasked
-}
-
-const (
-	paramMaxStreams byte = 1
-	paramCredit     byte = 2
-)
-
-func appendHello(b []byte, h hello) []byte {
-	b = append(b, byte(messageHello), h.version)
-	b = appendParam32(b, paramMaxStreams, h.maxStreams)
-	return appendParam32(b, paramCredit, h.credit)
-}
-
-func appendParam32(b []byte, key byte, v uint32) []byte {
-	b = append(b, key, 0, 4)
-	return binary.BigEndian.AppendUint32(b, v)
-}
-
-// parseHello leaves the parameters of an unknown version unread: only the
-// first two bytes are common to all versions.
-func parseHello(b []byte) (hello, error) {
-	if len(b) < 2 || messageType(b[0]) != messageHello {
-		return hello{}, protocolError("the first message is not a hello")
-	}
-	h := hello{version: b[1]}
-	if h.version != Version {
-		return h, nil
-	}
-	for b = b[2:]; len(b) > 0; {
-		if len(b) < 3 {
-			return hello{}, protocolError("hello cut short")
-		}
-		key, n := b[0], int(binary.BigEndian.Uint16(b[1:]))
-		if b = b[3:]; n > len(b) {
-			return hello{}, protocolError("hello parameter %d cut short", key)
-		}
-		value := b[:n]
-		b = b[n:]
-		var field *uint32
-		switch key {
-		case paramMaxStreams:
-			field = &h.maxStreams
-		case paramCredit:
-			field = &h.credit
-		default:
-			continue
-		}
-		if n != 4 {
-			return hello{}, protocolError("hello parameter %d of %d bytes", key, n)
-		}
-		*field = binary.BigEndian.Uint32(value)
-	}
-	if h.maxStreams == 0 || h.credit == 0 {
-		return hello{}, protocolError("hello without a limit of streams or a first credit")
-	}
-	return h, nil
 }
 
 // printable makes a peer's text safe for a log line.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -19,7 +20,7 @@ func TestOpenRoundTrip(t *testing.T) {
 		b := appendOpen(nil, want)
 		r := iotest.OneByteReader(bytes.NewReader(append(b, "data"...)))
 		got, err := readOpen(r)
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v came back as %v, %v", want, got, err)
 		}
 		if rest, _ := io.ReadAll(r); string(rest) != "data" {
@@ -140,19 +141,28 @@ func TestCloseRoundTrip(t *testing.T) {
 }
 
 func TestHelloRoundTrip(t *testing.T) {
-	for _, want := range []hello{{Version, 1, 1}, {Version, 1<<32 - 1, 1<<32 - 1}} {
+	key := &sessionKey{id: sessionID{1, 2, 3}, secret: [32]byte{31: 9}}
+	ask := &resumption{id: key.id, attempt: 7, received: 1<<63 + 5}
+	ask.proof = key.sign(ask)
+	for _, want := range []hello{
+		{version: Version, maxStreams: 1, credit: 1},
+		{version: Version, maxStreams: 1<<32 - 1, credit: 1<<32 - 1, hold: 1<<32 - 1},
+		{version: Version, maxStreams: 1, credit: 1, hold: 5, key: key},
+		{version: Version, maxStreams: 1, credit: 1, hold: 5, resume: ask},
+		{version: Version, maxStreams: 1, credit: 1, resumed: &resumed{1<<64 - 1, 1}},
+	} {
 		b := appendHello(nil, want)
-		if got, err := parseHello(b); err != nil || got != want {
+		if got, err := parseHello(b); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v came back as %v, %v", want, got, err)
 		}
 		// Parameters of a later version, also one of the greatest length.
 		b = append(b, 200, 0, 0, 201, 0xff, 0xff)
 		b = append(b, make([]byte, 0xffff)...)
-		if got, err := parseHello(b); err != nil || got != want {
+		if got, err := parseHello(b); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("with unknown parameters, %v came back as %v, %v", want, got, err)
 		}
 	}
-	if got, err := parseHello([]byte{1, 9, 0xff, 0xff}); err != nil || got != (hello{version: 9}) {
+	if got, err := parseHello([]byte{1, 9, 0xff, 0xff}); err != nil || !reflect.DeepEqual(got, hello{version: 9}) {
 		t.Errorf("the hello of another version is %v, %v", got, err)
 	}
 	for name, b := range map[string][]byte{
@@ -164,9 +174,14 @@ func TestHelloRoundTrip(t *testing.T) {
 		"cut in a value":        {1, 1, 1, 0, 4, 0, 0},
 		"longest length":        {1, 1, 1, 0xff, 0xff, 0},
 		"value of three bytes":  {1, 1, 1, 0, 3, 0, 0, 1},
-		"no streams":            appendHello(nil, hello{Version, 0, 1}),
-		"no credit":             appendHello(nil, hello{Version, 1, 0}),
-		"unknown, cut":          append(appendHello(nil, hello{Version, 1, 1}), 200, 0, 1),
+		"no streams":            appendHello(nil, hello{version: Version, maxStreams: 0, credit: 1}),
+		"no credit":             appendHello(nil, hello{version: Version, maxStreams: 1, credit: 0}),
+		"unknown, cut":          append(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), 200, 0, 1),
+		"key too short":         appendParam(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), paramKey, make([]byte, 47)),
+		"key too long":          appendParam(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), paramKey, make([]byte, 49)),
+		"resumption too short":  appendParam(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), paramResume, make([]byte, 59)),
+		"resumption too long":   appendParam(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), paramResume, make([]byte, 61)),
+		"consent of 8 bytes":    appendParam(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), paramResumed, make([]byte, 8)),
 		"one parameter missing": appendParam32([]byte{1, 1}, paramCredit, 1),
 	} {
 		if _, err := parseHello(b); !errors.Is(err, ErrProtocol) {
@@ -241,7 +256,7 @@ func FuzzFrame(f *testing.F) {
 }
 
 func FuzzHello(f *testing.F) {
-	f.Add(appendHello(nil, hello{Version, 4096, 65536}))
+	f.Add(appendHello(nil, hello{version: Version, maxStreams: 4096, credit: 65536}))
 	f.Add([]byte{1, 1, 1, 0xff, 0xff, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := parseHello(b)

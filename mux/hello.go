@@ -1,0 +1,184 @@
+package mux
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// hello is the first message each way on a connection: version and parameters.
+// Unknown parameters are skipped, so that a later version can add some.
+type hello struct {
+	version    byte
+	maxStreams uint32 // how many streams the sender takes at once
+	credit     uint32 // payload bytes that each new stream may send unasked
+
+	// How long the session may wait for another connection, in milliseconds:
+	// the client asks, the server decides. 0: not at all.
+	hold    uint32
+	key     *sessionKey // from the server: a new session that can be resumed
+	resume  *resumption // from the client: the session to be resumed
+	resumed *resumed    // from the server: it is
+}
+
+// sessionKey is what a client needs to resume a session.
+type sessionKey struct {
+	id     sessionID
+	secret [32]byte
+}
+
+type sessionID [16]byte
+
+// resumption asks for a session to go on over this connection.
+type resumption struct {
+	id       sessionID
+	attempt  uint32 // larger than in every earlier one: no attempt counts twice
+	received uint64 // bytes of the link's stream
+	proof    [sha256.Size]byte
+}
+
+// resumed is the server's consent.
+type resumed struct {
+	received uint64 // bytes of the link's stream: the client goes on behind them
+	start    uint64 // the number of the first byte that the server will send
+}
+
+const (
+	paramMaxStreams byte = 1
+	paramCredit     byte = 2
+	paramHold       byte = 3
+	paramKey        byte = 4
+	paramResume     byte = 5
+	paramResumed    byte = 6
+)
+
+// sign makes the proof that its sender has the session's key.
+func (k *sessionKey) sign(r *resumption) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, k.secret[:])
+	mac.Write([]byte("adit resumption"))
+	mac.Write(r.fixed(nil))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// verify reports whether r comes from somebody who has the session's key.
+func (k *sessionKey) verify(r *resumption) bool {
+	want := k.sign(r)
+	return hmac.Equal(want[:], r.proof[:])
+}
+
+// fixed appends all of r but the proof.
+func (r *resumption) fixed(b []byte) []byte {
+	b = append(b, r.id[:]...)
+	b = binary.BigEndian.AppendUint32(b, r.attempt)
+	return binary.BigEndian.AppendUint64(b, r.received)
+}
+
+func appendHello(b []byte, h hello) []byte {
+	b = append(b, byte(messageHello), h.version)
+	b = appendParam32(b, paramMaxStreams, h.maxStreams)
+	b = appendParam32(b, paramCredit, h.credit)
+	if h.hold > 0 {
+		b = appendParam32(b, paramHold, h.hold)
+	}
+	if k := h.key; k != nil {
+		b = appendParam(b, paramKey, slices.Concat(k.id[:], k.secret[:]))
+	}
+	if r := h.resume; r != nil {
+		b = appendParam(b, paramResume, append(r.fixed(nil), r.proof[:]...))
+	}
+	if r := h.resumed; r != nil {
+		v := binary.BigEndian.AppendUint64(nil, r.received)
+		b = appendParam(b, paramResumed, binary.BigEndian.AppendUint64(v, r.start))
+	}
+	return b
+}
+
+func appendParam(b []byte, key byte, value []byte) []byte {
+	b = append(b, key)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(value)))
+	return append(b, value...)
+}
+
+func appendParam32(b []byte, key byte, v uint32) []byte {
+	return appendParam(b, key, binary.BigEndian.AppendUint32(nil, v))
+}
+
+// parseHello leaves the parameters of an unknown version unread: only the
+// first two bytes are common to all versions.
+func parseHello(b []byte) (hello, error) {
+	if len(b) < 2 || messageType(b[0]) != messageHello {
+		return hello{}, protocolError("the first message is not a hello")
+	}
+	h := hello{version: b[1]}
+	if h.version != Version {
+		return h, nil
+	}
+	for b = b[2:]; len(b) > 0; {
+		if len(b) < 3 {
+			return hello{}, protocolError("hello cut short")
+		}
+		key, n := b[0], int(binary.BigEndian.Uint16(b[1:]))
+		if b = b[3:]; n > len(b) {
+			return hello{}, protocolError("hello parameter %d cut short", key)
+		}
+		if !h.set(key, b[:n]) {
+			return hello{}, protocolError("hello parameter %d of %d bytes", key, n)
+		}
+		b = b[n:]
+	}
+	if h.maxStreams == 0 || h.credit == 0 {
+		return hello{}, protocolError("hello without a limit of streams or a first credit")
+	}
+	return h, nil
+}
+
+// set takes a parameter and reports whether it has the right length.
+func (h *hello) set(key byte, v []byte) bool {
+	switch key {
+	case paramMaxStreams:
+		return parse32(&h.maxStreams, v)
+	case paramCredit:
+		return parse32(&h.credit, v)
+	case paramHold:
+		return parse32(&h.hold, v)
+	case paramKey:
+		const id = len(sessionID{})
+		if len(v) != id+len(sessionKey{}.secret) {
+			return false
+		}
+		h.key = &sessionKey{sessionID(v), [32]byte(v[id:])}
+	case paramResume:
+		const fixed = len(sessionID{}) + 4 + 8
+		if len(v) != fixed+sha256.Size {
+			return false
+		}
+		h.resume = &resumption{
+			id:       sessionID(v),
+			attempt:  binary.BigEndian.Uint32(v[len(sessionID{}):]),
+			received: binary.BigEndian.Uint64(v[len(sessionID{})+4:]),
+			proof:    [sha256.Size]byte(v[fixed:]),
+		}
+	case paramResumed:
+		if len(v) != 16 {
+			return false
+		}
+		h.resumed = &resumed{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}
+	}
+	return true
+}
+
+func parse32(to *uint32, v []byte) bool {
+	if len(v) != 4 {
+		return false
+	}
+	*to = binary.BigEndian.Uint32(v)
+	return true
+}
+
+// milliseconds is d on the wire, where 0 means that there is no such time.
+func milliseconds(d time.Duration) uint32 {
+	const most = 1<<32 - 1
+	return uint32(min(max(d.Milliseconds(), 0), most))
+}
