@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"adit/internal/progress"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -22,6 +23,8 @@ type Forward struct {
 	// Listener is used, if it is not nil; Run closes it.
 	Listener net.Listener
 	Target   mux.Target
+
+	counters *forwardCounters // set by New
 }
 
 // Config is a client's. Servers and Dialer must be set.
@@ -31,12 +34,24 @@ type Config struct {
 	Dialer   *tunnel.Dialer
 	Forwards []Forward
 
+	// RandomServer tries the servers in random order. Else one that comes
+	// earlier is preferred, also while a later one has the link.
+	RandomServer bool
+	// PreferInterval is how often the client looks whether a server that comes
+	// before the present one is back. New streams then go there. Default 1 min.
+	PreferInterval time.Duration
+	// MaxConnectionAge is how old a connection may get: the link moves to a new
+	// one, up to a tenth of the time earlier, for proxies that cut at a fixed
+	// time. Default: any age.
+	MaxConnectionAge time.Duration
+
 	// LinkWait is how long an accepted connection waits for the link when
 	// that is down; then it is reset. Default 10 s.
 	LinkWait time.Duration
 	// BackoffMin and BackoffMax bound the pause between two rounds of
 	// attempts; it doubles from one to the other, and is then jittered by half
-	// of it either way. Defaults 200 ms and 30 s.
+	// of it either way. While streams wait for the link it stays below 5 s.
+	// Defaults 200 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 	// WatchInterval is how often the client looks for signs of a new network
 	// or of having slept. Default 2 s.
@@ -46,6 +61,7 @@ type Config struct {
 	ExitOnRefusal bool
 
 	// Mux has the limits of sessions; its Logger is set from the field here.
+	// Streams survive the loss of a connection for Mux.ResumeTimeout.
 	Mux mux.Config
 	// Logger gets one line for each event that a user acts on. Default:
 	// discarded.
@@ -68,10 +84,14 @@ type Client struct {
 	log  *slog.Logger
 	kick chan struct{}
 
+	progress progress.Monitor
+	pulse    chan struct{} // see Healthy
+
 	localAddrs func() []string                              // sorted; nil when unknown
 	clocks     func() (wall time.Time, awake time.Duration) // awake stands still while the machine sleeps
 
-	retired sync.WaitGroup // sessions that only finish their streams
+	retired  sync.WaitGroup // sessions that only finish their streams
+	counters *counters
 
 	mu      sync.Mutex
 	session *mux.Session  // nil while the link is down
@@ -95,6 +115,7 @@ func New(cfg Config) (*Client, error) {
 	orDefault(&cfg.BackoffMin, 200*time.Millisecond)
 	orDefault(&cfg.BackoffMax, 30*time.Second)
 	orDefault(&cfg.WatchInterval, 2*time.Second)
+	orDefault(&cfg.PreferInterval, time.Minute)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -107,11 +128,16 @@ func New(cfg Config) (*Client, error) {
 	dialer.LatestPongOnly = true
 	cfg.Dialer = &dialer
 	cfg.Forwards = append([]Forward(nil), cfg.Forwards...)
-	return &Client{
+	for i := range cfg.Forwards {
+		cfg.Forwards[i].counters = newForwardCounters()
+	}
+	c := &Client{
 		cfg: cfg, log: cfg.Logger,
-		kick: make(chan struct{}, 1), changed: make(chan struct{}),
-		localAddrs: localAddrs, clocks: clocks,
-	}, nil
+		kick: make(chan struct{}, 1), changed: make(chan struct{}), pulse: make(chan struct{}),
+		localAddrs: localAddrs, clocks: clocks, counters: newCounters(),
+	}
+	c.cfg.OnState = c.noteState(cfg.OnState)
+	return c, nil
 }
 
 func orDefault(v *time.Duration, d time.Duration) {
@@ -159,6 +185,7 @@ func (c *Client) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, f := range c.cfg.Forwards {
 		c.log.Info("listening", "forward", f.Target.String(), "addr", f.Listener.Addr().String())
+		f.Listener = c.progress.Listener(f.Listener)
 		wg.Go(func() { c.serve(ctx, f) })
 	}
 	err := c.upkeep(ctx)
@@ -167,8 +194,9 @@ func (c *Client) Run(ctx context.Context) error {
 	return err
 }
 
-// Kick makes the client look at the link now: a live one is asked for a sign
-// of life, and a dead one is dialled without waiting for the pause to end.
+// Kick makes the client dial now, without waiting for a pause to end. A link
+// that is up goes over to the new connection, and is asked for a sign of life
+// meanwhile.
 func (c *Client) Kick() {
 	select {
 	case c.kick <- struct{}{}:

@@ -496,20 +496,22 @@ func TestConnectionWaits(t *testing.T) {
 	}
 	// One that waits when the client stops is reset.
 	fault.Down()
-	r.log.Wait(t, 1, "link down")
+	r.log.Wait(t, 1, "link lost")
 	c = r.dial(t, 0)
 	r.cancel()
 	r.result(t)
 	mustReset(t, c)
 }
 
-// The stalled link: nothing fails, nothing moves.
+// The stalled link: nothing fails, nothing moves. Without resumption that is
+// the end of its streams.
 func TestLinkStalls(t *testing.T) {
 	g := startServer(t, server.Config{}, access(t, "*:*"))
 	cfg := g.clientConfig(tcp(testnet.Echo(t)))
 	fault := testnet.NewFault(t, g.addr)
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
 	cfg.Mux.Silence, cfg.Mux.PingInterval = 500*time.Millisecond, 100*time.Millisecond
+	cfg.Mux.ResumeTimeout = -1
 	r := run(t, cfg)
 	c := r.dial(t, 0)
 	mustEcho(t, c)

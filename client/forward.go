@@ -55,6 +55,7 @@ func (c *Client) serve(ctx context.Context, f Forward) {
 
 // carry takes one accepted connection to its end.
 func (c *Client) carry(ctx context.Context, f Forward, conn net.Conn) {
+	defer f.counters.begin()()
 	local := tunnel.NewSocket(conn)
 	wait, cancel := context.WithTimeout(ctx, c.cfg.LinkWait)
 	st, err := c.open(wait, f.Target)
@@ -62,6 +63,7 @@ func (c *Client) carry(ctx context.Context, f Forward, conn net.Conn) {
 	if err != nil {
 		local.Abort()
 		if ctx.Err() == nil {
+			f.counters.fault(err)
 			c.logStream(f.Target, err)
 		}
 		return
@@ -70,6 +72,7 @@ func (c *Client) carry(ctx context.Context, f Forward, conn net.Conn) {
 	stop := context.AfterFunc(ctx, st.Abort)
 	defer stop()
 	if _, err := tunnel.Relay(local, st); err != nil && ctx.Err() == nil {
+		f.counters.fault(err)
 		c.logStream(f.Target, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"adit/mux"
@@ -18,10 +19,6 @@ var ErrRefused = errors.New("the server refuses this client")
 // ErrLinkDown is why a connection was reset that waited for the link in vain.
 var ErrLinkDown = errors.New("the link to the server is down")
 
-// steadyAfter is how long a link must have lasted for the next attempt to be
-// immediate again.
-const steadyAfter = 10 * time.Second
-
 // upkeep keeps the link up until ctx is done.
 func (c *Client) upkeep(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -31,114 +28,73 @@ func (c *Client) upkeep(ctx context.Context) error {
 		c.watchNetwork(ctx)
 	}()
 	defer func() { cancel(); <-watched; c.retired.Wait() }()
-
-	pause := c.cfg.BackoffMin
-	for {
-		start := time.Now()
-		session, server, err := c.connectAnew(ctx)
-		if err == nil {
-			up := time.Now()
-			c.log.Info("link up", "server", server, "took", up.Sub(start).Round(time.Millisecond))
-			c.publish(session, State{Up: true, Server: server})
-			err = c.attend(ctx, session)
-			c.publish(nil, State{Server: server, Err: err})
-			if ctx.Err() == nil {
-				c.log.Warn("link down", "server", server, "after", time.Since(up).Round(time.Millisecond), "reason", err)
-			}
-			if time.Since(up) > steadyAfter {
-				pause = c.cfg.BackoffMin
-			}
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ErrRefused) && c.cfg.ExitOnRefusal {
-			return err
-		}
-		wait := jitter(pause)
-		if session == nil {
-			c.cfg.OnState(State{Server: server, Err: err})
-			c.logFailure(err, wait)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-c.kick:
-			pause = c.cfg.BackoffMin
-		case <-time.After(wait):
-			pause = min(2*pause, c.cfg.BackoffMax)
-		}
-	}
+	k := newKeeper(ctx, c)
+	defer k.stop()
+	k.begin()
+	return k.run()
 }
 
-func (c *Client) logFailure(err error, wait time.Duration) {
-	args := []any{"error", err, "retry", wait.Round(time.Millisecond)}
-	var step *tunnel.StepError
-	if errors.As(err, &step) && step.Hint != "" {
-		args = append(args, "hint", step.Hint)
-	}
-	if errors.Is(err, ErrRefused) {
-		c.log.Error("refused by the server", args...)
-		return
-	}
-	c.log.Warn("cannot connect", args...)
-}
-
-// connectAnew is connect, begun anew at each kick: an attempt that hangs in
-// the network that was there before would hang until its timeout.
-func (c *Client) connectAnew(ctx context.Context) (session *mux.Session, server string, err error) {
-	for {
-		attempt, cancel := context.WithCancel(ctx)
-		kicked := make(chan bool)
-		go func() {
-			select {
-			case <-c.kick:
-				cancel()
-				kicked <- true
-			case <-attempt.Done():
-				kicked <- false
-			}
-		}()
-		session, server, err = c.connect(attempt)
-		cancel()
-		if !<-kicked || err == nil || ctx.Err() != nil {
-			return session, server, err
-		}
-	}
-}
-
-// connect makes a session with the first server that gives one. The error
-// wraps ErrRefused if all of them refuse: otherwise another may be back soon.
-func (c *Client) connect(ctx context.Context) (session *mux.Session, server string, err error) {
+// connect makes a session with the first of some servers that gives one. The
+// error wraps ErrRefused if all of them refuse: otherwise another may be back
+// soon.
+func (c *Client) connect(ctx context.Context, servers []string) (session *mux.Session, server string, err error) {
 	var errs []error
-	refused := true
-	for _, server = range c.cfg.Servers {
+	for _, server = range servers {
 		if session, err = c.connectTo(ctx, server); err == nil {
 			return session, server, nil
 		}
 		errs = append(errs, err)
-		refused = refused && forGood(err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	err = errors.Join(errs...)
-	if refused {
-		err = fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return nil, server, err
+	return nil, server, joined(errs)
 }
 
-func (c *Client) connectTo(ctx context.Context, server string) (*mux.Session, error) {
+// joined is one error of several attempts.
+func joined(errs []error) error {
+	err := errors.Join(errs...)
+	if !slices.ContainsFunc(errs, func(err error) bool { return !forGood(err) }) {
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return err
+}
+
+func (c *Client) connectTo(ctx context.Context, server string) (session *mux.Session, err error) {
+	start := time.Now()
+	defer func() { c.noteDial(server, session, err, time.Since(start)) }()
 	conn, err := c.cfg.Dialer.Dial(ctx, server)
 	if err != nil {
 		return nil, err
 	}
-	session, err := mux.Client(ctx, conn, &c.cfg.Mux)
+	session, err = mux.Client(ctx, conn, &c.cfg.Mux)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", server, err)
 	}
 	return session, nil
+}
+
+// resume puts a session on another connection to its server. It gives a new
+// session instead if the server does not know the old one, which has ended
+// then.
+func (c *Client) resume(ctx context.Context, session *mux.Session, server string) (next *mux.Session, err error) {
+	start := time.Now()
+	defer func() {
+		fresh := next
+		if next == session {
+			fresh = nil
+		}
+		c.noteDial(server, fresh, err, time.Since(start))
+	}()
+	conn, err := c.cfg.Dialer.Dial(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	next, err = session.Resume(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", server, err)
+	}
+	return next, nil
 }
 
 // forGood tells an error that trying again will not mend.
@@ -149,33 +105,54 @@ func forGood(err error) bool {
 		errors.As(err, &closed) && (closed.Code == mux.CloseVersion || closed.Code == mux.CloseRevoked)
 }
 
-// attend stays with a session until it is of no more use for new streams.
-func (c *Client) attend(ctx context.Context, session *mux.Session) error {
-	for {
-		select {
-		case <-ctx.Done():
-			session.CloseReason(mux.CloseDone, "")
-			return ctx.Err()
-		case <-session.Done():
-			session.Close()
-			return session.Err() // a refusal is one when the next attempt says so, too
-		case <-session.Away():
-			c.retired.Go(func() { c.retire(ctx, session) })
-			return errors.New("the server asks its clients to move")
-		case <-c.kick:
-			session.Probe()
-		}
+// order is in which order the servers are tried: what worked last comes first.
+func (c *Client) order(last string) []string {
+	list := slices.Clone(c.cfg.Servers)
+	if c.cfg.RandomServer {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
+	if i := slices.Index(list, last); i > 0 {
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, last)
+	}
+	return list
 }
 
-// retire lets the streams of a session that takes no new ones come to their
-// ends.
-func (c *Client) retire(ctx context.Context, session *mux.Session) {
-	select {
-	case <-ctx.Done():
-		session.CloseReason(mux.CloseDone, "")
-	case <-session.Done():
-		session.Close()
+// retire lets the streams of a session that gets no new ones come to their
+// ends, on whatever connections that takes, and then closes it.
+func (c *Client) retire(ctx context.Context, session *mux.Session, server string) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		session.Shutdown(ctx, mux.CloseDone, "")
+	}()
+	defer func() { <-ended }()
+	for pause := c.cfg.BackoffMin; ; pause = min(2*pause, c.cfg.BackoffMax) {
+		select {
+		case <-session.Down():
+		case <-ended:
+			return
+		}
+		if !session.Resumable() { // it is ending
+			<-ended
+			return
+		}
+		next, err := c.resume(ctx, session, server)
+		switch {
+		case err != nil:
+			select {
+			case <-time.After(jitter(pause)):
+			case <-ended:
+			}
+		case next != session:
+			next.CloseReason(mux.CloseDone, "")
+		default:
+			pause = c.cfg.BackoffMin
+		}
+		select {
+		case <-session.Done():
+			return
+		default:
+		}
 	}
 }
 

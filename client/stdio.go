@@ -19,15 +19,15 @@ import (
 func (c *Client) Stdio(ctx context.Context, target mux.Target, in io.Reader, out io.WriteCloser) error {
 	pipe := newPipe(out)
 	defer pipe.Abort()
-	session, server, err := c.connect(ctx)
+	start := time.Now()
+	session, server, err := c.connect(ctx, c.order(""))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	defer session.CloseReason(mux.CloseDone, "")
-	c.log.Info("link up", "server", server)
+	defer c.keep(session, server, start)()
 	st, err := session.Open(ctx, target)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -52,6 +52,26 @@ func (c *Client) Stdio(ctx context.Context, target mux.Target, in io.Reader, out
 		case <-time.After(time.Second): // a Write that nobody reads
 		}
 		return nil
+	}
+}
+
+// keep keeps a session, which took from start on to make, on a connection
+// until the function that it gives is called, which closes the session.
+func (c *Client) keep(session *mux.Session, server string, start time.Time) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := newKeeper(ctx, c)
+	k.only, k.started = true, start
+	k.change(outcome{session: session, server: server})
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		k.run()
+		k.stop()
+	}()
+	return func() {
+		cancel()
+		<-kept
+		c.retired.Wait()
 	}
 }
 

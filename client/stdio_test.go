@@ -170,6 +170,7 @@ func TestStdioLinkLost(t *testing.T) {
 	fault := testnet.NewFault(t, g.addr)
 	cfg := g.clientConfig()
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	cfg.Mux.ResumeTimeout = -1
 	out := newOutput()
 	done := busyStdio(t, t.Context(), cfg, out, out.wrote)
 	fault.Cut()

@@ -11,18 +11,18 @@ import (
 // methods may be called at any time and from any goroutine.
 type Fault struct {
 	*server
-	backend string
 
-	mu     sync.Mutex
-	change *sync.Cond // of the fields below, and of the wakeups of Stall
-	pairs  map[*pair]bool
-	stall  bool
-	delay  time.Duration
-	chop   int
-	quota  int64 // bytes until a cut, counted over both directions; <0 none
-	total  int   // connections so far
-	down   bool
-	gone   bool
+	mu      sync.Mutex
+	backend string
+	change  *sync.Cond // of the fields below, and of the wakeups of Stall
+	pairs   map[*pair]bool
+	stall   bool
+	delay   time.Duration
+	chop    int
+	quota   int64 // bytes until a cut, counted over both directions; <0 none
+	total   int   // connections so far
+	down    bool
+	gone    bool
 }
 
 // pair is one relayed connection.
@@ -51,6 +51,13 @@ func NewFault(t testing.TB, backend string) *Fault {
 
 // Addr returns the relay's HOST:PORT. It stays the same across Down and Up.
 func (f *Fault) Addr() string { return f.addr }
+
+// SetBackend makes later connections go to another backend.
+func (f *Fault) SetBackend(backend string) {
+	f.mu.Lock()
+	f.backend = backend
+	f.mu.Unlock()
+}
 
 // Live returns how many connections are open.
 func (f *Fault) Live() int {
@@ -152,7 +159,10 @@ func (f *Fault) Up(t testing.TB) {
 }
 
 func (f *Fault) serve(front net.Conn) {
-	back, err := net.DialTimeout("tcp", f.backend, 5*time.Second)
+	f.mu.Lock()
+	backend := f.backend
+	f.mu.Unlock()
+	back, err := net.DialTimeout("tcp", backend, 5*time.Second)
 	if err != nil {
 		front.(*net.TCPConn).SetLinger(0)
 		return

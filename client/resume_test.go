@@ -1,0 +1,247 @@
+package client_test
+
+import (
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"adit/client"
+	"adit/internal/testnet"
+	"adit/mux"
+	"adit/server"
+	"adit/tunnel"
+)
+
+// viaFault runs a client whose link goes by a path that misbehaves on demand.
+func viaFault(t *testing.T, g *gateway, change func(*client.Config)) (*running, *testnet.Fault) {
+	t.Helper()
+	cfg := g.clientConfig(tcp(testnet.Echo(t)))
+	fault := testnet.NewFault(t, g.addr)
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	if change != nil {
+		change(&cfg)
+	}
+	return run(t, cfg), fault
+}
+
+// A stream outlives its link, however often that is lost, and the log says so.
+func TestStreamOutlivesLink(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, nil)
+	c := r.dial(t, 0)
+	for i := range 5 {
+		mustEcho(t, c)
+		fault.Cut()
+		mustEcho(t, c)
+		r.log.Wait(t, i+1, "level=WARN", `msg="link lost"`, "reason=")
+		r.log.Wait(t, i+1, "level=INFO", `msg="link back"`, "down=", "replayed=")
+		g.log.Wait(t, i+1, `msg="link back"`, "user=alice")
+	}
+	if n := len(r.log.Lines("link up")); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// A path that falls silent is given up, and the stream goes on when it is back.
+func TestStreamOutlivesSilence(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) {
+		cfg.Mux.Silence, cfg.Mux.PingInterval = 500*time.Millisecond, 100*time.Millisecond
+	})
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	fault.Stall(true)
+	r.log.Wait(t, 1, "link lost", "not a byte from the peer")
+	fault.Stall(false)
+	mustEcho(t, c)
+	r.log.Wait(t, 1, "link back")
+}
+
+// While the server cannot be reached, streams wait; when the time is up they
+// are reset, and new connections get a new session.
+func TestStreamsWaitInVain(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Mux.ResumeTimeout = 500 * time.Millisecond })
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	fault.Down()
+	mustReset(t, c)
+	r.log.Wait(t, 1, "link down", "not resumed within 500ms")
+	r.log.Wait(t, 1, "stream lost")
+	fault.Up(t)
+	mustEcho(t, r.dial(t, 0))
+}
+
+// A kick, and the age of a connection, and the server's wish, move the link to
+// a new connection without a gap.
+func TestMove(t *testing.T) {
+	for name, move := range map[string]func(r *running, g *gateway){
+		"kick":   func(r *running, _ *gateway) { r.Kick() },
+		"server": func(_ *running, g *gateway) { g.AskToMove(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := startServer(t, server.Config{}, access(t, "*:*"))
+			r, fault := viaFault(t, g, nil)
+			c := r.dial(t, 0)
+			for i := range 3 {
+				mustEcho(t, c)
+				move(r, g)
+				r.log.Wait(t, i+1, "link moved")
+				mustEcho(t, c)
+			}
+			if n := fault.Total(); n != 4 {
+				t.Errorf("%d connections", n)
+			}
+			if lines := r.log.Lines("link lost"); len(lines) > 0 {
+				t.Errorf("%q", lines)
+			}
+		})
+	}
+}
+
+func TestMaxConnectionAge(t *testing.T) {
+	for _, whose := range []string{"client", "server"} {
+		t.Run(whose, func(t *testing.T) {
+			var sc server.Config
+			if whose == "server" {
+				sc.MaxConnectionAge = 50 * time.Millisecond
+			}
+			g := startServer(t, sc, access(t, "*:*"))
+			r, _ := viaFault(t, g, func(cfg *client.Config) {
+				if whose == "client" {
+					cfg.MaxConnectionAge = 50 * time.Millisecond
+				}
+			})
+			c := r.dial(t, 0)
+			mustEcho(t, c)
+			r.log.Wait(t, 3, "link moved")
+			mustEcho(t, c)
+			if n := len(r.log.Lines("link up")); n != 1 {
+				t.Errorf("%d sessions", n)
+			}
+		})
+	}
+}
+
+// two servers, and a path to the first that can be taken away.
+func twoServers(t *testing.T, change func(*client.Config)) (a, b *gateway, first *testnet.Fault, r *running) {
+	a = startServer(t, server.Config{}, access(t, "*:*"))
+	b = startServer(t, server.Config{}, access(t, "*:*"))
+	first = testnet.NewFault(t, a.addr)
+	cfg := a.clientConfig(tcp(testnet.Echo(t)))
+	cfg.Dialer.TLS.RootCAs.AddCert(b.ca.Cert)
+	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", b.url()}
+	if change != nil {
+		change(&cfg)
+	}
+	return a, b, first, run(t, cfg)
+}
+
+// When the server of a session cannot be reached, new connections go to
+// another one at once, and the old ones wait; they go on when it is back.
+func TestFailoverKeepsStreams(t *testing.T) {
+	_, b, first, r := twoServers(t, nil)
+	old := r.dial(t, 0)
+	mustEcho(t, old)
+	first.Down()
+	r.log.Wait(t, 1, "link up", b.url())
+	mustEcho(t, r.dial(t, 0))
+	first.Up(t)
+	mustEcho(t, old)
+	old.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(old); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// The first server is preferred when it is back, and connections to the other
+// one end where they are.
+func TestPreferFirst(t *testing.T) {
+	a, b, first, r := twoServers(t, func(cfg *client.Config) { cfg.PreferInterval = 20 * time.Millisecond })
+	mustEcho(t, r.dial(t, 0))
+	first.Down()
+	r.log.Wait(t, 1, "link up", b.url())
+	second := r.dial(t, 0)
+	mustEcho(t, second)
+	first.Up(t)
+	r.log.Wait(t, 2, "link up", first.Addr())
+	mustEcho(t, second)
+	mustEcho(t, r.dial(t, 0))
+	second.Close()
+	b.log.Wait(t, 1, "session closed", "the client is done")
+	a.log.Wait(t, 2, "session opened")
+}
+
+func TestRandomOrder(t *testing.T) {
+	var servers []string
+	for range 6 {
+		servers = append(servers, dead(t))
+	}
+	seen := map[string]bool{}
+	for range 20 {
+		r := run(t, client.Config{Servers: servers, Dialer: &tunnel.Dialer{}, RandomServer: true})
+		line := r.log.Wait(t, 1, "cannot connect")[0]
+		slices.SortFunc(servers, func(a, b string) int { return strings.Index(line, host(a)) - strings.Index(line, host(b)) })
+		seen[servers[0]] = true
+		r.cancel()
+	}
+	if len(seen) < 3 {
+		t.Errorf("only %d servers were ever the first", len(seen))
+	}
+}
+
+func host(url string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(url, "wss://"), "/tunnel")
+}
+
+// A server that has forgotten the session, as after a crash, gets a new one at
+// once; streams of the old one are reset.
+func TestServerForgets(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	successor := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Dialer.TLS.RootCAs.AddCert(successor.ca.Cert) })
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	fault.SetBackend(successor.addr)
+	fault.Cut()
+	mustReset(t, c)
+	r.log.Wait(t, 1, "link down", "does not know the session")
+	r.log.Wait(t, 2, "link up")
+	if err := tryEcho(r.dial(t, 0)); err != nil {
+		t.Fatalf("%v\n%q\n%q", err, r.log.Lines(""), successor.log.Lines(""))
+	}
+}
+
+// The one stream of Stdio outlives its link, too.
+func TestStdioOutlivesLink(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	cfg := g.clientConfig()
+	fault := testnet.NewFault(t, g.addr)
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Stdio(t.Context(), mux.Target{Kind: mux.TCP, Address: testnet.Echo(t)}, inR, outW) }()
+	for range 3 {
+		inW.Write([]byte("hello"))
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(outR, got); err != nil || string(got) != "hello" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		fault.Cut()
+	}
+	inW.Close()
+	if b, err := io.ReadAll(outR); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

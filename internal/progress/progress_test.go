@@ -1,0 +1,119 @@
+package progress
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func fine(context.Context, func(string)) error { return nil }
+
+func TestCheck(t *testing.T) {
+	var m Monitor
+	if err := m.Check(t.Context(), fine); err != nil {
+		t.Error(err)
+	}
+	broken := errors.New("broken")
+	if err := m.Check(t.Context(), func(context.Context, func(string)) error { return broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
+func TestCheckThatIsStuck(t *testing.T) {
+	var m Monitor
+	var lock sync.Mutex
+	lock.Lock()
+	touch := func(_ context.Context, at func(string)) error {
+		at("the lock")
+		lock.Lock()
+		defer lock.Unlock()
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := m.Check(ctx, touch); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stuck at the lock") {
+		t.Error(err)
+	}
+	if err := m.Check(t.Context(), touch); err == nil || !strings.Contains(err.Error(), "has not come back") {
+		t.Errorf("a second one waits, too: %v", err)
+	}
+	lock.Unlock()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		err := m.Check(t.Context(), touch)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not well again: %v", err)
+		}
+	}
+}
+
+func TestAcceptLoops(t *testing.T) {
+	var m Monitor
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := m.Listener(inner)
+	accepted, proceed, ended := make(chan net.Conn), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- conn
+			<-proceed
+		}
+	}()
+	client, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	defer (<-accepted).Close()
+	if err := m.Check(t.Context(), fine); err != nil {
+		t.Errorf("a loop that has just left: %v", err)
+	}
+	later := func(d time.Duration) { // as if the time had passed
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for l := range m.loops {
+			if !l.away.IsZero() {
+				l.away = l.away.Add(-d)
+			}
+		}
+	}
+	later(2 * acceptPatience)
+	if err := m.Check(t.Context(), fine); err == nil || !strings.Contains(err.Error(), inner.Addr().String()) {
+		t.Errorf("a loop that is stuck: %v", err)
+	}
+	proceed <- struct{}{}
+	// It waits again, and may do so for ever.
+	second, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	defer (<-accepted).Close()
+	if err := m.Check(t.Context(), fine); err != nil {
+		t.Errorf("a loop that is back: %v", err)
+	}
+	ln.Close()
+	proceed <- struct{}{}
+	<-ended
+	later(2 * acceptPatience)
+	if err := m.Check(t.Context(), fine); err != nil {
+		t.Errorf("a loop that has ended: %v", err)
+	}
+}
