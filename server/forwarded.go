@@ -15,7 +15,7 @@ import (
 // 0 where that is not known.
 //
 // X-Forwarded-For and Forwarded (RFC 7239) are believed only if the peer is
-// one of Config.TrustedProxies; if there are any, a peer on a unix socket is
+// one of Access.TrustedProxies; if there are any, a peer on a unix socket is
 // one, too. Then the client is the last of the addresses in the header that is
 // not itself a trusted proxy: what is left of it anybody may have invented. An
 // entry that is no address ends the search at the proxy that vouches for it.
@@ -24,7 +24,7 @@ import (
 func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	peer = plain(peer)
-	if len(s.cfg.TrustedProxies) == 0 || peer.IsValid() && !s.trusted(peer.Addr()) {
+	if len(s.access.Load().trustedProxies) == 0 || peer.IsValid() && !s.trusted(peer.Addr()) {
 		return peer
 	}
 	x := s.lastClient(peer, xForwardedFor(r.Header))
@@ -39,7 +39,7 @@ func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
 }
 
 func (s *Server) trusted(a netip.Addr) bool {
-	return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	return slices.ContainsFunc(s.access.Load().trustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // lastClient walks from the peer back through the addresses that each proxy

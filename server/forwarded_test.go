@@ -12,8 +12,19 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// trusting is a server that trusts proxies in the given networks.
+func trusting(networks ...string) *Server {
+	a := &access{}
+	for _, n := range networks {
+		a.trustedProxies = append(a.trustedProxies, netip.MustParsePrefix(n))
+	}
+	s := &Server{}
+	s.access.Store(a)
+	return s
+}
+
 func TestClientAddr(t *testing.T) {
-	s := &Server{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}}}
+	s := trusting("10.0.0.0/8", "2001:db8::/32")
 	tests := []struct {
 		peer, x, f string
 		want       string
@@ -62,7 +73,7 @@ func TestClientAddr(t *testing.T) {
 		}
 	}
 	r := &http.Request{RemoteAddr: "@", Header: http.Header{"X-Forwarded-For": {"198.51.100.7"}}}
-	if got := new(Server).clientAddr(r); got.IsValid() {
+	if got := trusting().clientAddr(r); got.IsValid() {
 		t.Errorf("without trusted proxies: %s", got)
 	}
 }
@@ -72,7 +83,7 @@ func TestClientAddr(t *testing.T) {
 func FuzzForwarded(f *testing.F) {
 	f.Add("1.2.3.4, 10.0.0.1", `for="[::1]:5", for=x`)
 	f.Add("1.2.3.4", `for="`)
-	s := &Server{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	s := trusting("10.0.0.0/8")
 	f.Fuzz(func(t *testing.T, x, fw string) {
 		for _, h := range []http.Header{
 			{"X-Forwarded-For": {"6.6.6.6," + x, "198.51.100.7"}},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"adit/internal/metrics"
 	"adit/tunnel"
 )
 
@@ -18,6 +19,7 @@ import (
 // say.
 type gate struct {
 	max, maxPerAddress int
+	rejected           *metrics.Tally // by the bound
 
 	mu        sync.Mutex
 	all       list.List // of *gatedConn, oldest first
@@ -26,7 +28,7 @@ type gate struct {
 }
 
 func newGate(max, maxPerAddress int) *gate {
-	return &gate{max: max, maxPerAddress: maxPerAddress, addresses: make(map[netip.Prefix]*list.List)}
+	return &gate{max: max, maxPerAddress: maxPerAddress, addresses: make(map[netip.Prefix]*list.List), rejected: metrics.NewTally("address", "all")}
 }
 
 // gatedConn is a connection that the gate counts until it is admitted or
@@ -74,8 +76,10 @@ func (g *gate) enter(nc net.Conn) *gatedConn {
 	switch {
 	case same.Len() > g.maxPerAddress:
 		evicted = same.Front().Value.(*gatedConn)
+		g.rejected.Add("address")
 	case g.all.Len() > g.max:
 		evicted = g.all.Front().Value.(*gatedConn)
+		g.rejected.Add("all")
 	case g.stopped:
 		evicted = c
 	}

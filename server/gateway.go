@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"adit/internal/audit"
+	"adit/mux"
 	"adit/tunnel"
 )
 
@@ -24,29 +27,34 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	if who.identity != nil {
 		user = who.identity.Name
 	}
+	rec := s.record(audit.Route, newSessionID(), user, addrText(client), rt.id.String())
 	log := s.log.With("route", rt.id.String(), "user", userName(user), "addr", addrText(client))
 	_, err := tunnel.CheckHandshake(w, r)
 	if err != nil {
 		log.Debug("route refused", "reason", err)
 		return
 	}
-	refuse := func(status int, text string, reason any) {
-		log.Warn("route refused", "status", status, "reason", reason)
+	refuse := func(status int, result mux.Code, text string, reason any) {
+		rt.counters.refused.Add(routeRefusals[status])
+		if s.refusals.admit(client) {
+			log.Warn(routeRefused, "status", status, "reason", reason)
+		}
+		rec.refused(result.String(), fmt.Sprint(reason))
 		http.Error(w, text, status)
 	}
 	if err := rt.originAllowed(r, who.hasSecret()); err != nil {
-		refuse(http.StatusForbidden, "403 "+errOriginForeign.Error(), err)
+		refuse(http.StatusForbidden, mux.Forbidden, "403 "+errOriginForeign.Error(), err)
 		return
 	}
 	if !s.startRoute() {
-		refuse(http.StatusServiceUnavailable, "503 the server is stopping", "the server is stopping")
+		refuse(http.StatusServiceUnavailable, mux.GoingAway, "503 the server is stopping", "the server is stopping")
 		return
 	}
 	done := s.routeConns.Done
 	giveBack, full := rt.places.take(client.Addr(), rt.MaxConns, rt.MaxConnsPerAddress)
 	if full != "" {
 		w.Header().Set("Retry-After", "10")
-		refuse(http.StatusServiceUnavailable, "503 "+full, full)
+		refuse(http.StatusServiceUnavailable, mux.Busy, "503 "+full, full)
 		done()
 		return
 	}
@@ -54,6 +62,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	// Given up when the client goes away, or the server does.
 	ctx, cancel := context.WithCancel(r.Context())
 	stop := context.AfterFunc(s.routeCtx, cancel)
+	start := time.Now()
 	backend, name, release, err := rt.pool.dial(ctx, &net.Dialer{Resolver: s.cfg.Resolver}, rt.ConnectTimeout)
 	if err == nil {
 		err = introduce(backend, rt, client, r)
@@ -63,22 +72,25 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		}
 	}
 	gone := ctx.Err() != nil
+	s.counters.routeDials.Add(dialResult(err, gone), time.Since(start))
 	stop()
 	cancel()
 	if err != nil {
 		switch {
 		case gone:
 			log.Debug("route refused", "reason", err)
+			rec.refused(mux.Cancelled.String(), err.Error())
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			refuse(http.StatusGatewayTimeout, "504 the backend does not answer", err)
+			refuse(http.StatusGatewayTimeout, mux.Timeout, "504 the backend does not answer", err)
 		default:
-			refuse(http.StatusBadGateway, "502 the backend cannot be reached", err)
+			refuse(http.StatusBadGateway, mux.Unreachable, "502 the backend cannot be reached", err)
 		}
 		giveBack()
 		done()
 		return
 	}
 	log = log.With("backend", name)
+	rec.dialled(backend)
 
 	accept, inline := tunnel.Accept, false
 	if tunnel.IsExtendedConnect(r) {
@@ -91,6 +103,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	})
 	if err != nil {
 		log.Debug("route refused", "reason", err)
+		rec.refused(mux.Cancelled.String(), err.Error())
 		tunnel.NewSocket(backend).Abort()
 		release()
 		giveBack()
@@ -104,11 +117,14 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		tunnel.ClearUserTimeout(conn.NetConn())
 	}
 	end := newClientEnd(conn, tunnel.NewSocket(backend), rt, &s.hotReads)
+	rt.counters.begin(end)
 	run := func() {
+		defer rt.counters.end(end)
 		defer done()
 		defer giveBack()
 		defer release()
-		s.bridge(end, func(n tunnel.Transferred, after time.Duration) {
+		s.bridge(end, func(n tunnel.Transferred, after time.Duration, err error) {
+			rec.relayed(n.AToB, n.BToA, err, end.ending())
 			log.Info("route closed", "received", n.AToB, "sent", n.BToA, "after", after.Round(time.Millisecond), "end", end.ending())
 		})
 	}
@@ -146,16 +162,16 @@ func introduce(backend net.Conn, rt *route, client netip.AddrPort, r *http.Reque
 }
 
 // bridge relays between a client and its backend until both are done.
-func (s *Server) bridge(c *clientEnd, report func(tunnel.Transferred, time.Duration)) {
+func (s *Server) bridge(c *clientEnd, report func(tunnel.Transferred, time.Duration, error)) {
 	start := time.Now()
 	stop := context.AfterFunc(s.routeCtx, func() {
 		s.routesCut.Add(1)
 		c.cut(tunnel.StatusGoingAway, "the server is stopping")
 	})
 	c.watch()
-	n, _ := tunnel.Relay(c, &backendEnd{Socket: c.backend, broken: c.backendBroke})
+	n, err := tunnel.Relay(c, &backendEnd{Socket: c.backend, broken: c.backendBroke})
 	stop()
-	report(n, time.Since(start))
+	report(n, time.Since(start), err)
 }
 
 // drainRoutes waits until all routes' connections have ended, and at the end

@@ -51,6 +51,8 @@ type clientEnd struct {
 	sent     atomic.Int64 // when payload was last sent
 	writing  atomic.Bool
 
+	receivedBytes, sentBytes atomic.Uint64 // of payload
+
 	over     atomic.Bool // nothing more is sent: the client has closed or is gone
 	finished chan struct{}
 
@@ -101,6 +103,7 @@ func (c *clientEnd) Read(p []byte) (int, error) {
 	c.hot = n >= hotRead
 	if n > 0 {
 		c.received.Store(clock())
+		c.receivedBytes.Add(uint64(n))
 	}
 	if err != nil {
 		return n, c.clientEnded(err)
@@ -164,6 +167,7 @@ func (c *clientEnd) WriteBuffer(b []byte) (int, error) {
 	switch {
 	case err == nil:
 		c.sent.Store(clock())
+		c.sentBytes.Add(uint64(n))
 	case errors.Is(err, tunnel.ErrInvalidUTF8):
 		c.end(tunnel.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
 		return n, err

@@ -297,7 +297,7 @@ func TestBackendIsToldOfTheClient(t *testing.T) {
 			trusted []netip.Prefix
 			want    string
 		}{{trusted, "198.51.100.7:0"}, {nil, ""}} {
-			g := start(t, Config{TrustedProxies: test.trusted}, Access{Routes: []Route{{Path: "/r", Backends: []string{b.addr}, ProxyProtocol: version}}})
+			g := start(t, Config{}, Access{TrustedProxies: test.trusted, Routes: []Route{{Path: "/r", Backends: []string{b.addr}, ProxyProtocol: version}}})
 			ws := g.enter(t, "/r", "X-Forwarded-For: 6.6.6.6, 198.51.100.7")
 			ws.send(binMsg, "data")
 			c := b.next(t)

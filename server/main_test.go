@@ -105,7 +105,7 @@ func (g *gateway) trySession(t *testing.T, name string) (*mux.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mux.Client(ctx, conn, nil)
+	return mux.Client(ctx, conn, &mux.Config{ResumeTimeout: -1})
 }
 
 // session is trySession that must succeed; the session ends with the test.

@@ -79,7 +79,7 @@ type Route struct {
 	// 0 is 16384; less than 0 is no bound.
 	MaxConns int
 	// MaxConnsPerAddress bounds those of one client address (IPv6: one /64),
-	// see Config.TrustedProxies. 0 is no bound.
+	// see Access.TrustedProxies. 0 is no bound.
 	MaxConnsPerAddress int
 
 	// ProxyProtocol sends the client's address to the backend ahead of the
@@ -117,12 +117,13 @@ func (e *RouteError) Unwrap() error { return e.Err }
 // route is a Route that has been checked, with its defaults in place.
 type route struct {
 	Route
-	id      routeID
-	text    bool
-	origins []originPattern
-	users   map[string]bool // nil: everybody
-	pool    *pool
-	places  *places
+	id       routeID
+	text     bool
+	origins  []originPattern
+	users    map[string]bool // nil: everybody
+	pool     *pool
+	places   *places
+	counters *routeCounters
 }
 
 // routeID is what makes a route the same one before and after a SetAccess. It
@@ -208,9 +209,9 @@ func newRouteTable(list []Route, a Access, tunnelPath string, old routeTable) (r
 		orDefault(&r.MaxConns, DefaultMaxRouteConns)
 
 		var oldPool *pool
-		r.places = &places{}
+		r.places, r.counters = &places{}, newRouteCounters()
 		if before := old.find(r.id); before != nil {
-			oldPool, r.places = before.pool, before.places
+			oldPool, r.places, r.counters = before.pool, before.places, before.counters
 		}
 		pool, errs := newPool(def.Backends, a.Targets, oldPool)
 		for _, err := range errs {

@@ -14,12 +14,15 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"adit/auth"
+	"adit/internal/audit"
+	"adit/internal/progress"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -34,8 +37,6 @@ type Config struct {
 	// Site answers everyone else. Default: a small page at "/", 404 elsewhere.
 	Site http.Handler
 
-	// MaxStreams bounds the streams of a session. Default 4096.
-	MaxStreams int
 	// MaxSessionsPerUser bounds the sessions of a user who has no bound of
 	// their own, and those of all anonymous clients together. Default 64.
 	MaxSessionsPerUser int
@@ -59,25 +60,31 @@ type Config struct {
 	// Default 10 s.
 	DialTimeout time.Duration
 
+	// MaxConnectionAge is how old a session's connection may get until the
+	// client is asked to move to a new one, up to a tenth of the time earlier.
+	// Default: any age.
+	MaxConnectionAge time.Duration
+	// ResumeMemory bounds what sessions that wait for their clients hold, in
+	// bytes; see mux.Registry. How long they wait is Mux.ResumeTimeout.
+	// Default 256 MiB.
+	ResumeMemory int64
+
 	// TicketLifetime is how long a ticket for a route is good, to the second.
 	// A route's users get tickets at its path + "/.ticket", and a web page
 	// opens the route with ?ticket=TICKET. Default 1 min.
 	TicketLifetime time.Duration
-	// TrustedProxies are the addresses of proxies in front, whose
-	// X-Forwarded-For or Forwarded says where a client comes from: for the
-	// log, the limits of addresses, and the PROXY protocol to backends. If
-	// there are any, proxies that connect to a unix socket are trusted, too.
-	// Default: none, such headers are ignored.
-	TrustedProxies []netip.Prefix
 
-	// Mux has the limits of sessions; its MaxStreams and Logger are set from
-	// the fields here.
+	// Mux has the limits of sessions; its MaxStreams is Access.MaxStreams, and
+	// its Logger the one here.
 	Mux mux.Config
 	// Resolver resolves the names of targets. Default: net.DefaultResolver.
 	Resolver *net.Resolver
 	// Logger gets one line for each event that an operator acts on. Default:
 	// discarded.
 	Logger *slog.Logger
+	// Audit gets a record of each stream and each connection of a route when
+	// it has ended or been refused. It must not block. Nil: nobody wants any.
+	Audit func(audit.Record)
 }
 
 // Access says who may reach what. It can be replaced while the server runs.
@@ -92,6 +99,16 @@ type Access struct {
 	// that has routes needs neither users nor anonymous access. Connections of
 	// a route that is gone or has changed go on as they are.
 	Routes []Route
+
+	// MaxStreams bounds the streams of a session that begins from now on.
+	// Default 4096.
+	MaxStreams int
+	// TrustedProxies are the addresses of proxies in front, whose
+	// X-Forwarded-For or Forwarded says where a client comes from: for the
+	// log, the limits of addresses, and the PROXY protocol to backends. If
+	// there are any, proxies that connect to a unix socket are trusted, too.
+	// Default: none, such headers are ignored.
+	TrustedProxies []netip.Prefix
 }
 
 // ErrOpen refuses a server that nobody could use and that would better not be
@@ -107,8 +124,16 @@ type Server struct {
 	gate   *gate
 	http   *http.Server
 
+	failures rejections // of authentication
+	refusals rejections // of routes
+
 	tickets  ticketKey
 	hotReads atomic.Int64 // see maxHotReads
+	counters counters
+
+	progress progress.Monitor // see Healthy
+
+	resumable mux.Registry
 
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
@@ -118,11 +143,13 @@ type Server struct {
 	routeConns sync.WaitGroup
 	routesCut  atomic.Int64
 
-	mu       sync.Mutex // also orders SetAccess and the start of sessions
-	sessions map[*session]struct{}
-	perUser  map[string]int
-	stopping bool
-	wg       sync.WaitGroup // sessions, from their reservation on
+	mu        sync.Mutex // also orders SetAccess and the start of sessions
+	sessions  map[*session]struct{}
+	perUser   map[string]int // sessions
+	joining   map[string]int // connections that are to become or to continue one
+	listeners []Listener
+	stopping  bool
+	wg        sync.WaitGroup // sessions, from their reservation on
 }
 
 // access is an Access that has been checked.
@@ -131,13 +158,15 @@ type access struct {
 	targets   map[string]string
 	anonymous *auth.Identity // nil: none
 	routes    routeTable
+
+	maxStreams     int
+	trustedProxies []netip.Prefix
 }
 
 // New makes a server. It fails where a rule or target is malformed, and with
 // ErrOpen where neither users nor anonymous access are configured.
 func New(cfg Config, a Access) (*Server, error) {
 	orDefault(&cfg.TunnelPath, "/tunnel")
-	orDefault(&cfg.MaxStreams, 4096)
 	orDefault(&cfg.MaxSessionsPerUser, 64)
 	orDefault(&cfg.MaxConnsPerAddress, 256)
 	orDefault(&cfg.MaxConns, 4096)
@@ -153,7 +182,6 @@ func New(cfg Config, a Access) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.Mux.MaxStreams = cfg.MaxStreams
 	cfg.Mux.Logger = cfg.Logger
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
@@ -161,8 +189,13 @@ func New(cfg Config, a Access) (*Server, error) {
 		gate:     newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
 		sessions: make(map[*session]struct{}),
 		perUser:  make(map[string]int),
+		joining:  make(map[string]int),
 		tickets:  newTicketKey(),
+		counters: newCounters(),
 	}
+	s.failures.log, s.failures.message = s.log, authenticationFailed
+	s.refusals.log, s.refusals.message = s.log, routeRefused
+	s.resumable.MaxWaiting = cfg.ResumeMemory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.routeCtx, s.cutRoutes = context.WithCancel(context.Background())
 	s.http = &http.Server{
@@ -175,7 +208,7 @@ func New(cfg Config, a Access) (*Server, error) {
 		HTTP2:             http2Config(),
 		ConnContext:       s.gate.connContext,
 		ConnState:         s.gate.connState,
-		ErrorLog:          log.New(httpLog{s.log}, "", 0),
+		ErrorLog:          log.New(handshakeLog{httpLog{s.log}, s.counters.handshakes}, "", 0),
 	}
 	if err := s.SetAccess(a); err != nil {
 		return nil, err
@@ -194,7 +227,11 @@ func orDefault[T comparable](v *T, d T) {
 // all. Sessions of users who are gone are closed; the streams of the others go
 // on, and their new streams are judged by the new rules.
 func (s *Server) SetAccess(a Access) error {
-	next := &access{users: a.Users, targets: maps.Clone(a.Targets)}
+	next := &access{
+		users: a.Users, targets: maps.Clone(a.Targets),
+		maxStreams: a.MaxStreams, trustedProxies: slices.Clone(a.TrustedProxies),
+	}
+	orDefault(&next.maxStreams, 4096)
 	for name, address := range a.Targets {
 		if _, err := parseAddress(address); err != nil {
 			return fmt.Errorf("target %q: %w", name, err)
@@ -232,7 +269,12 @@ func (s *Server) SetAccess(a Access) error {
 // listeners.
 func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	s.log.Info("listening", "addr", ln.Addr().String(), "tls", config != nil)
+	defer s.addListener(ln, config != nil)()
+	if config != nil {
+		ln = tunnel.ListenTLS(ln)
+	}
 	ln = s.gate.listener(ln, s.cfg.Mux.Silence)
+	ln = s.progress.Listener(ln)
 	if config != nil {
 		ln = tls.NewListener(ln, s.offerHTTP2(config))
 	}
@@ -281,6 +323,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	for _, x := range sessions {
 		all.Go(func() {
+			x.mux.EndWithConnection() // nobody could come back
 			if x.mux.Shutdown(ctx, mux.CloseAway, "the server is stopping") != nil {
 				cut.Add(1)
 			}
@@ -291,6 +334,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cutRoutes()
 	s.gate.closeAll() // net/http forgets the site's WebSockets
 	s.wg.Wait()
+	s.failures.flush()
+	s.refusals.flush()
 	var faults []error
 	if n := cut.Load(); n > 0 {
 		faults = append(faults, fmt.Errorf("the streams of %d sessions were cut short: %w", n, context.Cause(ctx)))
@@ -335,24 +380,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveRoute(w, r, rt, who)
 		return
 	case rt != nil:
-		s.log.Warn("route refused", "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addrText(s.clientAddr(r)), "reason", "not one of the route's users")
+		rt.counters.refused.Add("user")
+		const reason = "not one of the route's users"
+		addr := addrText(s.clientAddr(r))
+		s.log.Warn("route refused", "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
+		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).refused(mux.Forbidden.String(), reason)
 	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
 		if !fromForeignPage(r) {
 			s.serveTunnel(w, r, who.identity)
 			return
 		}
-		s.log.Warn("session refused", "user", userName(who.identity.Name), "addr", r.RemoteAddr, "reason", "a web page of another site asks for it")
+		s.counters.sessionsRefused.Add("origin")
+		s.log.Warn("session refused", "user", userName(who.identity.Name), "addr", addrText(s.clientAddr(r)), "reason", "a web page of another site asks for it")
 	}
 	s.cfg.Site.ServeHTTP(w, r)
 }
 
 // logRejected notes that a caller is nobody.
 func (s *Server) logRejected(r *http.Request, err error) {
-	level := slog.LevelWarn
+	s.countRejected(err)
+	client := s.clientAddr(r)
 	if errors.Is(err, auth.ErrNoCredentials) {
-		level = slog.LevelDebug // a passer-by
+		s.log.Debug("no credentials", "addr", addrText(client), "path", r.URL.Path) // a passer-by
+		return
 	}
-	s.log.Log(r.Context(), level, "authentication failed", "addr", addrText(s.clientAddr(r)), "path", r.URL.Path, "reason", err)
+	s.logFailure(client, r.URL.Path, err)
 }
 
 // remoteAddr is the address that a request came from; invalid where there is

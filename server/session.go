@@ -3,13 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"adit/auth"
 	"adit/mux"
-	"adit/tunnel"
 )
 
 // session is one client's session.
@@ -18,73 +17,22 @@ type session struct {
 	ctx      context.Context // of the streams
 	cancel   context.CancelFunc
 	identity atomic.Pointer[auth.Identity]
+	id       string // for the log and the audit records
 	user     string // the identity's name; "" is anonymous
-	addr     string
+	addr     atomic.Pointer[string]
+	opened   time.Time
+	age      *time.Timer // asks the client to move
+	log      *slog.Logger
 }
 
-// serveTunnel turns an authenticated request into a session. The handler
-// returns; the session goes on.
-func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
-	release, reason := s.reserve(identity)
-	if reason != "" {
-		s.log.Warn("session refused", "user", userName(identity.Name), "addr", r.RemoteAddr, "reason", reason)
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, reason, http.StatusServiceUnavailable)
-		return
-	}
-	conn, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{
-		ConnOptions: tunnel.ConnOptions{LatestPongOnly: true},
-		Timeout:     s.cfg.HandshakeTimeout,
-	})
-	if err != nil {
-		release()
-		s.log.Warn("session refused", "user", userName(identity.Name), "addr", r.RemoteAddr, "reason", err)
-		return
-	}
-	admit(r.Context())
-	go func() {
-		defer release()
-		s.runSession(conn, identity)
-	}()
-}
+// currentAddr is where the client is, for the log and the audit records. It
+// may be another address after each resumption.
+func (x *session) currentAddr() string { return *x.addr.Load() }
 
-// reserve counts one more session of a user, which Shutdown then waits for,
-// and gives what takes it back, or the reason why there may not be one.
-func (s *Server) reserve(identity *auth.Identity) (release func(), reason string) {
-	limit := identity.MaxSessions
-	if limit == 0 {
-		limit = s.cfg.MaxSessionsPerUser
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return nil, "the server is stopping"
-	}
-	if s.perUser[identity.Name] >= limit {
-		return nil, "this user has too many sessions"
-	}
-	s.perUser[identity.Name]++
-	s.wg.Add(1)
-	return func() {
-		defer s.wg.Done()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.perUser[identity.Name]--; s.perUser[identity.Name] == 0 {
-			delete(s.perUser, identity.Name)
-		}
-	}, ""
-}
-
-func (s *Server) runSession(conn *tunnel.Conn, identity *auth.Identity) {
-	x := &session{user: identity.Name, addr: conn.RemoteAddr().String()}
-	x.identity.Store(identity)
-	log := s.log.With("user", userName(x.user), "addr", x.addr)
-	m, err := mux.Server(s.ctx, conn, &s.cfg.Mux)
-	if err != nil {
-		log.Warn("session refused", "reason", err)
-		return
-	}
-	x.mux = m
+// runSession serves a session to its end.
+func (s *Server) runSession(x *session) {
+	x.opened = time.Now()
+	s.counters.sessions.Add(1)
 	x.ctx, x.cancel = context.WithCancel(s.ctx)
 	defer x.cancel()
 	s.mu.Lock()
@@ -93,16 +41,40 @@ func (s *Server) runSession(conn *tunnel.Conn, identity *auth.Identity) {
 	stopping := s.stopping
 	s.mu.Unlock()
 	if stopping { // Shutdown may have missed it
-		m.CloseReason(mux.CloseAway, "the server is stopping")
+		x.mux.CloseReason(mux.CloseAway, "the server is stopping")
 	}
-	log.Info("session opened")
-	start := time.Now()
+	x.log.Info("session opened", "addr", x.currentAddr())
 	s.acceptStreams(x)
-	m.Close()
+	x.age.Stop()
+	x.mux.Close()
+	s.forgetSession(x)
+	x.log.Info("session closed", "addr", x.currentAddr(), "after", time.Since(x.opened).Round(time.Millisecond), "reason", endReason(x.mux.Err()))
+}
+
+// down notes that the client is gone, perhaps to come back.
+func (x *session) down(cause error) {
+	x.age.Stop()
+	x.log.Info("link lost", "addr", x.currentAddr(), "reason", cause)
+}
+
+// back notes that the session goes on over another connection. A move is a
+// matter of routine.
+func (x *session) back(r mux.Resumption) {
+	if r.Down == 0 {
+		x.log.Debug("link moved", "addr", x.currentAddr(), "replayed", r.Replayed)
+	} else {
+		x.log.Info("link back", "addr", x.currentAddr(), "down", r.Down.Round(time.Millisecond), "replayed", r.Replayed)
+	}
+}
+
+// AskToMove asks all clients to go over to new connections, each at some
+// moment within a time. Their streams go on.
+func (s *Server) AskToMove(within time.Duration) {
 	s.mu.Lock()
-	delete(s.sessions, x)
-	s.mu.Unlock()
-	log.Info("session closed", "after", time.Since(start).Round(time.Millisecond), "reason", endReason(m.Err()))
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		x.mux.AskToMove(within)
+	}
 }
 
 // endReason says why a session ended; most often the client went.

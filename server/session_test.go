@@ -25,14 +25,20 @@ func TestMaxSessions(t *testing.T) {
 	second := g.session(t, "alice")
 	for range 3 {
 		_, err := g.trySession(t, "alice")
-		var status *tunnel.StatusError
-		if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
+		var refused *mux.ClosedError
+		if !errors.As(err, &refused) || refused.Code != mux.CloseLimit {
 			t.Fatalf("one session too many: %v", err)
 		}
 	}
+	// Connections that say nothing are bounded as well.
+	for range 2 {
+		if resp, _ := g.ask(t, upgrade("/tunnel", "Authorization: Bearer alice-token")); resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatal(resp.Status)
+		}
+	}
 	resp, _ := g.ask(t, upgrade("/tunnel", "Authorization: Bearer alice-token"))
-	if resp.Header.Get("Retry-After") == "" {
-		t.Error("no Retry-After")
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}
 	mustEcho(t, st)
 	g.session(t, "bob")
@@ -300,7 +306,7 @@ func TestServeTwo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := mux.Client(t.Context(), conn, nil)
+	m, err := mux.Client(t.Context(), conn, &mux.Config{ResumeTimeout: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"adit/auth"
+	"adit/internal/audit"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -36,15 +37,17 @@ func (s *Server) acceptStreams(x *session) {
 func (s *Server) serveStream(x *session, st *mux.Stream) {
 	target, err := st.ReadTarget()
 	if err != nil {
-		s.log.Debug("stream without a target", "user", userName(x.user), "addr", x.addr, "reason", err)
+		s.log.Debug("stream without a target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
 		st.Close()
 		return
 	}
-	log := s.log.With("user", userName(x.user), "addr", x.addr, "target", target.String())
-	start := time.Now()
+	log := s.log.With("session", x.id, "user", userName(x.user), "addr", x.currentAddr(), "target", target.String())
+	rec := s.record(audit.Stream, x.id, x.user, x.currentAddr(), target.String())
 	conn, err := s.dialFor(x, st, target)
 	if err != nil {
 		code, reason := classify(err)
+		s.counters.targetDials.Add(code.String(), time.Since(rec.start))
+		s.counters.streamsRefused.Add(code.String())
 		level := slog.LevelInfo
 		switch code {
 		case mux.Forbidden:
@@ -53,13 +56,18 @@ func (s *Server) serveStream(x *session, st *mux.Stream) {
 			level = slog.LevelDebug
 		}
 		log.Log(x.ctx, level, "stream refused", "code", code.String(), "reason", err)
+		rec.refused(code.String(), err.Error())
 		st.Refuse(code, reason)
 		st.Close()
 		return
 	}
+	rec.dialled(conn)
+	s.counters.targetDials.Add(mux.Connected.String(), time.Since(rec.start))
+	s.counters.streams.Add(1)
 	socket := tunnel.NewSocket(conn)
 	if err := st.Connected(); err != nil {
 		socket.Abort() // the client has gone: no clean end for the target
+		rec.relayed(0, 0, err, "")
 		st.Close()
 		return
 	}
@@ -67,7 +75,8 @@ func (s *Server) serveStream(x *session, st *mux.Stream) {
 	stop := context.AfterFunc(x.ctx, st.Abort)
 	defer stop()
 	n, err := tunnel.Relay(socket, st)
-	log.Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(start).Round(time.Millisecond), "error", err)
+	rec.relayed(n.BToA, n.AToB, err, "")
+	log.Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(rec.start).Round(time.Millisecond), "error", err)
 }
 
 // dialFor dials a stream's target, and gives up when the stream goes away.

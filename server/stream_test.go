@@ -170,7 +170,7 @@ func (s *Server) numSessions() int {
 }
 
 func TestMaxStreams(t *testing.T) {
-	g := start(t, Config{MaxStreams: 2}, Access{Users: users(t, user("alice", "*:*"))})
+	g := start(t, Config{}, Access{MaxStreams: 2, Users: users(t, user("alice", "*:*"))})
 	echo := tcp(testnet.Echo(t))
 	m := g.session(t, "alice")
 	first, second := mustOpen(t, m, echo), mustOpen(t, m, echo)

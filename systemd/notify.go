@@ -28,9 +28,8 @@ func Stopping(status string) error { return notify(daemon.SdNotifyStopping, stat
 // Status replaces the line that systemctl status shows.
 func Status(status string) error { return notify("", status) }
 
-// ExtendTimeout asks for d more before the manager loses patience with a stop.
-func ExtendTimeout(d time.Duration) error {
-	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()), "")
+func extendMessage(d time.Duration) string {
+	return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds())
 }
 
 func notify(state, status string) error {
@@ -44,11 +43,14 @@ func notify(state, status string) error {
 	return nil
 }
 
-// Watchdog pings the manager at half the interval that WatchdogSec= asks for,
-// for as long as alive returns true, until ctx ends. Without WatchdogSec= it
-// returns at once. alive must not block: when it does not return, the pings
-// stop and the manager restarts the service, which is the point.
-func Watchdog(ctx context.Context, alive func() bool) error {
+// Watchdog pings the manager for as long as alive returns nil, until ctx ends. It asks alive at every
+// quarter of the interval that WatchdogSec= sets, and gives it another quarter: one answer that comes
+// too late, on a machine that is overloaded, is not yet the end. Without WatchdogSec= it returns at
+// once.
+//
+// An error of alive goes to report, and no ping to the manager, which ends the service and starts it
+// anew when that lasts. alive must heed its ctx; one that never returns has the same effect.
+func Watchdog(ctx context.Context, alive func(context.Context) error, report func(error)) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("read the watchdog's interval: %w", err)
@@ -56,13 +58,38 @@ func Watchdog(ctx context.Context, alive func() bool) error {
 	if interval <= 0 {
 		return nil
 	}
-	tick := time.NewTicker(max(interval/2, time.Millisecond))
+	return whileAlive(ctx, interval/4, daemon.SdNotifyWatchdog, alive, report)
+}
+
+// The manager gives a service that is ending extension more each time, and is asked for it at every
+// extendEvery.
+const (
+	extension   = 15 * time.Second
+	extendEvery = 3 * time.Second
+)
+
+// ExtendStop keeps the manager from killing a service that has sent Stopping and needs more time than
+// TimeoutStopSec=, for as long as alive returns nil, until ctx ends. See Watchdog for alive and report.
+func ExtendStop(ctx context.Context, alive func(context.Context) error, report func(error)) error {
+	return whileAlive(ctx, extendEvery, extendMessage(extension), alive, report)
+}
+
+// whileAlive sends a message at every interval at which alive returns nil within the interval.
+func whileAlive(ctx context.Context, interval time.Duration, message string, alive func(context.Context) error, report func(error)) error {
+	interval = max(interval, time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		if alive() {
-			if err := notify(daemon.SdNotifyWatchdog, ""); err != nil {
-				return err
-			}
+		within, cancel := context.WithTimeout(ctx, interval)
+		err := alive(within)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			report(err)
+		} else if err := notify(message, ""); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():

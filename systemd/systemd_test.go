@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -111,7 +112,7 @@ func TestNotWithSystemd(t *testing.T) {
 	if err := Ready("x"); err != nil {
 		t.Error(err)
 	}
-	if err := Watchdog(t.Context(), func() bool { return true }); err != nil {
+	if err := Watchdog(t.Context(), alive, unreported(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -149,7 +150,6 @@ func TestNotify(t *testing.T) {
 		{func() error { return Ready("two\nlines") }, "READY=1\nSTATUS=two lines"},
 		{func() error { return Stopping("") }, "STOPPING=1"},
 		{func() error { return Status("3 sessions") }, "STATUS=3 sessions"},
-		{func() error { return ExtendTimeout(2 * time.Second) }, "EXTEND_TIMEOUT_USEC=2000000"},
 	} {
 		if err := step.send(); err != nil {
 			t.Fatal(err)
@@ -170,13 +170,25 @@ func TestNotify(t *testing.T) {
 	}
 }
 
+func alive(context.Context) error { return nil }
+
+// unreported is for a service that is well.
+func unreported(t *testing.T) func(error) {
+	return func(err error) { t.Errorf("reported: %v", err) }
+}
+
+// watchdog sets what the manager sets for WatchdogSec=.
+func watchdog(t *testing.T, usec string) {
+	t.Setenv("WATCHDOG_USEC", usec)
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+}
+
 func TestWatchdog(t *testing.T) {
 	c := manager(t)
-	t.Setenv("WATCHDOG_USEC", "2000")
-	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	watchdog(t, "200000")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Watchdog(ctx, func() bool { return true }) }()
+	go func() { done <- Watchdog(ctx, alive, unreported(t)) }()
 	for range 3 {
 		if got := receive(t, c); got != "WATCHDOG=1" {
 			t.Errorf("got %q", got)
@@ -187,7 +199,64 @@ func TestWatchdog(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv("WATCHDOG_USEC", "soon")
-	if err := Watchdog(t.Context(), nil); err == nil {
+	if err := Watchdog(t.Context(), nil, nil); err == nil {
 		t.Error("a bad interval is accepted")
+	}
+}
+
+// A service that is wedged is reported and not fed, and fed again when it is well.
+func TestWatchdogOfTheWedged(t *testing.T) {
+	c := manager(t)
+	watchdog(t, "40000")
+	wedged := make(chan struct{})
+	reports := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Watchdog(ctx, func(ctx context.Context) error {
+			select {
+			case <-wedged:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, func(err error) {
+			select {
+			case reports <- err:
+			default:
+			}
+		})
+	}()
+	for range 2 {
+		if err := <-reports; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("reported: %v", err)
+		}
+	}
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if n, err := c.Read(make([]byte, 100)); err == nil {
+		t.Errorf("the manager got %d bytes", n)
+	}
+	c.SetReadDeadline(time.Now().Add(time.Minute))
+	close(wedged)
+	if got := receive(t, c); got != "WATCHDOG=1" {
+		t.Errorf("got %q", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExtendStop(t *testing.T) {
+	c := manager(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ExtendStop(ctx, alive, unreported(t)) }()
+	if got := receive(t, c); got != "EXTEND_TIMEOUT_USEC=15000000" {
+		t.Errorf("got %q", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

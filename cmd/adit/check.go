@@ -49,7 +49,8 @@ do. Exit status: 0 all good, 1 a hop failed, 2 bad configuration.`,
 
 func runCheck(cmd *cobra.Command, args, targets []string, throughput string, timeout time.Duration) error {
 	c, faults := config.LoadClient(sources(cmd, args), false)
-	dialer, more := newDialer(c, newLogger(c.Log, cmd.ErrOrStderr()))
+	log, _ := newLogger(c.Log, cmd.ErrOrStderr())
+	dialer, more := newDialer(c, log)
 	faults = append(faults, more...)
 	k := &checker{out: cmd.OutOrStdout(), dialer: dialer, file: c.File, timeout: timeout}
 	for _, f := range c.Forwards {
@@ -175,7 +176,7 @@ func (k *checker) check(ctx context.Context, server string) error {
 		return k.fail(hop, err, time.Since(start))
 	}
 	start = time.Now()
-	session, err := mux.Client(ctx, conn, &mux.Config{HandshakeTimeout: k.timeout})
+	session, err := mux.Client(ctx, conn, &mux.Config{HandshakeTimeout: k.timeout, ResumeTimeout: -1})
 	if err != nil {
 		return k.fail("authentication", &hinted{err, "the server let the connection in but does not speak adit's protocol, or is of another version: see its log"}, time.Since(start))
 	}

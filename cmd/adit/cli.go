@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -136,6 +135,8 @@ func flagHint(f *pflag.Flag) string {
 
 func unknownFlagHint(cmd *cobra.Command, name string) string {
 	switch name {
+	case "admin":
+		return "write --admin-listen unix:/run/adit/admin.sock; adit status --admin asks there"
 	case "token", "password", "secret", "auth":
 		return "a secret on the command line can be read by everyone on this machine: put it into a file and use --token-file FILE, or set ADIT_TOKEN"
 	}
@@ -223,15 +224,6 @@ func firstExample(cmd *cobra.Command) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
 	line, _, _ = strings.Cut(line, "   ")
 	return line
-}
-
-// newLogger logs to w as configured.
-func newLogger(c config.Log, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // checkConfigFlag adds --check-config.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"adit/admin"
 	"adit/client"
 	"adit/internal/config"
 	"adit/mux"
@@ -21,7 +22,9 @@ func clientCommand() *cobra.Command {
 		Short: "listen locally and connect through a server",
 		Long: `Listens on local ports and sockets, and carries every connection to its target
 through one WebSocket connection to the server. It never gives up: while the
-network is away it tries again, and new connections wait for --link-wait.
+network is away it tries again, and new connections wait for --link-wait. A
+forward listens on 127.0.0.1 unless it names an address; '*:8080:…', and as with
+ssh ':8080:…', is open to whoever reaches this machine.
 
 Several servers are tried in order. Every flag has a variable (--token-file is
 ADIT_TOKEN_FILE) and a key in the configuration file; a flag wins over the
@@ -64,7 +67,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	if interactive && c.Origin("log-level") == "log-level" {
 		c.Log.Level = slog.LevelWarn // ssh shows what its ProxyCommand says
 	}
-	log := newLogger(c.Log, cmd.ErrOrStderr())
+	log, _ := newLogger(c.Log, cmd.ErrOrStderr())
 	dialer, more := newDialer(c, log)
 	if err := append(faults, more...).Err(); err != nil {
 		return err
@@ -92,11 +95,14 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 		Dialer:   dialer,
 		Forwards: forwards,
 		// Zero means the default there, and "not at all" here.
-		LinkWait:      max(c.LinkWait, time.Nanosecond),
-		ExitOnRefusal: c.ExitOnRefusal,
-		Mux:           mux.Config{PingInterval: c.PingInterval},
-		Logger:        log,
-		OnState:       showState,
+		LinkWait:         max(c.LinkWait, time.Nanosecond),
+		ExitOnRefusal:    c.ExitOnRefusal,
+		RandomServer:     c.ServerOrder == "random",
+		PreferInterval:   c.PreferInterval,
+		MaxConnectionAge: c.MaxConnectionAge,
+		Mux:              mux.Config{PingInterval: c.PingInterval, ResumeTimeout: orNever(c.ResumeTimeout)},
+		Logger:           log,
+		OnState:          showState,
 	})
 	if err != nil {
 		return err
@@ -106,6 +112,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	defer cancel()
 	reload, stop, release := signals()
 	defer release()
+	defer fitProcessors()()
 	finished := make(chan error, 1)
 	if interactive {
 		go func() { finished <- cl.Stdio(ctx, muxTarget(c.Stdio), os.Stdin, os.Stdout) }()
@@ -113,19 +120,27 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 		if err := cl.Listen(); err != nil {
 			return fileHint(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows who has it")
 		}
-		go func() { finished <- cl.Run(ctx) }()
+		stopAdmin, err := startAdmin(c.Admin, admin.Config{Client: cl}, log)
+		if err != nil {
+			return err
+		}
+		defer stopAdmin()
+		// Before Run, which has a newer status to tell.
 		if err := systemd.Ready("connecting"); err != nil {
 			log.Warn("systemd is not told", "error", err)
 		}
-		go watchdog(ctx, log)
+		go func() { finished <- cl.Run(ctx) }()
+		go watchdog(ctx, cl.Healthy, log)
 	}
 	for {
 		select {
 		case err := <-finished:
 			return explainRefusal(err)
 		case <-reload:
+			systemd.Reloading()
 			log.Info("looking at the link")
 			cl.Kick()
+			systemd.Ready("")
 		case <-stop:
 			systemd.Stopping("")
 			exitOnSecond(stop, make(chan struct{}))
@@ -133,6 +148,15 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 			return <-finished
 		}
 	}
+}
+
+// orNever is a time of the configuration as mux wants it: 0 means there that
+// there is none, and here the default.
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // clientForwards converts the forwards and gives those that listen on sockets
@@ -171,8 +195,12 @@ func showState(s client.State) {
 	}
 }
 
-func watchdog(ctx context.Context, log *slog.Logger) {
-	if err := systemd.Watchdog(ctx, func() bool { return true }); err != nil {
+// watchdog tells systemd, if it wants to know, that this end makes progress.
+func watchdog(ctx context.Context, healthy func(context.Context) error, log *slog.Logger) {
+	err := systemd.Watchdog(ctx, healthy, func(err error) {
+		log.Error("no progress: the watchdog is not fed", "error", err)
+	})
+	if err != nil {
 		log.Warn("the watchdog is not fed", "error", err)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -110,17 +112,37 @@ func chooseProxy(c *config.Client) (func(*url.URL) (*url.URL, error), error) {
 	if c.Proxy != "" {
 		return tunnel.FixedProxy(c.Proxy)
 	}
-	env := func(name string) string {
-		if v := os.Getenv(name); v != "" {
-			return v
-		}
-		return os.Getenv(strings.ToLower(name))
-	}
+	env := proxyVariable
 	httpProxy := env("HTTP_PROXY")
 	if os.Getenv("REQUEST_METHOD") != "" { // set by CGI, where HTTP_PROXY is a request header
 		httpProxy = os.Getenv("http_proxy")
 	}
 	return tunnel.ProxyFromValues(env("HTTPS_PROXY"), httpProxy, env("ALL_PROXY"), env("NO_PROXY"))
+}
+
+// proxyVariable reads one of the variables about proxies, whose names may be in
+// small letters, too.
+func proxyVariable(name string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return os.Getenv(strings.ToLower(name))
+}
+
+// badNoProxy lists the entries of NO_PROXY that are meant as networks and are
+// none.
+func badNoProxy(noProxy string) []string {
+	var bad []string
+	for entry := range strings.SplitSeq(noProxy, ",") {
+		entry = strings.TrimSpace(entry)
+		if !strings.Contains(entry, "/") {
+			continue
+		}
+		if _, err := netip.ParsePrefix(entry); err != nil {
+			bad = append(bad, entry)
+		}
+	}
+	return bad
 }
 
 // authorization returns what reads the credentials anew for each connection,
@@ -165,6 +187,11 @@ func warnings(c *config.Client) []string {
 	}
 	if c.TokenFile != "" && config.ReadableByOthers(c.TokenFile) {
 		list = append(list, "every user of this machine can read the token file: chmod 600 "+c.TokenFile)
+	}
+	if c.Proxy == "" {
+		for _, entry := range badNoProxy(proxyVariable("NO_PROXY")) {
+			list = append(list, fmt.Sprintf("NO_PROXY names %q, which is no network: it has no effect", entry))
+		}
 	}
 	for _, s := range c.Servers {
 		u, err := url.Parse(s)

@@ -8,28 +8,37 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"adit/admin"
 	"adit/auth"
 	"adit/certs"
+	"adit/internal/audit"
 	"adit/internal/config"
+	"adit/internal/metrics"
+	"adit/mux"
 	"adit/server"
 	"adit/systemd"
 )
 
 // gateway is a running adit server.
 type gateway struct {
-	src   config.Sources
-	guard *auth.Guard
-	log   *slog.Logger
-	plan  *plan // in force; only run's goroutine touches it
+	src     config.Sources
+	guard   *auth.Guard
+	log     *slog.Logger
+	level   *slog.LevelVar // of log
+	plan    *plan          // in force; only run's goroutine touches it, and the next
+	started *config.Server // what it was at the start
 
 	server *server.Server
+	audit  atomic.Pointer[audit.Log] // nil: there is none
 	site   atomic.Pointer[http.Handler]
 	tls    atomic.Pointer[tls.Config]
+	source atomic.Pointer[certs.Source] // of the plan in force
+
+	reloads metrics.Reloads
 }
 
 // run serves until a signal to stop, and returns nil then.
@@ -38,6 +47,7 @@ func (g *gateway) run(ctx context.Context) error {
 	// First of all: until then a signal would simply kill the process.
 	reload, stop, release := signals()
 	defer release()
+	defer fitProcessors()()
 	sockets, err := takeSockets()
 	if err != nil {
 		return err
@@ -50,12 +60,14 @@ func (g *gateway) run(ctx context.Context) error {
 		return err
 	}
 	g.server, err = server.New(server.Config{
-		TunnelPath:     cfg.TunnelPath,
-		MaxStreams:     cfg.MaxStreams,
-		CertNames:      certs.Names,
-		Site:           http.HandlerFunc(g.serveSite),
-		TrustedProxies: cfg.TrustedProxies,
-		Logger:         g.log,
+		TunnelPath:       cfg.TunnelPath,
+		MaxConnectionAge: cfg.MaxConnectionAge,
+		ResumeMemory:     int64(cfg.ResumeMemory) << 20,
+		Mux:              mux.Config{ResumeTimeout: orNever(cfg.ResumeTimeout)},
+		CertNames:        certs.Names,
+		Site:             http.HandlerFunc(g.serveSite),
+		Logger:           g.log,
+		Audit:            g.record,
 	}, g.plan.access)
 	if err != nil {
 		closeAll(listeners)
@@ -65,9 +77,19 @@ func (g *gateway) run(ctx context.Context) error {
 	defer cancel()
 	g.site.Store(&g.plan.site)
 	g.tls.Store(g.plan.tls)
+	g.publish(g.plan.source)
 	g.plan.watch(ctx, g.log)
 	defer func() { g.plan.stop() }()
+	g.startAudit(g.plan.audit)
+	defer g.stopAudit()
+	g.started = cfg
 	g.announce()
+	stopAdmin, err := startAdmin(cfg.Admin, admin.Config{Server: g.server, Certificates: g.certificates, Reloads: &g.reloads}, g.log)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer stopAdmin()
 
 	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners))
@@ -80,7 +102,7 @@ func (g *gateway) run(ctx context.Context) error {
 		})
 	}
 	g.notify(systemd.Ready(g.status()))
-	go watchdog(ctx, g.log)
+	go watchdog(ctx, g.server.Healthy, g.log)
 	for {
 		select {
 		case err := <-failed:
@@ -88,10 +110,10 @@ func (g *gateway) run(ctx context.Context) error {
 			serving.Wait()
 			return err
 		case <-reload:
-			g.reload(ctx)
+			g.reloads.Note(g.reload(ctx))
 		case <-stop:
 			exitOnSecond(stop, ctx.Done())
-			g.shutdown(cfg.DrainTimeout)
+			g.shutdown(g.plan.cfg.DrainTimeout)
 			serving.Wait()
 			return nil
 		}
@@ -144,7 +166,7 @@ func (g *gateway) notify(err error) {
 }
 
 // reload puts the configuration as it is now into force, or changes nothing.
-func (g *gateway) reload(ctx context.Context) {
+func (g *gateway) reload(ctx context.Context) (good bool) {
 	g.notify(systemd.Reloading())
 	defer func() { g.notify(systemd.Ready(g.status())) }()
 	cfg, faults := config.LoadServer(g.src)
@@ -157,13 +179,15 @@ func (g *gateway) reload(ctx context.Context) {
 		logFault(g.log, "reload refused, nothing is changed", f)
 	}
 	if len(faults) > 0 {
-		return
+		next.discard()
+		return false
 	}
 	if err := g.server.SetAccess(next.access); err != nil {
+		next.discard()
 		for _, f := range accessFaults(cfg, err) {
 			logFault(g.log, "reload refused, nothing is changed", f)
 		}
-		return
+		return false
 	}
 	old := g.plan
 	if old.source != next.source {
@@ -172,39 +196,68 @@ func (g *gateway) reload(ctx context.Context) {
 	g.plan = next
 	g.site.Store(&next.site)
 	g.tls.Store(next.tls)
+	g.publish(next.source)
 	next.watch(ctx, g.log)
-	g.warnUnchanged(old.cfg, cfg)
+	g.level.Set(cfg.Log.Level)
+	g.startAudit(next.audit)
+	for _, key := range cfg.NeedRestart(g.started) {
+		g.log.Warn("this change takes a restart", "key", key)
+	}
 	g.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
 	g.announce()
+	return true
 }
 
-// warnUnchanged names what a reload does not change.
-func (g *gateway) warnUnchanged(old, now *config.Server) {
-	for _, k := range []struct {
-		key     string
-		changed bool
-	}{
-		{"listen", !reflect.DeepEqual(old.Listen, now.Listen)},
-		{"tunnel.path", old.TunnelPath != now.TunnelPath},
-		{"tunnel.max-streams", old.MaxStreams != now.MaxStreams},
-		{"trusted-proxies", !reflect.DeepEqual(old.TrustedProxies, now.TrustedProxies)},
-		{"drain-timeout", old.DrainTimeout != now.DrainTimeout},
-		{"log-level", old.Log.Level != now.Log.Level},
-		{"log-format", old.Log.Format != now.Log.Format},
-	} {
-		if k.changed {
-			g.log.Warn("this change takes a restart", "key", k.key)
-		}
+// record hands an audit record on.
+func (g *gateway) record(r audit.Record) {
+	if l := g.audit.Load(); l != nil {
+		l.Put(r)
 	}
+}
+
+// startAudit makes the records go to sink from now on, or with nil nowhere.
+func (g *gateway) startAudit(sink audit.Sink) {
+	l := g.audit.Load()
+	switch {
+	case sink == nil:
+		g.stopAudit()
+	case l != nil:
+		l.Replace(sink)
+	default:
+		g.audit.Store(audit.New(sink, audit.Options{Report: func(lost int64, err error) {
+			g.log.Error("audit records are lost", "records", lost, "error", err)
+		}}))
+	}
+}
+
+// auditPatience is how long the last audit records may take to be written.
+const auditPatience = 5 * time.Second
+
+func (g *gateway) stopAudit() {
+	l := g.audit.Swap(nil)
+	if l == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), auditPatience)
+	defer cancel()
+	_ = l.Close(ctx) // Report has told of what is lost
 }
 
 // shutdown lets live streams end for at most the drain time.
 func (g *gateway) shutdown(drain time.Duration) {
 	g.log.Info("stopping", "drain", drain)
 	g.notify(systemd.Stopping("draining"))
-	g.notify(systemd.ExtendTimeout(drain + 10*time.Second))
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
+	ended := make(chan struct{})
+	extending, stop := context.WithCancel(context.Background())
+	go func() {
+		defer close(ended)
+		g.notify(systemd.ExtendStop(extending, g.server.Healthy, func(err error) {
+			g.log.Error("no progress: systemd is not asked for more time", "error", err)
+		}))
+	}()
+	defer func() { stop(); <-ended }()
 	if err := g.server.Shutdown(ctx); err != nil {
 		g.log.Warn("streams were cut short", "reason", err)
 	}

@@ -16,10 +16,12 @@ func commands() []*cobra.Command {
 		serverCommand(),
 		clientCommand(),
 		checkCommand(),
+		statusCommand(),
 		demoCommand(),
 		tokenCommand(),
 		pinCommand(),
 		versionCommand(),
 		completionCommand(),
+		manCommand(),
 	}
 }

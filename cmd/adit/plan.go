@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"adit/auth"
 	"adit/certs"
+	"adit/internal/audit"
 	"adit/internal/config"
 	"adit/server"
 	"adit/server/demopage"
@@ -28,6 +30,7 @@ type plan struct {
 	source  certs.Source // nil without TLS
 	tls     *tls.Config  // nil without TLS
 	created bool         // the self-signed certificate is new
+	audit   audit.Sink   // nil: there is none
 	stop    func()       // ends what watch started; nil before
 }
 
@@ -40,6 +43,7 @@ func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, log *slog.Logger,
 	p.readAccess(guard, &faults)
 	p.readCertificate(old, dry, &faults)
 	p.readSite(log, &faults)
+	p.readAudit(dry, &faults)
 	return p, faults
 }
 
@@ -62,7 +66,7 @@ func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
 	for _, t := range cfg.Targets {
 		targets[t.Name] = t.Address.String()
 	}
-	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: routes(cfg)}
+	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: routes(cfg), MaxStreams: cfg.MaxStreams, TrustedProxies: cfg.TrustedProxies}
 }
 
 // userOrigin finds the place of what auth says is wrong with a user.
@@ -102,6 +106,8 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 		if errors.As(err, &fault) && fault.File == t.Key {
 			origin = "tls.key"
 		}
+	case t.SelfSigned != "" && exists(t.SelfSigned) && !isDir(t.SelfSigned):
+		origin, err = "tls.self-signed", &hinted{fmt.Errorf("%s is not a directory", t.SelfSigned), "name a directory, which need not be there yet, e.g. /var/lib/adit/tls"}
 	case t.SelfSigned != "" && (!dry || exists(filepath.Join(t.SelfSigned, "cert.pem"))):
 		origin = "tls.self-signed"
 		p.source, p.created, err = certs.SelfSigned(t.SelfSigned, nil)
@@ -132,6 +138,28 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 func (p *plan) isACME() bool {
 	_, ok := p.source.(*certs.ACMESource)
 	return ok
+}
+
+func (p *plan) readAudit(dry bool, faults *config.Faults) {
+	if p.cfg.Audit == "" {
+		return
+	}
+	var err error
+	if p.audit, err = openAudit(p.cfg.Audit, dry); err != nil {
+		faults.Add(p.cfg.Origin("audit"), err)
+	}
+}
+
+// discard gives back what the plan of a refused reload has opened.
+func (p *plan) discard() {
+	if p.audit != nil {
+		p.audit.Close()
+	}
+}
+
+func isDir(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.IsDir()
 }
 
 func exists(name string) bool {

@@ -21,8 +21,9 @@ a user's token. A route without users is open to everyone: the log says so.
 
 Every flag has a variable (--tls-cert is ADIT_TLS_CERT) and a key in the
 configuration file; a flag wins over the variable, the variable over the file.
-SIGHUP reads users, targets, routes, certificates and the site again: a bad file
-changes nothing and says so. SIGTERM lets live connections finish for --drain-timeout;
+SIGHUP reads the configuration again and puts it into force at once; a change
+that takes a restart is named in the log, and a bad file changes nothing and says
+so. The audit file is opened anew, for logrotate. SIGTERM lets live connections finish for --drain-timeout;
 a second one ends at once. Exit status: 0 stopped, 1 failed, 2 bad
 configuration.
 
@@ -84,7 +85,7 @@ func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 	cfg, faults := config.LoadServer(src)
 	guard := auth.NewGuard(auth.GuardOptions{})
 	// With faults already, nothing is created on disk on the way to more.
-	log := newLogger(cfg.Log, cmd.ErrOrStderr())
+	log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
 	p, more := newPlan(cfg, guard, nil, log, checkOnly || len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 {
@@ -97,6 +98,6 @@ func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 		_, err := cmd.OutOrStdout().Write([]byte("the configuration is good\n"))
 		return err
 	}
-	g := &gateway{src: src, guard: guard, plan: p, log: log}
+	g := &gateway{src: src, guard: guard, plan: p, log: log, level: level}
 	return g.run(cmd.Context())
 }

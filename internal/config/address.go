@@ -237,6 +237,9 @@ func hostNameFault(s string) string {
 		if label == "" || len(label) > 63 {
 			return "has an empty or overlong label"
 		}
+		if label[0] == '-' || label[len(label)-1] == '-' {
+			return "has a label that begins or ends with a hyphen"
+		}
 		for i := range len(label) {
 			c := label[i]
 			switch {

@@ -22,11 +22,16 @@ type Client struct {
 	Host      string // Host header; "" for the URL's
 	Headers   []Header
 
-	PingInterval  time.Duration
-	LinkWait      time.Duration // how long a connection waits for the link
-	ExitOnRefusal bool
-	TLS           ClientTLS
-	Log           Log
+	ServerOrder      string        // "given" or "random"
+	PreferInterval   time.Duration // how often an earlier server is looked for
+	PingInterval     time.Duration
+	LinkWait         time.Duration // how long a connection waits for the link
+	ResumeTimeout    time.Duration // how long streams wait for the link; 0 not at all
+	MaxConnectionAge time.Duration // 0: any
+	ExitOnRefusal    bool
+	TLS              ClientTLS
+	Log              Log
+	Admin            Admin
 
 	origins map[string]string
 }
@@ -41,8 +46,13 @@ type ClientTLS struct {
 }
 
 func (c *Client) settings() []*setting {
-	return []*setting{
-		{key: "server", env: "ADIT_SERVER", value: listValue(&c.Servers, ServerURL)},
+	return append([]*setting{
+		{key: "server", flag: "server", arg: "URL", value: listValue(&c.Servers, ServerURL),
+			usage: "another server, in order of preference; the same as an argument (repeatable)"},
+		{key: "server-order", flag: "server-order", arg: "ORDER", def: "given", value: textValue(&c.ServerOrder, serverOrder),
+			usage: "try several servers in the order given, or in random"},
+		{key: "prefer-interval", flag: "prefer-interval", arg: "DURATION", def: "1m", value: textValue(&c.PreferInterval, duration(time.Second, 24*time.Hour)),
+			usage: "look this often whether an earlier server is back"},
 		{key: "forward", flag: "forward", short: "L", arg: "FORWARD", value: listValue(&c.Forwards, ParseForward),
 			usage: "[BIND:]PORT:HOST:HOSTPORT, [BIND:]PORT:NAME, or paths of unix sockets (repeatable)"},
 		{flag: "stdio", short: "W", env: "-", arg: "TARGET", value: textValue(&c.Stdio, ParseStdio),
@@ -76,13 +86,17 @@ func (c *Client) settings() []*setting {
 			usage: "ping the server this often; below the idle timeout of every box on the way"},
 		{key: "link-wait", flag: "link-wait", arg: "DURATION", def: "10s", value: textValue(&c.LinkWait, duration(0, time.Hour)),
 			usage: "how long a new connection waits while the link is down"},
+		{key: "resume-timeout", flag: "resume-timeout", arg: "DURATION", def: "2m", value: textValue(&c.ResumeTimeout, duration(0, 24*time.Hour)),
+			usage: "how long connections outlive a lost link, if the server allows it; 0s: not at all"},
+		{key: "max-connection-age", flag: "max-connection-age", arg: "DURATION", def: "0s", value: textValue(&c.MaxConnectionAge, duration(0, 30*24*time.Hour)),
+			usage: "move to a new connection before this age, where a proxy cuts at a fixed time; 0s: never"},
 		{key: "exit-on-refusal", flag: "exit-on-refusal", value: boolValue(&c.ExitOnRefusal),
 			usage: "exit when the server refuses for good (token, pin, certificate) instead of trying on"},
 		{key: "log-level", flag: "log-level", arg: "LEVEL", def: "info", value: textValue(&c.Log.Level, logLevel),
 			usage: "debug, info, warn or error"},
 		{key: "log-format", flag: "log-format", arg: "FORMAT", def: "text", value: textValue(&c.Log.Format, logFormat),
-			usage: "text or json"},
-	}
+			usage: "text, json, or journal: of systemd, with a field for each value"},
+	}, c.Admin.settings(false)...)
 }
 
 const (
@@ -93,7 +107,6 @@ const (
 var clientLater = []laterFlag{
 	{"reverse", "R", reverseLater},
 	{"dynamic", "D", dynamicLater},
-	{"admin", "", adminLater},
 }
 
 // ClientFlags defines the flags of adit client in fs. They are those of adit
@@ -106,15 +119,18 @@ func ClientFlags(fs *pflag.FlagSet) { register(fs, new(Client).settings(), clien
 func LoadClient(src Sources, needWork bool) (*Client, Faults) {
 	c := &Client{}
 	l := &loader{}
-	doc := &schema{command: "client", settings: c.settings(), later: map[string]string{
-		"reverse": reverseLater,
-		"dynamic": dynamicLater,
-		"admin":   adminLater,
-	}}
+	doc := c.schema()
 	c.File = l.apply(doc.settings, doc, clientLater, src)
 	c.origins = l.origins
 	c.check(l, needWork)
 	return c, l.faults
+}
+
+func (c *Client) schema() *schema {
+	return &schema{command: "client", settings: c.settings(), later: map[string]string{
+		"reverse": reverseLater,
+		"dynamic": dynamicLater,
+	}}
 }
 
 // Origin says where the value of a key came from, as Server.Origin does.

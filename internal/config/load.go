@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,8 +103,12 @@ func (l *loader) apply(settings []*setting, document *schema, later []laterFlag,
 		}
 	}
 	file, named := src.configFile()
-	if file != "" {
+	switch {
+	case file != "":
 		l.readFile(file, named, document)
+	case named == "--config":
+		l.partial = true
+		l.faults.Add(named, bad("name a TOML file, or leave the flag out", "is empty"))
 	}
 	for _, s := range settings {
 		if v, ok := src.env(s.envName()); ok {
@@ -111,11 +116,12 @@ func (l *loader) apply(settings []*setting, document *schema, later []laterFlag,
 		}
 	}
 	for _, s := range settings {
-		if v, ok := src.flag(s.flag); ok {
+		v, ok := src.flag(s.flag)
+		switch {
+		case s.key == argsKey && len(src.Args) > 0:
+			l.assign(s, s.id(), "argument", slices.Concat(v, src.Args))
+		case ok:
 			l.assign(s, s.id(), "--"+s.flag, v)
-		}
-		if s.key == argsKey && len(src.Args) > 0 {
-			l.assign(s, s.id(), "argument", src.Args)
 		}
 	}
 	for _, f := range later {
@@ -131,7 +137,7 @@ func (l *loader) apply(settings []*setting, document *schema, later []laterFlag,
 	return file
 }
 
-// argsKey is the setting that arguments without a flag fill.
+// argsKey is the setting that arguments without a flag add to.
 const argsKey = "server"
 
 // id names a setting in origins.

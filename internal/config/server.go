@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +18,15 @@ type Server struct {
 	Listen       []Address     // never empty
 	DrainTimeout time.Duration // how long live streams may go on after SIGTERM
 	Log          Log
+	Admin        Admin
+	Audit        string // file, "stderr", "-" or "journal"; "" for none
 	TLS          ServerTLS
 	TunnelPath   string // the URL path of the tunnel endpoint
 	MaxStreams   int    // per session
+
+	ResumeTimeout    time.Duration // how long a session waits for its client; 0 not at all
+	ResumeMemory     int           // MiB, of all sessions that wait
+	MaxConnectionAge time.Duration // 0: any
 
 	UsersFile      string
 	Users          []User
@@ -39,7 +46,7 @@ type Server struct {
 // Log is what both ends log.
 type Log struct {
 	Level  slog.Level
-	Format string // "text" or "json"
+	Format string // "text", "json" or "journal"
 }
 
 // ServerTLS is where the certificate comes from. Exactly one of Cert with Key,
@@ -70,8 +77,8 @@ type Target struct {
 }
 
 func (s *Server) settings() []*setting {
-	return []*setting{
-		{key: "listen", flag: "listen", short: "l", arg: "ADDRESS", def: ":443", value: listValue(&s.Listen, ParseListen),
+	return append([]*setting{
+		{key: "listen", flag: "listen", short: "l", arg: "ADDRESS", def: ":443", restart: true, value: listValue(&s.Listen, ParseListen),
 			usage: "listen here: HOST:PORT, :PORT, unix:PATH or systemd:NAME (repeatable)"},
 		{key: "tls.cert", flag: "tls-cert", arg: "FILE", value: textValue(&s.TLS.Cert, filePath),
 			usage: "certificate chain in PEM; read again when it changes"},
@@ -89,14 +96,20 @@ func (s *Server) settings() []*setting {
 			usage: "trust these certificates when talking to the ACME authority"},
 		{key: "tls.acme-cache", flag: "acme-cache", arg: "DIR", value: textValue(&s.TLS.ACMECache, filePath),
 			usage: "keep ACME's account and certificates here"},
-		{key: "tls.off", flag: "no-tls", value: boolValue(&s.TLS.Off),
+		{key: "tls.off", flag: "no-tls", restart: true, value: boolValue(&s.TLS.Off),
 			usage: "speak plain HTTP, for use behind a proxy that does TLS"},
 		{key: "tls.client-ca", flag: "client-ca", arg: "FILE", value: textValue(&s.TLS.ClientCA, filePath),
 			usage: "accept client certificates that these authorities signed"},
-		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", def: "/tunnel", value: textValue(&s.TunnelPath, tunnelPath),
+		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", def: "/tunnel", restart: true, value: textValue(&s.TunnelPath, tunnelPath),
 			usage: "URL path of the tunnel"},
 		{key: "tunnel.max-streams", flag: "max-streams", arg: "N", def: "4096", value: numberValue(&s.MaxStreams, 1, 1<<20),
 			usage: "connections that one client may have open at once"},
+		{key: "tunnel.resume-timeout", flag: "resume-timeout", arg: "DURATION", def: "2m", restart: true, value: textValue(&s.ResumeTimeout, duration(0, 24*time.Hour)),
+			usage: "keep the connections of a client that lost its link for this long; 0s: not at all"},
+		{key: "tunnel.resume-memory", flag: "resume-memory", arg: "MIB", def: "256", restart: true, value: numberValue(&s.ResumeMemory, 1, 1<<20),
+			usage: "what clients that lost their links may hold together, in MiB; the oldest are dropped first"},
+		{key: "tunnel.max-connection-age", flag: "max-connection-age", arg: "DURATION", def: "0s", restart: true, value: textValue(&s.MaxConnectionAge, duration(0, 30*24*time.Hour)),
+			usage: "ask clients to move to a new connection before this age; 0s: never"},
 		{key: "users", flag: "users", arg: "FILE", value: textValue(&s.UsersFile, filePath),
 			usage: "read [[user]] and [[target]] tables from this file too"},
 		{key: "allow-anonymous", flag: "allow-anonymous", arg: "TARGET", value: listValue(&s.AllowAnonymous, plain),
@@ -114,9 +127,11 @@ func (s *Server) settings() []*setting {
 			usage: "let live connections finish for this long when asked to stop"},
 		{key: "log-level", flag: "log-level", arg: "LEVEL", def: "info", value: textValue(&s.Log.Level, logLevel),
 			usage: "debug, info, warn or error"},
-		{key: "log-format", flag: "log-format", arg: "FORMAT", def: "text", value: textValue(&s.Log.Format, logFormat),
-			usage: "text or json"},
-	}
+		{key: "log-format", flag: "log-format", arg: "FORMAT", def: "text", restart: true, value: textValue(&s.Log.Format, logFormat),
+			usage: "text, json, or journal: of systemd, with a field for each value"},
+		{key: "audit", flag: "audit", arg: "FILE", value: textValue(&s.Audit, filePath),
+			usage: "append a record of every connection to FILE; or stderr, - for standard output, journal"},
+	}, s.Admin.settings(true)...)
 }
 
 // newUser and newTarget make room for one more element of the file.
@@ -161,19 +176,12 @@ func (v siteValue) set(text string) (err error) {
 // routeKey is a table in the file and a flag of its own kind.
 const routeKey = "route"
 
-var serverLater = []laterFlag{
-	{"admin", "", adminLater},
-}
-
-const adminLater = "the admin socket comes with a later version; watch the log on stderr today"
-
 func (s *Server) schema() *schema {
 	return &schema{
 		command:  "server",
 		settings: s.settings(),
 		tables:   s.tables(),
 		later: map[string]string{
-			"admin":       adminLater,
 			"user.listen": "reverse forwards come with a later version; run the client on the other side and use -L there",
 		},
 	}
@@ -191,7 +199,7 @@ func (s *Server) tables() map[string]func() ([]*setting, int) {
 }
 
 // ServerFlags defines the flags of adit server in fs.
-func ServerFlags(fs *pflag.FlagSet) { register(fs, new(Server).settings(), serverLater) }
+func ServerFlags(fs *pflag.FlagSet) { register(fs, new(Server).settings(), nil) }
 
 // LoadServer reads and checks the configuration of adit server. The Server is
 // never nil; with faults it holds what could be read, and Faults.Err is not
@@ -200,7 +208,7 @@ func LoadServer(src Sources) (*Server, Faults) {
 	s := &Server{}
 	l := &loader{}
 	doc := s.schema()
-	s.File = l.apply(doc.settings, doc, serverLater, src)
+	s.File = l.apply(doc.settings, doc, nil, src)
 	s.origins = l.origins
 	for _, a := range src.Args {
 		l.faults.Add("argument "+quoted(a), bad("adit server takes flags only, e.g. adit server --config /etc/adit/server.toml", "unexpected"))
@@ -217,6 +225,19 @@ func LoadServer(src Sources) (*Server, Faults) {
 // set. Items are written listen[0], user[2].name, user[2].allow[0]; for a key
 // that a table lacks it is the table's place.
 func (s *Server) Origin(key string) string { return (&loader{origins: s.origins}).origin(key) }
+
+// NeedRestart lists the keys whose values differ from those of the Server in
+// force and that a reload leaves as they were. All others it changes.
+func (s *Server) NeedRestart(inForce *Server) []string {
+	var keys []string
+	before := inForce.settings()
+	for i, now := range s.settings() {
+		if now.restart && !reflect.DeepEqual(now.value.(holder).get(), before[i].value.(holder).get()) {
+			keys = append(keys, now.key)
+		}
+	}
+	return keys
+}
 
 // check finds what is wrong between values.
 func (s *Server) check(l *loader) {

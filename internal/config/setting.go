@@ -28,7 +28,9 @@ type setting struct {
 	lines bool   // items of a list in the environment may contain blanks
 	// secret keeps the value out of messages.
 	secret bool
-	value  value
+	// restart says that a reload leaves the value as it was at the start.
+	restart bool
+	value   value
 }
 
 // envName returns the setting's variable, or "".
@@ -63,6 +65,10 @@ type value interface {
 	clear()
 }
 
+// holder is a value that can be read back. What a reload does not change has
+// to be one.
+type holder interface{ get() any }
+
 type scalar[T any] struct {
 	to    *T
 	parse func(string) (T, error)
@@ -71,6 +77,7 @@ type scalar[T any] struct {
 
 func (v scalar[T]) shape() shape { return v.kind }
 func (v scalar[T]) clear()       {}
+func (v scalar[T]) get() any     { return *v.to }
 func (v scalar[T]) set(s string) error {
 	x, err := v.parse(s)
 	if err == nil {
@@ -86,6 +93,7 @@ type items[T any] struct {
 
 func (v items[T]) shape() shape { return list }
 func (v items[T]) clear()       { *v.to = nil }
+func (v items[T]) get() any     { return *v.to }
 func (v items[T]) set(s string) error {
 	x, err := v.parse(s)
 	if err == nil {

@@ -106,10 +106,7 @@ func logLevel(s string) (slog.Level, error) {
 }
 
 func logFormat(s string) (string, error) {
-	if s != "text" && s != "json" {
-		return "", bad("write text or json", "%q is not a log format", s)
-	}
-	return s, nil
+	return oneOf("log format", "text", "json", "journal")(s)
 }
 
 // oneOf makes a parser of a choice; what says of what.
@@ -441,3 +438,11 @@ func targetName(s string) (string, error) {
 }
 
 func quoted(s string) string { return strconv.Quote(s) }
+
+// serverOrder is "given" or "random".
+func serverOrder(s string) (string, error) {
+	if s != "given" && s != "random" {
+		return "", bad("given tries them as they are listed and prefers the first, random spreads many clients", "unknown order %q", s)
+	}
+	return s, nil
+}

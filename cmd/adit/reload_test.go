@@ -1,0 +1,332 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"adit/auth"
+	"adit/certs"
+	"adit/internal/testnet"
+)
+
+// reloader is a server whose configuration is changed again and again.
+type reloader struct {
+	*running
+	file, dir, addr string
+	reloads         int
+}
+
+// base is its configuration: key = value, by key. Users and routes come behind.
+func (r *reloader) base() map[string]string {
+	return map[string]string{
+		"listen":   `["127.0.0.1:0"]`,
+		"tls.cert": fmt.Sprintf("%q", filepath.Join(r.dir, "a", "cert.pem")),
+		"tls.key":  fmt.Sprintf("%q", filepath.Join(r.dir, "a", "key.pem")),
+	}
+}
+
+var tables = map[string]string{
+	"user":   "name = \"alice\"\ntoken-hash = \"" + auth.HashToken("x") + "\"\nallow = [\"127.0.0.1:1\"]\n",
+	"target": "name = \"ssh\"\naddress = \"127.0.0.1:22\"\n",
+	"route":  "path = \"/json\"\nbackend = [\"127.0.0.1:9\"]\n",
+}
+
+func (r *reloader) write(settings map[string]string, element, line string) {
+	var top, inTables strings.Builder
+	for key, value := range settings {
+		fmt.Fprintf(&top, "%s = %s\n", key, value)
+	}
+	for name, content := range tables {
+		if name == element {
+			own, _, _ := strings.Cut(line, " = ")
+			content = regexp.MustCompile(`(?m)^`+own+` = .*\n`).ReplaceAllString(content, "") + line + "\n"
+		}
+		fmt.Fprintf(&inTables, "[[%s]]\n%s", name, content)
+	}
+	if err := os.WriteFile(r.file, []byte(top.String()+inTables.String()), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// reload sends SIGHUP and returns what the server says until it is done.
+func (r *reloader) reload() string {
+	r.t.Helper()
+	before := len(r.log())
+	r.signal(syscall.SIGHUP)
+	r.reloads++
+	r.waitCount(`msg=reloaded|reload refused`, r.reloads)
+	return strings.Join(r.log()[before:], "\n")
+}
+
+func (r *reloader) waitCount(pattern string, n int) {
+	r.t.Helper()
+	re := regexp.MustCompile(pattern)
+	for {
+		r.mu.Lock()
+		more, count := r.more, 0
+		for _, line := range r.lines {
+			if re.MatchString(line) {
+				count++
+			}
+		}
+		r.mu.Unlock()
+		if count >= n {
+			return
+		}
+		select {
+		case <-more:
+		case <-r.done:
+			r.t.Fatal("the server has ended")
+		}
+	}
+}
+
+func (r *reloader) tls() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
+
+// served is the certificate that is shown, and whether one of the client's is asked for.
+func (r *reloader) served() (serial string, asks bool) {
+	r.t.Helper()
+	c := r.tls()
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asks = true
+		return &tls.Certificate{}, nil
+	}
+	conn, err := tls.Dial("tcp", r.addr, c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String(), asks
+}
+
+func (r *reloader) get(path string, headers ...string) string {
+	r.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, "https://"+r.addr+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	tr := &http.Transport{TLSClientConfig: r.tls(), DisableKeepAlives: true}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return ""
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(body)
+}
+
+var upgradeHeaders = []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+
+// Every key of the configuration is put into force by a reload, or else the reload says that the
+// change takes a restart.
+func TestReloadEveryKey(t *testing.T) {
+	dir := t.TempDir()
+	r := &reloader{dir: dir, file: filepath.Join(dir, "server.toml")}
+	for _, d := range []string{"a", "b", "self"} {
+		if _, _, err := certs.SelfSigned(filepath.Join(dir, d), []string{"localhost"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%q", path)
+	}
+	site := testnet.Reply(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nproxy")
+	r.running = &running{t: t}
+	r.write(r.base(), "", "")
+	r.running = start(t, adit(t, "server", "--config", r.file))
+	r.addr = r.wait(`msg=listening addr=(\S+)`)[1]
+	serial, _ := r.served()
+
+	const restart, refused = "restart", "refused"
+	cert, key := fmt.Sprintf("%q", filepath.Join(dir, "b", "cert.pem")), fmt.Sprintf("%q", filepath.Join(dir, "b", "key.pem"))
+	newCertificate := func() error {
+		if now, _ := r.served(); now == serial {
+			return fmt.Errorf("the old certificate is served")
+		}
+		return nil
+	}
+	shows := func(path, text string, headers ...string) func() error {
+		return func() error {
+			if body := r.get(path, headers...); !strings.Contains(body, text) {
+				return fmt.Errorf("%s shows %q", path, body)
+			}
+			return nil
+		}
+	}
+	logs := func(pattern string, headers ...string) func() error {
+		return func() error {
+			r.get("/tunnel", append(slices.Clone(upgradeHeaders), headers...)...)
+			r.wait(pattern)
+			return nil
+		}
+	}
+	notLookedAt := referenceKeys(t)
+	none := map[string]string(nil)
+	acme := map[string]string{"tls.cert": "", "tls.key": "", "tls.acme-domains": `["gw.example.com"]`,
+		"tls.acme-directory": `"https://127.0.0.1:1/"`, "tls.acme-cache": fmt.Sprintf("%q", filepath.Join(dir, "acme"))}
+	with := func(base map[string]string, key, value string) map[string]string {
+		m := map[string]string{key: value}
+		for k, v := range base {
+			if k != key {
+				m[k] = v
+			}
+		}
+		return m
+	}
+	for _, change := range []struct {
+		key    string
+		want   string            // "": it is in force
+		set    map[string]string // "" takes a key away; or
+		line   string            // of the element of its table
+		inTurn func() error      // looks whether it is
+	}{
+		{key: "listen", want: restart, set: with(none, "listen", `["127.0.0.1:0", "127.0.0.1:0"]`)},
+		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // looked at below
+		{key: "users", set: with(none, "users", file("users.toml", "[[user]]\nname = \"bob\"\ntoken-hash = \""+auth.HashToken("bob")+"\"\nallow = [\"127.0.0.1:1\"]\n")),
+			inTurn: logs(`session refused.*user=bob|route refused.*user=bob|session opened.*user=bob`, "Authorization: Bearer bob")},
+		{key: "allow-anonymous", set: with(none, "allow-anonymous", `["127.0.0.1:1"]`), inTurn: func() error { r.wait(`anyone may reach this target`); return nil }},
+		{key: "trusted-proxies", set: with(none, "trusted-proxies", `["127.0.0.1"]`),
+			inTurn: logs(`authentication failed" addr=198\.51\.100\.7 `, "X-Forwarded-For: 198.51.100.7", "Authorization: Bearer wrong")},
+		{key: "demo-page", set: with(none, "demo-page", `"/console"`), inTurn: shows("/console/", "/json")},
+		{key: "log-level", set: with(none, "log-level", `"debug"`), inTurn: logs(`level=DEBUG msg="no credentials"`)},
+		{key: "log-format", want: restart, set: with(none, "log-format", `"json"`)},
+		{key: "audit", set: with(none, "audit", fmt.Sprintf("%q", filepath.Join(dir, "audit.jsonl"))), inTurn: func() error {
+			_, err := os.Stat(filepath.Join(dir, "audit.jsonl"))
+			return err
+		}},
+		{key: "tls.cert", set: with(with(none, "tls.cert", cert), "tls.key", key), inTurn: newCertificate},
+		{key: "tls.key", set: with(with(none, "tls.cert", cert), "tls.key", key), inTurn: newCertificate},
+		{key: "tls.self-signed", set: with(map[string]string{"tls.cert": "", "tls.key": ""}, "tls.self-signed", fmt.Sprintf("%q", filepath.Join(dir, "self"))), inTurn: newCertificate},
+		{key: "tls.acme-domains", set: acme},
+		{key: "tls.acme-email", set: with(acme, "tls.acme-email", `"admin@example.com"`)},
+		{key: "tls.acme-directory", set: acme},
+		{key: "tls.acme-ca", set: with(acme, "tls.acme-ca", cert)},
+		{key: "tls.acme-cache", set: acme},
+		{key: "tls.off", want: refused, set: with(map[string]string{"tls.cert": "", "tls.key": ""}, "tls.off", "true")},
+		{key: "tls.client-ca", set: with(none, "tls.client-ca", cert), inTurn: func() error {
+			if _, asks := r.served(); !asks {
+				return fmt.Errorf("no client certificate is asked for")
+			}
+			return nil
+		}},
+		{key: "tunnel.path", want: restart, set: with(none, "tunnel.path", `"/other"`)},
+		{key: "tunnel.max-streams", set: with(none, "tunnel.max-streams", "7")}, // TestMaxStreams of package server
+		{key: "tunnel.resume-timeout", want: restart, set: with(none, "tunnel.resume-timeout", `"10m"`)},
+		{key: "tunnel.resume-memory", want: restart, set: with(none, "tunnel.resume-memory", "512")},
+		{key: "tunnel.max-connection-age", want: restart, set: with(none, "tunnel.max-connection-age", `"55m"`)},
+		{key: "site.root", set: with(none, "site.root", fmt.Sprintf("%q", filepath.Dir(strings.Trim(file("www/index.html", "a directory"), `"`)))), inTurn: shows("/", "a directory")},
+		{key: "site.proxy", set: with(none, "site.proxy", fmt.Sprintf("%q", "http://"+site)), inTurn: shows("/", "proxy")},
+		{key: "admin.listen", want: restart, set: with(none, "admin.listen", `"127.0.0.1:0"`)},
+		{key: "admin.pprof", want: restart, set: with(none, "admin.pprof", "true")},
+		// Of the tables every key is part of what is replaced as a whole.
+		{key: "user.name", line: `name = "carol"`, inTurn: logs(`msg="(session|route) refused.*user=carol|session opened.*user=carol`, "Authorization: Bearer x")},
+		{key: "user.token-hash", line: `token-hash = "` + auth.HashToken("y") + `"`, inTurn: logs(`authentication failed.*unknown token`, "Authorization: Bearer x")},
+		{key: "user.cert-name", set: with(none, "tls.client-ca", cert), line: `cert-name = "alice"`},
+		{key: "user.allow", line: `allow = ["127.0.0.1:2"]`},
+		{key: "user.max-sessions", line: `max-sessions = 1`},
+		{key: "target.name", line: `name = "other"`},
+		{key: "target.address", line: `address = "127.0.0.1:23"`},
+		{key: "route.path", line: `path = "/text"`, inTurn: logs(`anyone may reach the backend.*route=/text`)},
+		{key: "route.exact", line: `exact = true`},
+		{key: "route.host", line: `host = "app.example.com"`, inTurn: logs(`anyone may reach the backend.*route=app\.example\.com/json`)},
+		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, inTurn: logs(`anyone may reach the backend.*127\.0\.0\.1:10\]`)},
+		{key: "route.frame-type", line: `frame-type = "text"`},
+		{key: "route.origins", line: `origins = ["https://app.example.com"]`},
+		{key: "route.users", line: `users = ["alice"]`},
+		{key: "route.ping-interval", line: `ping-interval = "5s"`},
+		{key: "route.pong-timeout", line: `pong-timeout = "5s"`},
+		{key: "route.idle-timeout", line: `idle-timeout = "5s"`},
+		{key: "route.connect-timeout", line: `connect-timeout = "5s"`},
+		{key: "route.linger-timeout", line: `linger-timeout = "5s"`},
+		{key: "route.max-conns", line: `max-conns = 5`},
+		{key: "route.max-conns-per-address", line: `max-conns-per-address = 5`},
+		{key: "route.proxy-protocol", line: `proxy-protocol = "v1"`},
+	} {
+		t.Run(change.key, func(t *testing.T) {
+			settings := r.base()
+			for k, v := range change.set {
+				settings[k] = v
+				if v == "" {
+					delete(settings, k)
+				}
+			}
+			table, _, _ := strings.Cut(change.key, ".")
+			r.write(settings, table, change.line)
+			said := r.reload()
+			named := strings.Contains(said, `msg="this change takes a restart" key=`+change.key)
+			isRefused := strings.Contains(said, "reload refused")
+			switch {
+			case named != (change.want == restart) || isRefused != (change.want == refused):
+				t.Errorf("want %q, the server says:\n%s", change.want, said)
+			case isRefused && !strings.Contains(said, "restart the server"):
+				t.Errorf("it does not say what to do:\n%s", said)
+			case change.want == "" && change.inTurn != nil:
+				if err := change.inTurn(); err != nil {
+					t.Error(err)
+				}
+			}
+			// And back, with nothing left to say.
+			r.write(r.base(), "", "")
+			if said := r.reload(); strings.Contains(said, "takes a restart") || strings.Contains(said, "reload refused") {
+				t.Errorf("back again:\n%s", said)
+			}
+		})
+		delete(notLookedAt, change.key)
+	}
+	for key := range notLookedAt {
+		t.Errorf("what a reload does with %s is not looked at here", key)
+	}
+
+	settings := r.base()
+	settings["drain-timeout"] = `"7s"`
+	r.write(settings, "", "")
+	r.reload()
+	r.signal(syscall.SIGTERM)
+	r.wait(`msg=stopping drain=7s`)
+	r.ends(0)
+}
+
+// referenceKeys are the keys that the reference names. Another test makes sure that these are all.
+func referenceKeys(t *testing.T) map[string]bool {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", "server.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	table := ""
+	for line := range strings.Lines(string(data)) {
+		if m := regexp.MustCompile(`^#\[+([a-z]+)\]+$`).FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			table = m[1] + "."
+		} else if m := regexp.MustCompile(`^#([a-z][a-z-]*) = `).FindStringSubmatch(line); m != nil {
+			keys[table+m[1]] = true
+		}
+	}
+	return keys
+}

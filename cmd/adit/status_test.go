@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	"adit/internal/testnet"
+	"adit/tunnel"
+)
+
+// lines is a standard output whose lines can be waited for.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// all are the whole lines so far.
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := strings.Split(l.text.String(), "\n")
+	return list[:len(list)-1]
+}
+
+func (l *lines) wait(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(watchdogTime); len(l.all()) < n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d lines", len(l.all()))
+		}
+	}
+}
+
+// Both ends show what they do, over a unix socket that only its owner can use.
+func TestStatusOfBothEnds(t *testing.T) {
+	sockets := t.TempDir()
+	serverSocket, clientSocket := filepath.Join(sockets, "server.sock"), filepath.Join(sockets, "client.sock")
+	// A socket that a crash left behind is replaced.
+	left, err := tunnel.ListenUnix(serverSocket, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.(*net.UnixListener).SetUnlinkOnClose(false)
+	left.Close()
+	g := newGateway(t, "--admin-listen", "unix:"+serverSocket)
+	g.wait(`msg="admin address" addr=unix:` + regexp.QuoteMeta(serverSocket))
+	c := start(t, adit(t, g.clientArgs("client", "-L", "127.0.0.1:0:echo", "--admin-listen", clientSocket)...))
+	addr := c.wait(`msg=listening .*addr=(127\.\S+)`)[1]
+	c.wait(`msg="link up"`)
+	if err := echoes(addr); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{serverSocket, clientSocket} {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", path, st.Mode())
+		}
+	}
+	for path, want := range map[string][]string{
+		serverSocket: {`^adit server \S+, up .*, ready \(unix:`, `(?m)^now +1 session, `, `(?m)^in all +1 session, 1 stream, `, `(?m)^USER +FROM +STREAMS`, `(?m)^alice +127\.0\.0\.1:\d+ +\d `, `certificate +\S+ expires in`},
+		clientSocket: {`^adit client \S+, up .*, ready \(unix:`, `(?m)^link +up for .*, to wss://127`, `(?m)^wss://\S+ +127\.0\.0\.1:\d+ +\d `, `(?m)^` + regexp.QuoteMeta(addr) + ` +echo +\d+ +1 `},
+	} {
+		out, errs, status := output(t, adit(t, "status", "--admin", path), "")
+		if status != 0 || errs != "" {
+			t.Errorf("status %d, stderr %q", status, errs)
+		}
+		for _, pattern := range want {
+			if !regexp.MustCompile(pattern).MatchString(out) {
+				t.Errorf("no %q in\n%s", pattern, out)
+			}
+		}
+		out, _, status = output(t, adit(t, "status", "--json", "--admin", "unix:"+path), "")
+		if status != 0 || !json.Valid([]byte(out)) || !strings.Contains(out, "\n  \"sessions\": [\n") {
+			t.Errorf("status %d, not JSON for people:\n%s", status, out)
+		}
+	}
+
+	// It follows, and a restart does not end that.
+	cmd := adit(t, "status", "--admin", serverSocket, "--watch", "--interval", "100ms", "--json")
+	var followed lines
+	cmd.Stdout = &followed
+	r := start(t, cmd)
+	followed.wait(t, 3)
+	r.signal(syscall.SIGTERM)
+	<-r.done
+	for _, line := range followed.all() {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not a document a line: %q", line)
+		}
+	}
+
+	g.signal(syscall.SIGTERM)
+	g.ends(0)
+	if _, err := os.Stat(serverSocket); err == nil {
+		t.Error("the socket outlives the server")
+	}
+	_, errs, status := output(t, adit(t, "status", "--admin", serverSocket), "")
+	if status != 1 || !strings.Contains(errs, "ask unix:"+serverSocket) || !strings.Contains(errs, "hint: is it running?") {
+		t.Errorf("status %d, stderr %q", status, errs)
+	}
+	out, _, _ := output(t, adit(t, "status", "--admin", clientSocket), "")
+	if !strings.Contains(out, "NOT READY: ") || !strings.Contains(out, "down for ") {
+		t.Errorf("a client without its server:\n%s", out)
+	}
+}
+
+// A service that systemd started is watched without being told to.
+func TestStatusInTheRuntimeDirectory(t *testing.T) {
+	dir := t.TempDir()
+	g := &gatewayFixture{dir: t.TempDir(), echo: testnet.Echo(t)}
+	cmd := adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo)
+	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+dir)
+	r := start(t, cmd)
+	r.wait(`msg=listening`)
+	out, errs, status := output(t, adit(t, "status", "--admin", filepath.Join(dir, adminSocket)), "")
+	if status != 0 || !strings.Contains(out, "adit server") {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out, errs)
+	}
+	// A second one has no place there, and runs all the same; but not where it was told to.
+	cmd = adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo)
+	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+dir)
+	second := start(t, cmd)
+	second.wait(`msg="no admin address"`)
+	second.wait(`msg=listening`)
+	_, errs, status = output(t, adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo, "--admin-listen", filepath.Join(dir, adminSocket)), "")
+	if status != 1 || !strings.Contains(errs, "hint: another adit has this socket") {
+		t.Errorf("status %d, stderr %q", status, errs)
+	}
+}
+
+// What a program at the address says does nothing to the terminal, whatever it is.
+func TestStatusOfAnImpostor(t *testing.T) {
+	const evil = "\x1b[2J\u009b31m\u202e\a\x7f"
+	document, err := json.Marshal(map[string]any{
+		"role": "server", "version": evil, "ready": false, "reason": evil,
+		"sessions":     []map[string]any{{"user": evil, "address": evil}},
+		"routes":       []map[string]any{{"route": evil, "backends": []map[string]any{{"name": evil}}, "connections_refused": map[string]int{evil: 1}}},
+		"certificates": []map[string]any{{"name": evil}}, "listeners": []map[string]any{{"address": evil}},
+		"counts": map[string]any{"users": map[string]any{evil: map[string]int{"sent_bytes": 1}}, "sessions_refused": map[string]int{evil: 2}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	document = bytes.ReplaceAll(document, []byte(`\u007f`), []byte("\x7f"))
+	answers := map[string]func(http.ResponseWriter){
+		"document": func(w http.ResponseWriter) { w.Write(document) },
+		"client": func(w http.ResponseWriter) {
+			w.Write(bytes.Replace(document, []byte(`"role":"server"`), []byte(`"role":"client","link":{"error":"\u009b"},"forwards":[{"listen":"\u009b","target":"\u001b"}]`), 1))
+		},
+		"text":     func(w http.ResponseWriter) { fmt.Fprint(w, evil) },
+		"other":    func(w http.ResponseWriter) { fmt.Fprint(w, `{"role":5}`) },
+		"redirect": func(w http.ResponseWriter) { w.Header().Set("Location", "/else"); w.WriteHeader(302) },
+		"error":    func(w http.ResponseWriter) { w.WriteHeader(500) },
+	}
+	for name, answer := range answers {
+		ln := testnet.Listen(t)
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w) }), ReadHeaderTimeout: time.Minute}
+		served := make(chan struct{})
+		go func() { defer close(served); srv.Serve(ln) }()
+		t.Cleanup(func() { srv.Close(); <-served })
+		good := name == "document" || name == "client"
+		for _, more := range []string{"--json=false", "--json"} {
+			out, errs, status := output(t, adit(t, "status", more, "--admin", ln.Addr().String()), "")
+			for _, r := range strings.ReplaceAll(out+errs, "\n", "") {
+				if !unicode.IsPrint(r) {
+					t.Errorf("%s %s: %q reaches the terminal", name, more, r)
+					break
+				}
+			}
+			if (status == 0) != good && !(name == "other" && more == "--json") {
+				t.Errorf("%s %s: status %d, stdout %q, stderr %q", name, more, status, out, errs)
+			}
+			if more == "--json" && good && !json.Valid([]byte(out)) {
+				t.Errorf("%s: not JSON any more: %s", name, out)
+			}
+		}
+	}
+}

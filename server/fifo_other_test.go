@@ -1,0 +1,6 @@
+//go:build !unix
+
+package server
+
+// mkfifo makes nothing: this system has no such files.
+func mkfifo(string) error { return nil }

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"adit/auth"
+	"adit/mux"
+	"adit/tunnel"
+)
+
+// serveTunnel takes an authenticated request: for a new session, or for one
+// that goes on over this connection. The handler returns; the session goes on.
+func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
+	addr := addrText(s.clientAddr(r))
+	release, reason := s.reserve(s.joining, identity)
+	if reason != "" {
+		s.counters.sessionsRefused.Add(refusalName(reason))
+		s.log.Warn("session refused", "user", userName(identity.Name), "addr", addr, "reason", reason)
+		w.Header().Set("Retry-After", "30")
+		http.Error(w, reason, http.StatusServiceUnavailable)
+		return
+	}
+	conn, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{
+		ConnOptions: tunnel.ConnOptions{LatestPongOnly: true},
+		Timeout:     s.cfg.HandshakeTimeout,
+	})
+	if err != nil {
+		release()
+		s.counters.handshakes.Add("upgrade")
+		s.log.Warn("session refused", "user", userName(identity.Name), "addr", addr, "reason", err)
+		return
+	}
+	admit(r.Context())
+	go func() {
+		defer release()
+		s.join(conn, identity, addr)
+	}()
+}
+
+// reserve adds one to a user's count, which Shutdown then waits for, and gives
+// what takes it back, or the reason why there may not be one more.
+func (s *Server) reserve(count map[string]int, identity *auth.Identity) (release func(), reason string) {
+	limit := identity.MaxSessions
+	if limit == 0 {
+		limit = s.cfg.MaxSessionsPerUser
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil, reasonStopping
+	}
+	if count[identity.Name] >= limit {
+		return nil, reasonSessions
+	}
+	count[identity.Name]++
+	s.wg.Add(1)
+	return func() {
+		defer s.wg.Done()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if count[identity.Name]--; count[identity.Name] == 0 {
+			delete(count, identity.Name)
+		}
+	}, ""
+}
+
+// join gives a connection to the session that its client names, or to a new
+// one. Only then it is known whether that counts as one more.
+func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, addr string) {
+	x := &session{id: newSessionID(), user: identity.Name}
+	x.identity.Store(identity)
+	x.addr.Store(&addr)
+	x.log = s.log.With("session", x.id, "user", userName(x.user))
+	x.age = time.AfterFunc(time.Hour, func() { x.mux.AskToMove(0) })
+	x.age.Stop()
+	cfg := s.muxConfig()
+	cfg.OnDown = x.down
+	var leave func()
+	var reason string // why there may not be one more session
+	m, resumed, err := s.resumable.Serve(s.ctx, conn, identity.Name, func() error {
+		if leave, reason = s.reserve(s.perUser, identity); reason != "" {
+			return errors.New(reason)
+		}
+		return nil
+	}, cfg)
+	if err != nil {
+		if reason != "" {
+			err = errors.New(reason)
+			s.counters.sessionsRefused.Add(refusalName(reason))
+		} else {
+			s.counters.handshakes.Add("session")
+		}
+		if leave != nil {
+			leave()
+		}
+		x.log.Warn("session refused", "addr", addr, "reason", err)
+		return
+	}
+	if resumed {
+		if x = s.sessionOf(m); x == nil { // it has just ended
+			return
+		}
+		x.addr.Store(&addr)
+		x.back(m.Stats().Last)
+	} else {
+		x.mux = m
+	}
+	if age := s.cfg.MaxConnectionAge; age > 0 {
+		x.age.Reset(age - rand.N(age/10+1))
+	}
+	if !resumed {
+		go func() {
+			defer leave()
+			s.runSession(x)
+		}()
+	}
+}
+
+func (s *Server) sessionOf(m *mux.Session) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		if x.mux == m {
+			return x
+		}
+	}
+	return nil
+}

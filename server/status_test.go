@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"adit/auth"
+	"adit/internal/testnet"
+	"adit/mux"
+)
+
+func TestStatus(t *testing.T) {
+	limited := user("bob", "*:*")
+	limited.MaxSessions = 1
+	list := users(t, user("alice", "127.0.0.1:*"), limited)
+	access := Access{Users: list}
+	g := start(t, Config{}, access)
+	eventually(t, "it serves", func() bool { return g.Ready() == nil })
+	if st := g.Status(); len(st.Sessions) != 0 || len(st.Listeners) != 1 || !st.Listeners[0].TLS || st.Listeners[0].Address != g.addr {
+		t.Errorf("at first %+v", st)
+	}
+	m := g.session(t, "alice")
+	echo := tcp(testnet.Echo(t))
+	st := mustOpen(t, m, echo)
+	mustEcho(t, st) // ends it
+	st.Close()
+	eventually(t, "the stream is gone", func() bool { return g.numStreams() == 0 })
+	wantCode(t, m, tcp("192.0.2.1:1"), mux.Forbidden)
+	wantCode(t, m, tcp(testnet.RefusedAddr(t)), mux.Refused)
+	eventually(t, "the streams are gone", func() bool { return g.numStreams() == 0 })
+	open := mustOpen(t, m, echo)
+
+	now := g.Status()
+	if len(now.Sessions) != 1 {
+		t.Fatalf("%d sessions", len(now.Sessions))
+	}
+	x := now.Sessions[0]
+	if x.User != "alice" || x.ID == "" || x.Address == "" || !x.Connected || x.Streams != 1 || x.Received == 0 || x.Sent == 0 || x.Opened.IsZero() || x.Since.IsZero() {
+		t.Errorf("%+v", x)
+	}
+	counts := now.Counts
+	if counts.SessionsOpened != 1 || counts.StreamsOpened != 2 || counts.StreamsRefused["forbidden"] != 1 || counts.StreamsRefused["refused"] != 1 {
+		t.Errorf("%+v", counts)
+	}
+	if d := counts.TargetDials; d["connected"].Count != 2 || d["forbidden"].Count != 1 || d["connected"].Sum <= 0 {
+		t.Errorf("%+v", d)
+	}
+
+	// One session too many, and a wrong token.
+	g.session(t, "bob")
+	if _, err := g.trySession(t, "bob"); err == nil {
+		t.Error("a second session of a user who may have one")
+	}
+	if _, err := g.trySession(t, "mallory"); err == nil {
+		t.Error("a session of nobody")
+	}
+	counts = g.Status().Counts
+	if counts.SessionsRefused["limit"] != 1 || counts.HandshakeFailures["authentication"] != 1 || counts.SessionsOpened != 2 {
+		t.Errorf("%+v", counts)
+	}
+
+	// What ended sessions did is not forgotten, and never less than before.
+	before := g.Status().Counts.Users["alice"]
+	open.Close()
+	access.Users = users(t, limited)
+	if err := g.SetAccess(access); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session has ended", func() bool { return g.Status().Counts.SessionsEnded["revoked"] == 1 })
+	after := g.Status()
+	if a := after.Counts.Users["alice"]; a.Received < before.Received || a.Sent < before.Sent || len(after.Sessions) != 1 {
+		t.Errorf("before the end %+v, after it %+v", before, a)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Shutdown(ctx)
+	if st := g.Status(); !st.Draining || len(st.Sessions) != 0 || st.Counts.SessionsEnded["stopping"] != 1 {
+		t.Errorf("after the end %+v", st)
+	}
+	if err := g.Ready(); err == nil || err.Error() != "the server is stopping" {
+		t.Errorf("ready after the end: %v", err)
+	}
+}
+
+func TestRouteStatus(t *testing.T) {
+	echo, dead := testnet.Echo(t), testnet.RefusedAddr(t)
+	access := Access{Users: users(t, user("alice")), Routes: []Route{
+		{Path: "/echo", Backends: []string{echo}}, {Path: "/dead", Backends: []string{dead}}, {Path: "/mine", Backends: []string{echo}, Users: []string{"alice"}},
+	}}
+	g := start(t, Config{}, access)
+	find := func(name string) RouteStatus {
+		for _, r := range g.Status().Routes {
+			if r.Route == name {
+				return r
+			}
+		}
+		t.Fatalf("there is no %s", name)
+		return RouteStatus{}
+	}
+	dial := func(path string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+		defer cancel()
+		conn, err := g.dialer("").Dial(ctx, "wss://"+g.addr+path)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { conn.CloseNow() })
+		if err := conn.WriteMessage(2, []byte("hello")); err != nil {
+			return err
+		}
+		if _, err := conn.NextMessage(); err != nil {
+			return err
+		}
+		if find("/echo").Connections == 0 {
+			return errors.New("the connection is not counted")
+		}
+		return conn.Close(1000, "")
+	}
+	if err := dial("/echo"); err != nil {
+		t.Fatal(err)
+	}
+	if dial("/dead") == nil {
+		t.Error("a backend that is not there answers")
+	}
+	eventually(t, "the connection has ended", func() bool { return find("/echo").Connections == 0 })
+	// A reload keeps the counts.
+	if err := g.SetAccess(access); err != nil {
+		t.Fatal(err)
+	}
+	if r := find("/echo"); r.Opened != 1 || r.Received != 5 || r.Sent != 5 || len(r.Backends) != 1 || r.Backends[0].Name != echo {
+		t.Errorf("%+v", r)
+	}
+	if r := find("/dead"); r.Refused["backend"] != 1 || r.Opened != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := find("/mine"); fmt.Sprint(r.Users) != "[alice]" {
+		t.Errorf("%+v", r)
+	}
+	if d := g.Status().Counts.RouteDials; d["connected"].Count != 1 || d["refused"].Count != 1 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestEndName(t *testing.T) {
+	for _, c := range []struct {
+		err               error
+		revoked, stopping bool
+		want              string
+	}{
+		{&mux.ClosedError{}, false, true, "client"},
+		{fmt.Errorf("%w: away", mux.ErrLinkLost), false, false, "lost"},
+		{fmt.Errorf("%w: frame", mux.ErrProtocol), false, true, "protocol"},
+		{errors.New("closed here"), true, false, "revoked"},
+		{errors.New("closed here"), false, true, "stopping"},
+		{errors.New("closed here"), false, false, "other"},
+	} {
+		if got := endName(c.err, c.revoked, c.stopping); got != c.want {
+			t.Errorf("%v: %s, want %s", c.err, got, c.want)
+		}
+	}
+	if refusalName(reasonStopping) != "stopping" || refusalName("too many") != "limit" {
+		t.Error("refusals")
+	}
+	for status, want := range map[int]string{http.StatusForbidden: "origin", http.StatusGatewayTimeout: "timeout"} {
+		if routeRefusals[status] != want {
+			t.Errorf("%d: %s", status, routeRefusals[status])
+		}
+	}
+	if dialResult(errors.New("x"), true) != "cancelled" || dialResult(nil, true) != "connected" {
+		t.Error("results of dials")
+	}
+	s, err := New(Config{}, Access{Users: users(t, auth.User{Name: "a", CertName: "a"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.countRejected(auth.ErrNoCredentials)
+	s.countRejected(fmt.Errorf("%w: %w", auth.ErrRejected, auth.ErrThrottled))
+	if got := s.Status().Counts.HandshakeFailures; got["throttled"] != 1 || got["authentication"] != 0 || got["other"] != 0 {
+		t.Errorf("%v", got)
+	}
+}

@@ -1,0 +1,185 @@
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// ErrNoJournal reports that this machine's journal cannot be reached.
+var ErrNoJournal = errors.New("there is no systemd journal here")
+
+// JournalOptions say how records go to the journal.
+type JournalOptions struct {
+	// Level is the least level that is logged. Default: slog.LevelInfo.
+	Level slog.Leveler
+	// Identifier is what journalctl -t finds and shows (SYSLOG_IDENTIFIER).
+	// Default: the journal's choice, the name of the program.
+	Identifier string
+	// Fallback gets as a line of text what the journal does not take. Default:
+	// it is lost.
+	Fallback io.Writer
+}
+
+// NewJournalHandler returns a handler that sends records to the journal by its
+// native protocol (systemd.journal-fields(7)). MESSAGE is the message and the
+// attributes, as slog.TextHandler writes them; each attribute is a field, too:
+// user is ADIT_USER, and what is in a group has the group's name before it.
+// PRIORITY is 7, 6, 4 and 3 for debug, info, warn and error. It returns
+// ErrNoJournal where there is none.
+func NewJournalHandler(o JournalOptions) (slog.Handler, error) {
+	if !journal.Enabled() {
+		return nil, ErrNoJournal
+	}
+	return newJournalHandler(o, journal.Send), nil
+}
+
+func newJournalHandler(o JournalOptions, send func(string, journal.Priority, map[string]string) error) *journalHandler {
+	if o.Level == nil {
+		o.Level = slog.LevelInfo
+	}
+	s := &journalSink{send: send, fallback: o.Fallback, identifier: o.Identifier}
+	return &journalHandler{sink: s, text: slog.NewTextHandler(&s.text, &slog.HandlerOptions{Level: o.Level, ReplaceAttr: onlyAttrs})}
+}
+
+// onlyAttrs drops what the journal has fields of its own for.
+func onlyAttrs(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// journalSink is what all handlers made of one have in common.
+type journalSink struct {
+	send       func(message string, p journal.Priority, fields map[string]string) error
+	identifier string
+	fallback   io.Writer
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+type journalHandler struct {
+	sink   *journalSink
+	text   slog.Handler // writes the attributes to sink.text
+	prefix string       // of the groups
+	fields []field
+}
+
+// field is one of the journal's.
+type field struct{ name, value string }
+
+// Enabled is slog.Handler's.
+func (h *journalHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return h.text.Enabled(ctx, l)
+}
+
+// WithGroup is slog.Handler's.
+func (h *journalHandler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	c := *h
+	c.text, c.prefix = h.text.WithGroup(name), h.prefix+name+"_"
+	return &c
+}
+
+// WithAttrs is slog.Handler's.
+func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	c.text = h.text.WithAttrs(attrs)
+	c.fields = slices.Clip(h.fields)
+	for _, a := range attrs {
+		c.fields = appendFields(c.fields, h.prefix, a)
+	}
+	return &c
+}
+
+// Handle is slog.Handler's. Its error, that of the journal, is told to the
+// fallback, too.
+func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
+	fields := slices.Clip(h.fields)
+	r.Attrs(func(a slog.Attr) bool {
+		fields = appendFields(fields, h.prefix, a)
+		return true
+	})
+	vars := make(map[string]string, len(fields)+1)
+	if h.sink.identifier != "" {
+		vars["SYSLOG_IDENTIFIER"] = h.sink.identifier
+	}
+	for _, f := range fields {
+		vars[f.name] = f.value
+	}
+	message := r.Message
+	h.sink.mu.Lock()
+	h.sink.text.Reset()
+	err := h.text.Handle(ctx, r)
+	if attrs := strings.TrimSpace(h.sink.text.String()); attrs != "" {
+		message += " " + attrs
+	}
+	h.sink.mu.Unlock()
+	if err == nil {
+		err = h.sink.send(message, priority(r.Level), vars)
+	}
+	if err != nil && h.sink.fallback != nil {
+		fmt.Fprintf(h.sink.fallback, "level=%s msg=%q journal=%q\n", r.Level, message, err)
+	}
+	return err
+}
+
+func priority(l slog.Level) journal.Priority {
+	switch {
+	case l >= slog.LevelError:
+		return journal.PriErr
+	case l >= slog.LevelWarn:
+		return journal.PriWarning
+	case l >= slog.LevelInfo:
+		return journal.PriInfo
+	}
+	return journal.PriDebug
+}
+
+// appendFields adds the fields of an attribute: one, or those of a group.
+func appendFields(fields []field, prefix string, a slog.Attr) []field {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			prefix += a.Key + "_"
+		}
+		for _, inner := range v.Group() {
+			fields = appendFields(fields, prefix, inner)
+		}
+		return fields
+	}
+	if a.Key == "" {
+		return fields
+	}
+	return append(fields, field{fieldName(prefix + a.Key), v.String()})
+}
+
+// maxFieldName is the journal's.
+const maxFieldName = 64
+
+// fieldName makes a name that the journal takes: capital letters, digits and
+// underscores.
+func fieldName(key string) string {
+	name := "ADIT_" + strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z':
+			return c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+			return c
+		}
+		return '_'
+	}, key)
+	return name[:min(len(name), maxFieldName)]
+}
