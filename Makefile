@@ -1,10 +1,12 @@
 # make test    everything, on a Debian machine with Go: the one command
 # make build   ./adit, a static binary
 # make demo    a tunnel on loopback, to try
-# make install to $(DESTDIR)$(PREFIX), with the systemd units
+# make install to $(DESTDIR)$(PREFIX), with the systemd units, manual pages and completions
 # make e2e     only the tests of the real binary with real programs
+# make bench   adit beside other programs on PATH, into docs/benchmarks.md; BENCHFLAGS=-help
 # make fuzz    every fuzz target for FUZZTIME
 # make lint    staticcheck (fetched as a Go module)
+# make dist    what is released, in $(DISTDIR): archives, .deb, .rpm, bills of materials, checksums
 # make image   a container image, by buildah, podman or docker
 # make clean
 
@@ -12,7 +14,11 @@ GO       ?= go
 PREFIX   ?= /usr/local
 BINDIR   ?= $(PREFIX)/bin
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
+DATADIR  ?= $(PREFIX)/share
 DESTDIR  ?=
+DISTDIR  ?= dist
+# Of make dist: GOOS/GOARCH …; none means all.
+TARGETS  ?=
 BINARY   ?= adit
 IMAGE    ?= adit
 FUZZTIME ?= 10s
@@ -22,7 +28,7 @@ GOBUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.versio
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo deps check test e2e fuzz lint image clean
+.PHONY: build install demo deps check test e2e bench fuzz lint dist image clean
 
 build:
 	$(GOBUILD) -o adit ./cmd/adit
@@ -36,6 +42,12 @@ install:
 		sed 's,/usr/local/bin/,$(BINDIR)/,' "systemd/$$unit" >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 		chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
 	done
+	sh packaging/pages.sh $(abspath $(BINARY)) $(DESTDIR)$(DATADIR)/man
+	install -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(DATADIR)/zsh/site-functions \
+		$(DESTDIR)$(DATADIR)/fish/vendor_completions.d
+	$(abspath $(BINARY)) completion bash >$(DESTDIR)$(DATADIR)/bash-completion/completions/adit
+	$(abspath $(BINARY)) completion zsh >$(DESTDIR)$(DATADIR)/zsh/site-functions/_adit
+	$(abspath $(BINARY)) completion fish >$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/adit.fish
 
 demo: build
 	./adit demo
@@ -51,10 +63,12 @@ deps:
 		echo "make: neither root nor sudo: tests whose programs are missing will be skipped"; \
 	fi
 
+# Also what only other systems compile: their tests cannot run here.
 check:
 	@unformatted="$$(gofmt -l .)"; \
 	if [ -n "$$unformatted" ]; then echo "gofmt these files:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
+	for system in darwin windows; do GOOS=$$system CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
 # The end-to-end tests come last and alone: they push gigabytes and need the machine for themselves.
 # They test the binary as it is shipped.
@@ -66,6 +80,12 @@ test: deps check
 e2e: deps
 	$(GOBUILD) -o dist/adit ./cmd/adit
 	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
+
+# It takes more than an hour with everything, and wants the machine for itself, and root for the
+# paths between network namespaces: BENCHFLAGS='-rounds 1 -only throughput' is a beginning.
+bench: build
+	$(GO) build -o dist/bench ./bench
+	dist/bench $(BENCHFLAGS)
 
 # On a busy machine the go command sometimes calls its own time limit a failure; that is none as
 # long as it wrote no failing input.
@@ -81,10 +101,14 @@ fuzz:
 		done || exit 1; \
 	done
 
-# Mistakes, needless code and unused code; and that the command builds for other systems.
+# Mistakes, needless code and unused code; and that the command builds for one system more.
 lint: check
 	$(GO) run $(STATICCHECK) -checks 'SA*,S1*,U1000' ./...
-	for system in darwin freebsd windows; do GOOS=$$system CGO_ENABLED=0 $(GO) vet ./cmd/... || exit 1; done
+	GOOS=freebsd CGO_ENABLED=0 $(GO) vet ./cmd/...
+
+# One archive for each system, packages for Linux; the same commit makes the same bytes.
+dist:
+	GO='$(GO)' VERSION='$(VERSION)' sh packaging/dist.sh $(DISTDIR) $(TARGETS)
 
 image:
 	@set -- --build-arg VERSION=$(VERSION) -t $(IMAGE) .; \

@@ -26,10 +26,12 @@ const module = "adit"
 // mayImport says, for every package of the module, which others of it a package may import.
 // Tests are free, and only they may import internal/testnet.
 var mayImport = map[string][]string{
-	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "certs", "auth", "systemd", "internal/config", "internal/extendedconnect", "internal/metrics"},
-	"client":   {"mux", "tunnel", "internal/metrics"},
-	"server":   {"server/demopage", "mux", "tunnel", "auth", "internal/metrics"},
-	"mux":      {"tunnel"},
+	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "certs", "auth", "systemd", "internal/config", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
+	// It looks at both, and changes nothing.
+	"admin":  {"client", "server", "internal/metrics"},
+	"client": {"mux", "tunnel", "internal/metrics", "internal/progress"},
+	"server": {"server/demopage", "mux", "tunnel", "auth", "internal/metrics", "internal/audit", "internal/progress"},
+	"mux":    {"tunnel"},
 	// These know nothing of the rest: each can be read, tested and used by itself.
 	"tunnel":          {},
 	"certs":           {},
@@ -38,10 +40,14 @@ var mayImport = map[string][]string{
 	"internal/config": {},
 	// Imported for its effect on net/http.
 	"internal/extendedconnect": {},
-	"internal/metrics":         {},
+	"internal/audit":           {},
+	"internal/metrics":         {"mux"},
+	"internal/progress":        {},
 	"internal/testnet":         {},
 	"server/demopage":          {},
 	"e2e":                      {},
+	// A program for releases.
+	"packaging/sbom": {},
 	// A program for developers, made of the same parts as the command.
 	"bench": {"client", "server", "mux", "tunnel", "certs", "auth", "internal/testnet"},
 }

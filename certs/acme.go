@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,8 @@ type acmeDomain struct {
 	mu    sync.Mutex
 	ready bool // the last attempt was good
 	busy  bool
-	err   error // of the last attempt
+	err   error             // of the last attempt
+	leaf  *x509.Certificate // of the last good one
 	pause time.Duration
 	until time.Time // no attempt before
 }
@@ -261,6 +263,9 @@ func (s *ACMESource) certificate(name string) (*tls.Certificate, error) {
 		err = acmeFault(name, err)
 	}
 	d.leave(time.Now(), err, s.retry)
+	if err == nil {
+		d.keep(cert.Leaf)
+	}
 	return cert, err
 }
 

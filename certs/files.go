@@ -15,6 +15,8 @@ import (
 // Source supplies a server's certificate for each handshake.
 type Source interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Leaves are the server's own certificates that are in use.
+	Leaves() []*x509.Certificate
 }
 
 // FileSource serves a certificate and key from two PEM files, and can load

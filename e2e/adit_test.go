@@ -108,7 +108,7 @@ func newAccount(t *testing.T, h *host, name string) account {
 		return m[1]
 	}
 	tokenFile := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(tokenFile, []byte(value("token")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile, []byte(secret("a token", value("token"))+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return account{name, tokenFile, value("token-hash")}

@@ -79,7 +79,7 @@ func (r *rig) session(t *testing.T, trust *tls.Config, authorization string) (*m
 	if err != nil {
 		return nil, err
 	}
-	s, err := mux.Client(ctx, conn, nil)
+	s, err := mux.Client(ctx, conn, &mux.Config{ResumeTimeout: -1})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func TestAdvisoryEverySourceOfUsers(t *testing.T) {
 	if err := os.WriteFile(password, []byte("open-sesame\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, secret("a password", "open-sesame")+"\n", aditBin, "token", "--password", "alice")
 	passwords := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%sallow = [%q]\n", hash, echo))
 	certUsers := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"a\"\ncert-name = \"alice\"\nallow = [%q]\n", echo))
 	wrong := workDir(t) + "/token"
@@ -611,7 +611,7 @@ func TestAdvisoryForgedIdentity(t *testing.T) {
 	h := machine(t)
 	echo := testnet.Echo(t)
 	pair := newKeyPair(t, "localhost", "127.0.0.1")
-	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, secret("a password", "open-sesame")+"\n", aditBin, "token", "--password", "alice")
 	users := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%scert-name = \"alice\"\nallow = [%q]\n", hash, echo))
 	r := &rig{host: h, pair: pair, server: h.server(t, "--listen", "127.0.0.1:0", "--tls-cert", pair.cert, "--tls-key", pair.key,
 		"--tunnel-path", tunnelPath, "--client-ca", pair.ca, "--users", users)}
@@ -648,7 +648,7 @@ func TestAdvisoryForeignPage(t *testing.T) {
 	ca := testnet.NewCA(t, "adit e2e CA")
 	cert, key := testnet.WriteCert(t, ca.Issue(t, testnet.Leaf{}))
 	caFile := ca.WritePEM(t)
-	hash := h.run(t, "open-sesame\n", aditBin, "token", "--password", "alice")
+	hash := h.run(t, secret("a password", "open-sesame")+"\n", aditBin, "token", "--password", "alice")
 	users := writeFile(t, workDir(t), "users.toml", fmt.Sprintf("[[user]]\nname = \"alice\"\n%scert-name = \"alice\"\nallow = [\"127.0.0.1:7\"]\n", hash))
 	s := h.server(t, "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--tunnel-path", tunnelPath, "--client-ca", caFile, "--users", users)
 	browser := ca.ClientConfig()

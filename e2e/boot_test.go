@@ -83,8 +83,18 @@ func networkOf(t *testing.T, name string, pid int) *host {
 // try runs a command in the machine.
 func (b *booted) try(t *testing.T, argv ...string) (string, error) {
 	t.Helper()
-	enter := []string{"nsenter", "--all", fmt.Sprintf("--target=%d", b.init), "--"}
-	return b.machine.try(t, 2*time.Minute, "", append(enter, argv...)...)
+	return b.machine.try(t, 2*time.Minute, "", b.enter(argv...)...)
+}
+
+// enter is the command that runs another in the machine.
+func (b *booted) enter(argv ...string) []string {
+	return append([]string{"nsenter", "--all", fmt.Sprintf("--target=%d", b.init), "--"}, argv...)
+}
+
+// write makes a file in the machine.
+func (b *booted) write(t *testing.T, path, content string) {
+	t.Helper()
+	b.machine.run(t, content, b.enter("sh", "-c", `mkdir -p "$(dirname "$1")" && cat >"$1"`, "write", path)...)
 }
 
 // run runs a command in the machine that has to succeed, and returns its output.
@@ -116,6 +126,8 @@ func (b *booted) powerOff(t *testing.T) {
 	if b.nspawn.ended() {
 		return
 	}
+	journal := strings.Split(b.journal("adit-*"), "\n")
+	overhear("the journal in "+t.Name(), func() []string { return journal })
 	b.nspawn.signal(t, syscall.SIGTERM)
 	select {
 	case <-b.nspawn.done:
@@ -171,9 +183,9 @@ func removeCgroups(names ...string) {
 	}
 }
 
-// debianPackages are what the smallest Debian lacks to be booted and looked at, and to serve as
-// a place to build in.
-const debianPackages = "systemd,systemd-sysv,dbus,libnss-systemd,iproute2,ca-certificates,procps"
+// debianPackages are what the smallest Debian lacks to be booted and looked at, to be logged in to,
+// and to serve as a place to build in.
+const debianPackages = "systemd,systemd-sysv,dbus,libnss-systemd,iproute2,ca-certificates,procps,openssh-server"
 
 // debianRoot returns the file system of a small Debian. Making it takes most of a minute, and so it
 // is kept among the user's caches.

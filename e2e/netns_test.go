@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,9 @@ func (h *host) try(t *testing.T, within time.Duration, stdin string, argv ...str
 	h.do(func() { err = cmd.Start() })
 	if err == nil {
 		err = cmd.Wait()
+	}
+	if slices.Contains(argv, aditBin) && !meant(argv) {
+		overhear("adit in "+t.Name(), func() []string { return strings.Split(stdout.String()+stderr.String(), "\n") })
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("still running after %v", within)

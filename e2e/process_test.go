@@ -53,6 +53,9 @@ func (h *host) start(t *testing.T, name string, s spec) *process {
 	cmd.WaitDelay = 5 * time.Second
 	p := &process{name: name, cmd: cmd, log: newLogLines(), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if !meant(s.argv) {
+		overhear(name+" in "+t.Name(), p.log.all)
+	}
 	var err error
 	h.do(func() { err = cmd.Start() })
 	if err != nil {
@@ -282,6 +285,12 @@ func (l *logLines) count(re *regexp.Regexp) int {
 		}
 	}
 	return n
+}
+
+func (l *logLines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines
 }
 
 // tail returns the last n lines, indented.

@@ -3,16 +3,25 @@
 package e2e
 
 import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"adit/internal/testnet"
 )
 
 // The addresses inside the booted machine.
@@ -20,169 +29,586 @@ const (
 	unitsEcho  = "127.0.0.1:7000" // a backend that sends back what it gets
 	unitsLocal = "127.0.0.1:2222" // the client's forward to it
 	unitsLate  = "127.0.0.1:2223" // a forward to a target that the server learns by a reload
+	unitsSSH   = "127.0.0.1:2224" // a forward to the machine's own sshd
 	unitsOwn   = "127.0.0.1:8443" // a port that the server opens by itself, beside the socket unit's
 	unitsPort  = "127.0.0.1:443"
 )
 
-// TestSystemdUnits installs adit with its units as `make install` does, in a booted Debian, and
-// has systemd start, reload, kill, hang and stop both ends.
-func TestSystemdUnits(t *testing.T) {
+// The units under test.
+const (
+	serverUnit = "adit-server.service"
+	socketUnit = "adit-server.socket"
+	clientUnit = "adit-client@test.service"
+)
+
+// installed is a booted Debian with the .deb in it, configured.
+type installed struct {
+	*booted
+	ca    *testnet.CA
+	alice account
+}
+
+// TestSystemd installs the .deb in a booted Debian, has systemd start, reload, kill, hang, stop and
+// restart both ends, upgrades the .deb and removes it.
+func TestSystemd(t *testing.T) {
 	needRoot(t)
-	need(t, "make")
-	stage := workDir(t)
+	m := install(t)
+	for _, step := range []struct {
+		name string
+		run  func(*installed, *testing.T)
+	}{
+		// Each goes on where the one before has ended.
+		{"a client starts before there is a server", (*installed).clientFirst},
+		{"a connection starts the server", (*installed).serverByConnection},
+		{"ssh", (*installed).ssh},
+		{"without privileges", (*installed).noPrivileges},
+		{"secrets stay root's", (*installed).secrets},
+		{"journal", (*installed).journalFields},
+		{"reload", (*installed).reload},
+		{"a new certificate, under load", (*installed).rotate},
+		{"kill", (*installed).kill},
+		{"watchdog", (*installed).watchdog},
+		{"no network and no DNS", (*installed).networkLater},
+		{"a long drain", (*installed).drain},
+		{"stop and start", (*installed).stopAndStart},
+		{"upgrade", (*installed).upgrade},
+		{"remove and purge", (*installed).purge},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(m, t) }) {
+			return
+		}
+	}
+	m.powerOff(t)
+}
+
+// install boots a Debian, installs the .deb and configures both ends.
+func install(t *testing.T) *installed {
+	t.Helper()
+	r := released(t)
+	later, _ := r.later(t)
+	debs := workDir(t)
 	here := machine(t)
-	here.run(t, "", "make", "--no-print-directory", "-C", repositoryRoot(t), "install", "DESTDIR="+stage, "BINARY="+aditBin)
-	m := boot(t,
-		filepath.Join(stage, "usr/local/bin")+":/usr/local/bin",
-		filepath.Join(stage, "usr/local/lib/systemd")+":/usr/local/lib/systemd",
-		configureUnits(t, here)+":/etc/adit")
-	echoBackend(t, m.listen(t, unitsEcho))
-	const server, socket, client = "adit-server.service", "adit-server.socket", "adit-client@test.service"
+	here.run(t, "", "cp", r.deb, filepath.Join(debs, "adit.deb"))
+	here.run(t, "", "cp", later, filepath.Join(debs, "later.deb"))
+	m := &installed{
+		booted: boot(t, debs+":/debs"),
+		ca:     testnet.NewCA(t, "adit e2e CA"),
+		alice:  newAccount(t, here, "alice"),
+	}
 	t.Cleanup(func() {
 		if t.Failed() && !m.nspawn.ended() {
 			t.Logf("journal of the booted machine:\n%s", m.journal("adit-*"))
 		}
 	})
-
-	if !t.Run("a client starts before there is a server", func(t *testing.T) {
-		// It is ready only with its listeners open: the first try has to get in.
-		m.run(t, "systemctl", "start", client)
-		for _, addr := range []string{unitsLocal, unitsLate} {
-			accepts(t, m.host, addr)
+	m.run(t, "dpkg", "--install", "/debs/adit.deb")
+	for _, unit := range []string{serverUnit, socketUnit, clientUnit} {
+		// They have nothing to do before there is a configuration.
+		if state := m.show(t, unit, "ActiveState"); state != "inactive" {
+			t.Errorf("after the installation %s is %s", unit, state)
 		}
-	}) {
-		return
+		if out, err := m.try(t, "systemctl", "is-enabled", unit); err == nil || strings.TrimSpace(out) != "disabled" {
+			t.Errorf("after the installation %s is %s", unit, strings.TrimSpace(out))
+		}
 	}
-	if !t.Run("a connection starts the server", func(t *testing.T) {
-		m.run(t, "systemctl", "start", socket)
-		eventually(t, patience, "the client finds the server", func() error { return echoes(m.host, unitsLocal, 1) })
-		if state := m.show(t, server, "ActiveState"); state != "active" {
-			t.Errorf("the server's service is %s", state)
-		}
-		if err := echoes(m.host, unitsLocal, 32<<20); err != nil {
-			t.Errorf("a transfer of 32 MiB: %v", err)
-		}
-	}) {
-		return
-	}
-	t.Run("without privileges", func(t *testing.T) {
-		for _, unit := range []string{server, client} {
-			unprivileged(t, unit, m.run(t, "cat", "/proc/"+m.show(t, unit, "MainPID")+"/status"))
-		}
-	})
-	t.Run("secrets stay root's", func(t *testing.T) {
-		for _, dir := range []string{"server.credentials", "test.credentials"} {
-			if mode := m.run(t, "stat", "--format=%U %a", "/etc/adit/"+dir); mode != "root 700\n" {
-				t.Errorf("/etc/adit/%s has owner and mode %s", dir, mode)
-			}
-		}
-	})
-	t.Run("reload", func(t *testing.T) {
-		before := m.show(t, server, "MainPID")
-		if err := echoes(m.host, unitsLate, 1); err == nil {
-			t.Errorf("the target that is yet to be configured can be reached")
-		}
-		m.run(t, "sh", "-c", "cat /etc/adit/late.toml >/etc/adit/server.toml")
-		m.run(t, "systemctl", "reload", server)
-		eventually(t, patience, "the new target can be reached", func() error { return echoes(m.host, unitsLate, 1) })
-		m.run(t, "systemctl", "reload", client)
-		eventually(t, patience, "the client works after its reload", func() error { return echoes(m.host, unitsLocal, 1) })
-		if after := m.show(t, server, "MainPID"); after != before {
-			t.Errorf("the reload changed the server's process from %s to %s", before, after)
-		}
-	})
-	t.Run("kill", func(t *testing.T) {
-		for _, unit := range []string{server, client} {
-			before := m.show(t, unit, "MainPID")
-			m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
-			eventually(t, patience, unit+" is back", func() error {
-				// The socket unit keeps the server's port: nobody is refused meanwhile.
-				if unit == server {
-					accepts(t, m.host, unitsPort)
-				}
-				return anew(t, m, unit, before)
-			})
-			eventually(t, patience, "the tunnel is back", func() error { return echoes(m.host, unitsLocal, 1<<20) })
-		}
-	})
-	t.Run("watchdog", func(t *testing.T) {
-		for _, unit := range []string{server, client} {
-			dropIn := "/run/systemd/system/" + unit + ".d"
-			m.run(t, "mkdir", "-p", dropIn)
-			m.run(t, "sh", "-c", "printf '[Service]\nWatchdogSec=1s\n' >"+dropIn+"/watchdog.conf")
-			m.run(t, "systemctl", "daemon-reload")
-			m.run(t, "systemctl", "restart", unit)
-			before := m.show(t, unit, "MainPID")
-			m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit)
-			eventually(t, patience, unit+" is back", func() error { return anew(t, m, unit, before) })
-		}
-		eventually(t, patience, "the tunnel is back", func() error { return echoes(m.host, unitsLocal, 1<<20) })
-	})
-	t.Run("stop and start", func(t *testing.T) {
-		for _, unit := range []string{client, socket, server} {
-			m.run(t, "systemctl", "stop", unit)
-		}
-		for _, unit := range []string{server, client} {
-			if result, status := m.show(t, unit, "Result"), m.show(t, unit, "ExecMainStatus"); result != "success" || status != "0" {
-				t.Errorf("%s was stopped with result %s, exit status %s", unit, result, status)
-			}
-		}
-		// By hand, the service brings its socket along, and is ready only when all it listens on is.
-		m.run(t, "systemctl", "start", server)
-		for _, addr := range []string{unitsPort, unitsOwn} {
-			accepts(t, m.host, addr)
-		}
-		m.run(t, "systemctl", "start", client)
-		eventually(t, patience, "the tunnel is back", func() error { return echoes(m.host, unitsLocal, 1<<20) })
-	})
-	t.Run("power off", func(t *testing.T) {
-		m.powerOff(t)
-	})
+	m.configure(t)
+	echoBackend(t, m.listen(t, unitsEcho))
+	return m
 }
 
-// configureUnits makes an /etc/adit for both ends.
-func configureUnits(t *testing.T, here *host) string {
+// configure writes /etc/adit for both ends.
+func (m *installed) configure(t *testing.T) {
 	t.Helper()
-	dir := workDir(t)
-	pair, alice := newKeyPair(t, "127.0.0.1"), newAccount(t, here, "alice")
-	for _, secrets := range []string{"server.credentials", "test.credentials"} {
-		if err := os.Mkdir(filepath.Join(dir, secrets), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for from, to := range map[string]string{
-		pair.cert: "cert.pem", pair.ca: "ca.pem",
-		pair.key: "server.credentials/privkey.pem", alice.tokenFile: "test.credentials/token",
-	} {
-		content, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		mode := os.FileMode(0o644)
-		if strings.Contains(to, "credentials") {
-			mode = 0o600
-		}
-		if err := os.WriteFile(filepath.Join(dir, to), content, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	target := func(name string) string {
-		return fmt.Sprintf("[[target]]\nname = %q\naddress = %q\n", name, unitsEcho)
-	}
-	common := fmt.Sprintf(`listen = ["systemd:adit-server.socket", %q]
+	m.write(t, "/etc/adit/ca.pem", readFile(t, m.ca.WritePEM(t)))
+	m.certify(t)
+	m.write(t, "/etc/adit/test.credentials/token", readFile(t, m.alice.tokenFile))
+	m.run(t, "chmod", "700", "/etc/adit/test.credentials")
+	m.write(t, "/etc/adit/server.toml", m.serverConfig("echo", "ssh"))
+	m.write(t, "/etc/adit/test.toml", fmt.Sprintf(`server = ["wss://%s/tunnel"]
+token-file = "/run/credentials/adit-client@test.service/adit_token"
+forward = ["%s:echo", "%s:late", "%s:ssh"]
+[tls]
+ca = "/etc/adit/ca.pem"
+`, unitsPort, unitsLocal, unitsLate, unitsSSH))
+}
+
+// certify gives the server a new key and certificate, and returns the latter's digest.
+func (m *installed) certify(t *testing.T) [sha256.Size]byte {
+	t.Helper()
+	issued := m.ca.Issue(t, testnet.Leaf{Names: []string{"127.0.0.1"}})
+	cert, key := testnet.WriteCert(t, issued)
+	m.write(t, "/etc/adit/cert.pem", readFile(t, cert))
+	m.write(t, "/etc/adit/server.credentials/privkey.pem", readFile(t, key))
+	m.run(t, "chmod", "600", "/etc/adit/server.credentials/privkey.pem")
+	return sha256.Sum256(issued.Certificate[0])
+}
+
+// serverConfig is the server's file with some targets: ssh is the machine's sshd, all others echo.
+func (m *installed) serverConfig(targets ...string) string {
+	conf := fmt.Sprintf(`listen = ["systemd:adit-server.socket", %q]
+drain-timeout = "1m"
 [tls]
 cert = "/etc/adit/cert.pem"
 key = "/run/credentials/adit-server.service/adit_privkey.pem"
-`, unitsOwn)
-	writeFile(t, dir, "server.toml", common+alice.users("echo")+target("echo"))
-	writeFile(t, dir, "late.toml", common+alice.users("echo", "late")+target("echo")+target("late"))
-	writeFile(t, dir, "test.toml", fmt.Sprintf(`server = ["wss://%s/tunnel"]
-token-file = "/run/credentials/adit-client@test.service/adit_token"
-forward = ["%s:echo", "%s:late"]
+`, unitsOwn) + m.alice.users(targets...)
+	for _, name := range targets {
+		address := unitsEcho
+		if name == "ssh" {
+			address = sshBackend
+		}
+		conf += fmt.Sprintf("[[target]]\nname = %q\naddress = %q\n", name, address)
+	}
+	return conf
+}
+
+// tunnelIsBack waits until something passes.
+func (m *installed) tunnelIsBack(t *testing.T) {
+	t.Helper()
+	eventually(t, patience, "the tunnel is back", func() error { return echoes(m.host, unitsLocal, 1<<20) })
+}
+
+func (m *installed) clientFirst(t *testing.T) {
+	// It is ready only with its listeners open: the first try has to get in.
+	m.run(t, "systemctl", "enable", "--now", clientUnit)
+	for _, addr := range []string{unitsLocal, unitsLate, unitsSSH} {
+		accepts(t, m.host, addr)
+	}
+	eventually(t, patience, "systemctl status says why there is no link", func() error {
+		if text := m.show(t, clientUnit, "StatusText"); !strings.Contains(text, "not connected") || !strings.Contains(text, "refused") {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+}
+
+func (m *installed) serverByConnection(t *testing.T) {
+	m.run(t, "systemctl", "enable", "--now", socketUnit)
+	eventually(t, patience, "the client finds the server", func() error { return echoes(m.host, unitsLocal, 1) })
+	if state := m.show(t, serverUnit, "ActiveState"); state != "active" {
+		t.Errorf("the server's service is %s", state)
+	}
+	if err := echoes(m.host, unitsLocal, 32<<20); err != nil {
+		t.Errorf("a transfer of 32 MiB: %v", err)
+	}
+	if text := m.show(t, clientUnit, "StatusText"); !strings.Contains(text, "connected to wss://"+unitsPort) {
+		t.Errorf("the client's status is %q", text)
+	}
+}
+
+// ssh logs in to the machine through both ends.
+func (m *installed) ssh(t *testing.T) {
+	m.run(t, "sh", "-c", `mkdir -p /root/.ssh && ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/id && cp /root/.ssh/id.pub /root/.ssh/authorized_keys`)
+	host, port, _ := net.SplitHostPort(unitsSSH)
+	out := m.run(t, "ssh", "-i", "/root/.ssh/id", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes", "-p", port, host, "echo $SSH_CONNECTION; id -un")
+	if fields := strings.Fields(out); len(fields) != 5 || fields[3] != "22" || fields[4] != "root" {
+		t.Errorf("ssh through the tunnel says %q", out)
+	}
+}
+
+func (m *installed) noPrivileges(t *testing.T) {
+	for _, unit := range []string{serverUnit, clientUnit} {
+		unprivileged(t, unit, m.run(t, "cat", "/proc/"+m.show(t, unit, "MainPID")+"/status"))
+	}
+}
+
+func (m *installed) secrets(t *testing.T) {
+	for _, dir := range []string{"server.credentials", "client.credentials", "test.credentials"} {
+		if mode := m.run(t, "stat", "--format=%U %a", "/etc/adit/"+dir); mode != "root 700\n" {
+			t.Errorf("/etc/adit/%s has owner and mode %s", dir, mode)
+		}
+	}
+	for _, file := range []string{
+		"/etc/adit/server.credentials/privkey.pem", "/run/credentials/" + serverUnit + "/adit_privkey.pem",
+		"/etc/adit/test.credentials/token", "/run/credentials/" + clientUnit + "/adit_token",
+	} {
+		if out := m.run(t, "cat", file); out == "" {
+			t.Errorf("%s is empty", file)
+		}
+		if out, err := m.try(t, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", file); err == nil || out != "" || !strings.Contains(err.Error(), "Permission denied") {
+			t.Errorf("nobody reads %s: %v", file, err)
+		}
+	}
+}
+
+// journalFields finds lines by what they are about.
+func (m *installed) journalFields(t *testing.T) {
+	eventually(t, patience, "the journal has the session by its user", func() error {
+		out, err := m.try(t, "journalctl", "--no-pager", "--output=json", "--unit="+serverUnit, "ADIT_USER=alice")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(out) {
+			var entry map[string]any
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				return err
+			}
+			message, _ := entry["MESSAGE"].(string)
+			if strings.Contains(message, "session opened") && entry["PRIORITY"] == "6" && entry["ADIT_ADDR"] != nil {
+				return nil
+			}
+		}
+		return fmt.Errorf("the entries are %q", out)
+	})
+}
+
+func (m *installed) reload(t *testing.T) {
+	before := m.show(t, serverUnit, "MainPID")
+	live, err := m.dial(unitsLocal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	pass := func(when string) {
+		t.Helper()
+		live.SetDeadline(time.Now().Add(patience))
+		if _, err := live.Write([]byte("x")); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if _, err := io.ReadFull(live, make([]byte, 1)); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	pass("before the reload")
+	if err := echoes(m.host, unitsLate, 1); err == nil {
+		t.Errorf("the target that is yet to be configured can be reached")
+	}
+	logged := func(message string) {
+		t.Helper()
+		eventually(t, patience, "the journal says "+message, func() error {
+			if log := m.journal(serverUnit); !strings.Contains(log, message) {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+	}
+	m.write(t, "/etc/adit/server.toml", strings.Replace(m.serverConfig("echo", "late", "ssh"), "drain-timeout", "drain-timeuot", 1))
+	m.run(t, "systemctl", "reload", serverUnit)
+	logged("reload refused, nothing is changed")
+	logged("did you mean drain-timeout")
+	pass("after a reload of a bad file")
+	if err := echoes(m.host, unitsLate, 1); err == nil {
+		t.Errorf("a part of a bad file is in force")
+	}
+	m.write(t, "/etc/adit/server.toml", m.serverConfig("echo", "late", "ssh"))
+	m.run(t, "systemctl", "reload", serverUnit)
+	eventually(t, patience, "the new target can be reached", func() error { return echoes(m.host, unitsLate, 1) })
+	pass("after a reload of a good file")
+	m.run(t, "systemctl", "reload", clientUnit)
+	pass("after a reload of the client")
+	if err := echoes(m.host, unitsLocal, 1); err != nil {
+		t.Errorf("after the client's reload: %v", err)
+	}
+	if after := m.show(t, serverUnit, "MainPID"); after != before {
+		t.Errorf("the reload changed the server's process from %s to %s", before, after)
+	}
+	for _, unit := range []string{serverUnit, clientUnit} {
+		// Else it would be "reloading" for good.
+		eventually(t, patience, unit+" is done with its reload", func() error {
+			if state := m.show(t, unit, "ActiveState"); state != "active" {
+				return fmt.Errorf("it is %s", state)
+			}
+			return nil
+		})
+	}
+}
+
+// rotate puts a new key in the place of the old one and restarts the server while others connect.
+// The socket unit keeps the port meanwhile.
+func (m *installed) rotate(t *testing.T) {
+	digest := m.certify(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	type result struct {
+		tried int
+		err   error
+	}
+	results := make(chan result, 1)
+	go func() {
+		var r result
+		for ctx.Err() == nil && r.err == nil {
+			conn, err := m.dialWithin(patience, unitsPort)
+			if r.tried++; err == nil {
+				conn.Close()
+			} else if !errors.Is(err, unix.ECONNRESET) {
+				r.err = err
+			}
+		}
+		results <- r
+	}()
+	before := m.show(t, serverUnit, "MainPID")
+	m.run(t, "systemctl", "restart", serverUnit)
+	if err := anew(t, m.booted, serverUnit, before); err != nil {
+		t.Error(err)
+	}
+	m.tunnelIsBack(t)
+	cancel()
+	r := <-results
+	if r.err != nil || r.tried == 0 {
+		t.Errorf("of those who connected during the restart, number %d was not let in: %v", r.tried, r.err)
+	}
+	t.Logf("%d connections during the restart", r.tried)
+	conn, err := m.dial(unitsPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	served := tls.Client(conn, &tls.Config{RootCAs: m.ca.Pool(), ServerName: "127.0.0.1"})
+	if err := served.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if sha256.Sum256(served.ConnectionState().PeerCertificates[0].Raw) != digest {
+		t.Error("the server has not taken up the new certificate")
+	}
+}
+
+func (m *installed) kill(t *testing.T) {
+	for _, unit := range []string{serverUnit, clientUnit} {
+		before := m.show(t, unit, "MainPID")
+		m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
+		eventually(t, patience, unit+" is back", func() error {
+			// The socket unit keeps the server's port: nobody is refused meanwhile.
+			if unit == serverUnit {
+				accepts(t, m.host, unitsPort)
+			}
+			return anew(t, m.booted, unit, before)
+		})
+		m.tunnelIsBack(t)
+	}
+}
+
+// setFor makes a drop-in that sets something for a service, and restarts it.
+func (m *installed) setFor(t *testing.T, unit, name, setting string) {
+	t.Helper()
+	m.write(t, "/run/systemd/system/"+unit+".d/"+name+".conf", "[Service]\n"+setting+"\n")
+	m.run(t, "systemctl", "daemon-reload")
+	m.run(t, "systemctl", "restart", unit)
+}
+
+func (m *installed) watchdog(t *testing.T) {
+	for _, unit := range []string{serverUnit, clientUnit} {
+		m.setFor(t, unit, "watchdog", "WatchdogSec=2s")
+		before := m.show(t, unit, "MainPID")
+		m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit)
+		eventually(t, patience, unit+" is back", func() error { return anew(t, m.booted, unit, before) })
+		if log := m.journal(unit); !strings.Contains(log, "Watchdog timeout") {
+			t.Errorf("it was not the watchdog that ended %s", unit)
+		}
+	}
+	m.tunnelIsBack(t)
+	// It is fed while nobody does anything, and the client's also without a server.
+	m.run(t, "systemctl", "stop", socketUnit, serverUnit)
+	m.fed(t, clientUnit)
+	m.run(t, "systemctl", "start", socketUnit, serverUnit)
+	m.run(t, "systemctl", "stop", clientUnit)
+	m.fed(t, serverUnit)
+	m.run(t, "systemctl", "start", clientUnit)
+	m.tunnelIsBack(t)
+}
+
+// fed waits until a service's watchdog, which bites after two seconds, has been fed for longer.
+func (m *installed) fed(t *testing.T, unit string) {
+	t.Helper()
+	pid, restarts := m.show(t, unit, "MainPID"), m.show(t, unit, "NRestarts")
+	stamp := func() int64 {
+		n, err := strconv.ParseInt(m.show(t, unit, "WatchdogTimestampMonotonic"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first := stamp()
+	eventually(t, patience, "the watchdog of "+unit+" is fed for five seconds", func() error {
+		if fed := time.Duration(stamp()-first) * time.Microsecond; fed < 5*time.Second {
+			return fmt.Errorf("it was for %v", fed)
+		}
+		return nil
+	})
+	if now := m.show(t, unit, "MainPID"); now != pid || m.show(t, unit, "NRestarts") != restarts {
+		t.Errorf("%s was restarted", unit)
+	}
+}
+
+// networkLater starts a client on a machine that has neither a network nor names, as at boot, and
+// brings both up afterwards.
+func (m *installed) networkLater(t *testing.T) {
+	need(t, "dnsmasq")
+	const unit, local, inside, outside = "adit-client@late.service", "127.0.0.1:2230", "10.77.3.2", "10.77.3.1"
+	far := isolated(t, "far")
+	m.write(t, "/etc/adit/late.credentials/token", readFile(t, m.alice.tokenFile))
+	m.write(t, "/etc/adit/late.toml", fmt.Sprintf(`server = ["wss://%s/tunnel"]
+token-file = "/run/credentials/%s/adit_token"
+forward = ["%s:%s"]
 [tls]
 ca = "/etc/adit/ca.pem"
-`, unitsPort, unitsLocal, unitsLate))
-	return dir
+`, gatewayName, unit, local, jsonBackend))
+	m.run(t, "sh", "-c", ": >/etc/resolv.conf")
+	m.run(t, "systemctl", "start", unit)
+	pid := m.show(t, unit, "MainPID")
+	eventually(t, patience, "the client says what is missing", func() error {
+		if text := m.show(t, unit, "StatusText"); !strings.Contains(text, "not connected") || !strings.Contains(text, gatewayName) {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+
+	far.ip(t, fmt.Sprintf("link add far0 type veth peer name eth0 netns %d", m.tid))
+	t.Cleanup(func() { far.do(func() { exec.Command(program(t, "ip"), "link", "del", "far0").Run() }) })
+	far.ip(t, "addr add "+outside+"/24 dev far0")
+	far.ip(t, "link set far0 up")
+	pair := m.ca.Issue(t, testnet.Leaf{Names: []string{gatewayName}})
+	cert, key := testnet.WriteCert(t, pair)
+	echoBackend(t, far.listen(t, jsonBackend))
+	far.server(t, "--config", writeFile(t, workDir(t), "server.toml",
+		fmt.Sprintf("listen = [\":443\"]\n[tls]\ncert = %q\nkey = %q\n", cert, key)+m.alice.users(jsonBackend)))
+	dns := far.start(t, "dnsmasq", spec{argv: []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file",
+		"--no-resolv", "--no-hosts", "--listen-address=" + outside, "--bind-interfaces", "--log-facility=-",
+		fmt.Sprintf("--address=/%s/%s", gatewayName, outside)}})
+	dns.awaitPort(t, far, outside+":53")
+
+	m.ip(t, "addr add "+inside+"/24 dev eth0")
+	m.ip(t, "link set eth0 up")
+	m.write(t, "/etc/resolv.conf", "nameserver "+outside+"\n")
+	eventually(t, 2*time.Minute, "the client finds its server", func() error { return echoes(m.host, local, 1<<20) })
+	if now := m.show(t, unit, "MainPID"); now != pid {
+		t.Error("the client was restarted on the way")
+	}
+	m.run(t, "systemctl", "stop", unit)
+}
+
+// drain stops the server while a connection is open, and closes that only when the server has had
+// more time than TimeoutStopSec= gives it.
+func (m *installed) drain(t *testing.T) {
+	const limit = time.Second
+	m.setFor(t, serverUnit, "stop", "TimeoutStopSec=1s")
+	m.tunnelIsBack(t)
+	conn, err := m.dial(unitsLocal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	pass := func() {
+		t.Helper()
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass()
+	pid := m.show(t, serverUnit, "MainPID")
+	m.run(t, "systemctl", "stop", "--no-block", socketUnit, serverUnit)
+	eventually(t, patience, "the server is stopping", func() error {
+		if state := m.show(t, serverUnit, "ActiveState"); state != "deactivating" {
+			return fmt.Errorf("it is %s", state)
+		}
+		return nil
+	})
+	for end := time.Now().Add(5 * limit); time.Now().Before(end); time.Sleep(limit / 10) {
+		pass()
+	}
+	if state, now := m.show(t, serverUnit, "ActiveState"), m.show(t, serverUnit, "MainPID"); state != "deactivating" || now != pid {
+		t.Errorf("the server is %s, with process %s instead of %s", state, now, pid)
+	}
+	conn.Close()
+	eventually(t, patience, "the server has stopped", func() error {
+		if state := m.show(t, serverUnit, "ActiveState"); state != "inactive" {
+			return fmt.Errorf("it is %s", state)
+		}
+		return nil
+	})
+	if result := m.show(t, serverUnit, "Result"); result != "success" {
+		t.Errorf("the server was stopped with result %s", result)
+	}
+	m.run(t, "rm", "-r", "/run/systemd/system/"+serverUnit+".d", "/run/systemd/system/"+clientUnit+".d")
+	m.run(t, "systemctl", "daemon-reload")
+	m.run(t, "systemctl", "start", socketUnit)
+	m.tunnelIsBack(t)
+}
+
+func (m *installed) stopAndStart(t *testing.T) {
+	for _, unit := range []string{clientUnit, socketUnit, serverUnit} {
+		m.run(t, "systemctl", "stop", unit)
+	}
+	for _, unit := range []string{serverUnit, clientUnit} {
+		if result, status := m.show(t, unit, "Result"), m.show(t, unit, "ExecMainStatus"); result != "success" || status != "0" {
+			t.Errorf("%s was stopped with result %s, exit status %s", unit, result, status)
+		}
+	}
+	// By hand, the service brings its socket along, and is ready only when all it listens on is.
+	m.run(t, "systemctl", "start", serverUnit)
+	for _, addr := range []string{unitsPort, unitsOwn} {
+		accepts(t, m.host, addr)
+	}
+	m.run(t, "systemctl", "start", clientUnit)
+	m.tunnelIsBack(t)
+}
+
+// upgrade installs a later .deb, whose own configuration is different, over what runs.
+func (m *installed) upgrade(t *testing.T) {
+	conf := m.run(t, "cat", "/etc/adit/server.toml", "/etc/adit/test.toml")
+	server, client := m.show(t, serverUnit, "MainPID"), m.show(t, clientUnit, "MainPID")
+	// Without an answer to its question whose configuration is to stay, dpkg keeps the operator's.
+	m.run(t, "dpkg", "--force-confdef", "--force-confold", "--install", "/debs/later.deb")
+	if version := m.run(t, "dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "adit"); version != "9.0.0-1 installed" {
+		t.Errorf("after the upgrade there is %s", version)
+	}
+	if now := m.run(t, "cat", "/etc/adit/server.toml", "/etc/adit/test.toml"); now != conf {
+		t.Errorf("the upgrade changed the configuration to\n%s", now)
+	}
+	for unit, before := range map[string]string{serverUnit: server, clientUnit: client} {
+		if err := anew(t, m.booted, unit, before); err != nil {
+			t.Errorf("%s after the upgrade: %v", unit, err)
+		}
+	}
+	for _, unit := range []string{socketUnit, clientUnit} {
+		if out, err := m.try(t, "systemctl", "is-enabled", unit); err != nil {
+			t.Errorf("after the upgrade %s is %s", unit, out)
+		}
+	}
+	m.tunnelIsBack(t)
+}
+
+// purge removes the package, first without its configuration, and then all of it.
+func (m *installed) purge(t *testing.T) {
+	log := strings.Split(m.run(t, "journalctl", "--no-pager", "--output=verbose"), "\n")
+	overhear("the journal of "+t.Name(), func() []string { return log })
+	m.run(t, "dpkg", "--remove", "adit")
+	m.run(t, "test", "-e", "/etc/adit/server.credentials/privkey.pem")
+	if out := m.run(t, "systemctl", "list-units", "--plain", "--no-legend", "adit-*"); strings.Contains(out, "running") || strings.Contains(out, "listening") {
+		t.Errorf("these still run:\n%s", out)
+	}
+	m.run(t, "dpkg", "--install", "/debs/later.deb")
+	m.run(t, "systemctl", "enable", "--now", socketUnit, clientUnit)
+	m.tunnelIsBack(t) // with the configuration that was kept
+	m.run(t, "dpkg", "--purge", "adit")
+	if out := m.run(t, "find", "/etc", "/usr", "/var", "/run", "(", "-name", "adit", "-o", "-name", "adit[-@.]*", "-o", "-name", "_adit", ")"); out != "" {
+		t.Errorf("this is left:\n%s", out)
+	}
+	if out := m.run(t, "systemctl", "list-units", "--all", "--plain", "--no-legend", "adit*"); out != "" {
+		t.Errorf("these units are left:\n%s", out)
+	}
+	if out, err := m.try(t, "dpkg-query", "--show", "adit"); err == nil {
+		t.Errorf("dpkg still knows %s", out)
+	}
+}
+
+// TestMakeInstall looks at what make install puts where.
+func TestMakeInstall(t *testing.T) {
+	need(t, "make")
+	stage := workDir(t)
+	machine(t).run(t, "", "make", "--no-print-directory", "-C", repositoryRoot(t), "install", "DESTDIR="+stage, "PREFIX=/opt/adit", "BINARY="+aditBin)
+	for _, name := range []string{"bin/adit", "lib/systemd/system/adit-server.socket", "share/man/man1/adit.1", "share/man/man5/adit-client.toml.5",
+		"share/bash-completion/completions/adit", "share/zsh/site-functions/_adit", "share/fish/vendor_completions.d/adit.fish"} {
+		if info, err := os.Stat(filepath.Join(stage, "opt/adit", name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, unit := range []string{"adit-server.service", "adit-client@.service"} {
+		if text := readFile(t, filepath.Join(stage, "opt/adit/lib/systemd/system", unit)); !strings.Contains(text, "\nExecStart=/opt/adit/bin/adit ") {
+			t.Errorf("%s does not start the program that is installed", unit)
+		}
+	}
 }
 
 // unprivileged checks what a /proc/PID/status says of the process's rights.

@@ -27,7 +27,7 @@ func startTLS(ctx context.Context, nc net.Conn, cfg *tls.Config, host string) (*
 		cfg.ServerName, _, _ = strings.Cut(host, "%")
 	}
 	cfg.NextProtos = []string{"http/1.1"}
-	tc := tls.Client(nc, cfg)
+	tc := tls.Client(newRecordConn(nc), cfg)
 	return tc, tc.HandshakeContext(ctx)
 }
 

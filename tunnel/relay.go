@@ -15,6 +15,8 @@ import (
 //     it would. While an endpoint is idle, the relay then holds no buffer.
 //   - Headroom() int and WriteBuffer(b []byte) (int, error): write
 //     b[Headroom():], using the rest as scratch space.
+//   - WriteOwned(b *Buffer, n int) (int, error): write the n bytes of data
+//     that b holds, and take b over.
 //   - Watch(gone func(), blocked func() error): see [Watcher].
 //   - Alive() error: whether the connection is known to be reset, without
 //     reading from it.
@@ -51,17 +53,15 @@ type deadliner interface {
 }
 
 const (
-	// relayBuffer is the most that one read takes and one write passes on.
-	relayBuffer = 64 << 10
-	// relayHeadroom is the most that an endpoint may want before it.
-	relayHeadroom = 32
+	// worthOwning is how full a buffer must be to be handed over: less is
+	// copied, so that what waits for a slow endpoint holds no more than twice
+	// its size.
+	worthOwning = BufferSize / 2
 	// abortGrace is how long data that arrived before a peer's reset may
 	// still take to be written: long enough for a reader that is there, short
 	// enough for one that is not.
 	abortGrace = 500 * time.Millisecond
 )
-
-var relayBuffers = sync.Pool{New: func() any { return new([relayHeadroom + relayBuffer]byte) }}
 
 // Transferred counts the bytes that a relay has passed on.
 type Transferred struct {
@@ -132,17 +132,17 @@ func (r *relay) copy(dst, src Endpoint) (total int64) {
 				return total
 			}
 		}
-		buf := relayBuffers.Get().(*[relayHeadroom + relayBuffer]byte)
-		b := buf[relayHeadroom-out.headroom:]
-		n, readErr := src.Read(b[out.headroom:])
+		b := NewBuffer()
+		n, readErr := src.Read(b.Bytes[BufferHeadroom:])
+		more = n == BufferSize
 		var writeErr error
 		if n > 0 {
 			var written int
-			written, writeErr = out.write(b[:out.headroom+n])
+			written, writeErr = out.pass(b, n)
 			total += int64(written)
+		} else {
+			b.Free()
 		}
-		relayBuffers.Put(buf)
-		more = n == relayBuffer
 		switch {
 		case writeErr != nil:
 			r.failed(writeErr, dst, src)
@@ -200,18 +200,34 @@ func (r *relay) failed(err error, dst, src Endpoint) {
 	src.Abort()
 }
 
-// bufferWriter is an endpoint's WriteBuffer, or its Write in that shape.
+// bufferWriter is the best way to write a buffer that an endpoint has.
 type bufferWriter struct {
-	headroom int
+	headroom int // that write wants
 	write    func([]byte) (int, error)
+	own      func(*Buffer, int) (int, error) // or nil
 }
 
 func newBufferWriter(e Endpoint) bufferWriter {
-	if w, ok := e.(interface {
+	w := bufferWriter{0, e.Write, nil}
+	if e, ok := e.(interface {
 		Headroom() int
 		WriteBuffer([]byte) (int, error)
-	}); ok && w.Headroom() <= relayHeadroom {
-		return bufferWriter{w.Headroom(), w.WriteBuffer}
+	}); ok && e.Headroom() <= BufferHeadroom {
+		w.headroom, w.write = e.Headroom(), e.WriteBuffer
 	}
-	return bufferWriter{0, e.Write}
+	if e, ok := e.(interface {
+		WriteOwned(*Buffer, int) (int, error)
+	}); ok {
+		w.own = e.WriteOwned
+	}
+	return w
+}
+
+// pass writes the n bytes of data in b, and sees to it that b is freed.
+func (w bufferWriter) pass(b *Buffer, n int) (int, error) {
+	if w.own != nil && n >= worthOwning {
+		return w.own(b, n)
+	}
+	defer b.Free()
+	return w.write(b.Bytes[BufferHeadroom-w.headroom : BufferHeadroom+n])
 }

@@ -41,7 +41,7 @@ func relayPair(t testing.TB, network string) (a, b streamConn, end func() relayE
 
 func TestRelayHalfClose(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
-		for _, size := range []int{0, 1, relayBuffer - 1, relayBuffer, relayBuffer + 1, 5 << 20} {
+		for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 5 << 20} {
 			a, b, end := relayPair(t, network)
 			question, answer := relayBytes(1, size), relayBytes(2, size/2)
 			go func() {
@@ -261,7 +261,7 @@ func TestRelayWatchedEndBlocked(t *testing.T) {
 		n, err := Relay(x, w)
 		done <- relayEnd{n, err}
 	}()
-	chunk := make([]byte, relayBuffer)
+	chunk := make([]byte, BufferSize)
 	for full := false; !full; {
 		select {
 		case w.reads <- chunk:

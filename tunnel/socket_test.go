@@ -161,26 +161,6 @@ func TestSocketAlive(t *testing.T) {
 	}
 }
 
-func TestSocketWaitReset(t *testing.T) {
-	s, peer := socketPair(t, "tcp")
-	peer.CloseWrite()
-	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
-		t.Fatal(err)
-	}
-	waiting := make(chan error, 1)
-	go func() { waiting <- s.WaitReset() }()
-	vanish(peer)
-	if err := soon(t, "WaitReset", func() error { return <-waiting }); !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatal(err)
-	}
-	s, peer = socketPair(t, "tcp")
-	peer.CloseWrite()
-	s.SetReadDeadline(time.Unix(1, 0))
-	if err := soon(t, "WaitReset", s.WaitReset); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Abort is a reset, Close an end, and either may follow the other.
 func TestSocketAbortAndClose(t *testing.T) {
 	s, peer := socketPair(t, "tcp")
@@ -226,7 +206,7 @@ func TestSocketSimultaneousEnd(t *testing.T) {
 func TestSocketOfTLS(t *testing.T) {
 	s, _ := socketPair(t, "tcp")
 	c := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true}))
-	if err := errors.Join(c.WaitReadable(), c.Alive(), c.WaitReset()); err != nil {
+	if err := errors.Join(c.WaitReadable(), c.Alive()); err != nil {
 		t.Fatal(err)
 	}
 	c.Abort()

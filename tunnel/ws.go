@@ -93,8 +93,9 @@ func (o *ConnOptions) setDefaults() {
 // for the peer's Close to be seen. Every Conn must end in Close or CloseNow.
 type Conn struct {
 	nc          net.Conn
-	client      bool // we mask, the peer must not
-	zeroMask    bool // we mask with key zero: the payload is left alone
+	records     *recordConn // beneath nc's TLS, or nil
+	client      bool        // we mask, the peer must not
+	zeroMask    bool        // we mask with key zero: the payload is left alone
 	opts        ConnOptions
 	subprotocol string
 	onPong      func([]byte)
@@ -144,7 +145,7 @@ type Conn struct {
 // encrypted, which makes masks pointless: the client then uses key zero.
 func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts ConnOptions) *Conn {
 	opts.setDefaults()
-	c := &Conn{nc: nc, client: client, zeroMask: client && secure, opts: opts}
+	c := &Conn{nc: nc, records: recordsBelow(nc), client: client, zeroMask: client && secure, opts: opts}
 	c.room.L = &c.controlMu
 	early := 0
 	if br != nil {

@@ -140,7 +140,7 @@ func (c *Conn) send(b []byte) error {
 	if c.writeErr != nil {
 		return c.writeErr
 	}
-	if _, err := c.nc.Write(b); err != nil {
+	if err := c.write(b); err != nil {
 		c.writeErr = fmt.Errorf("websocket: writing: %w", err)
 		c.controlMu.Lock()
 		c.stuck = true
@@ -148,6 +148,14 @@ func (c *Conn) send(b []byte) error {
 		c.controlMu.Unlock()
 	}
 	return c.writeErr
+}
+
+func (c *Conn) write(b []byte) error {
+	if c.records != nil && len(b) > maxPlaintext {
+		return c.records.gather(c.nc, b)
+	}
+	_, err := c.nc.Write(b)
+	return err
 }
 
 // putHeader writes a frame's header so that it ends at b[end], and returns

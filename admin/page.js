@@ -1,0 +1,440 @@
+
+"use strict";
+
+const every = 1000; // ms between two looks, unless an answer takes long
+const kept = 90; // samples of a sparkline
+const fewest = 30; // that fill its width: before that it grows from the right
+const maxRows = 100; // sessions shown; the rest is counted
+
+const $ = (id) => document.getElementById(id);
+
+// element makes an element. Text is only ever set as text: names, addresses and
+// reasons come from other machines.
+function element(tag, className, text) {
+  const e = document.createElement(tag);
+  if (className) e.className = className;
+  if (text !== undefined) e.textContent = text;
+  return e;
+}
+
+function setText(e, text) {
+  if (e.textContent !== text) e.textContent = text;
+}
+
+// Numbers
+
+function bytes(n) {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let i = 0;
+  while (n >= 999.5 && i < units.length - 1) { n /= 1000; i++; }
+  return (i === 0 || n >= 99.5 ? Math.round(n) : n.toFixed(1)) + " " + units[i];
+}
+
+const rate = (n) => (n < 0.5 ? "0 B" : bytes(n)) + "/s";
+const count = (n) => n.toLocaleString("en");
+
+function milliseconds(seconds) {
+  const ms = seconds * 1000;
+  if (ms <= 0) return "–";
+  if (ms >= 9999.5) return (ms / 1000).toFixed(0) + " s";
+  return (ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0)) + " ms";
+}
+
+function duration(ms) {
+  let s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return s + " s";
+  if (s < 3600) return Math.floor(s / 60) + " min " + (s % 60) + " s";
+  const m = Math.floor(s / 60);
+  if (m < 1440) return Math.floor(m / 60) + " h " + (m % 60) + " min";
+  return Math.floor(m / 1440) + " d " + (Math.floor(m / 60) % 24) + " h";
+}
+
+// Throughput: two counters, their rates, and how those went lately.
+
+class Flow {
+  in = 0;
+  out = 0;
+  history = []; // of [in, out]
+  take(received, sent, at) {
+    if (this.at !== undefined && at > this.at) {
+      const seconds = (at - this.at) / 1000;
+      this.in = Math.max(0, received - this.received) / seconds;
+      this.out = Math.max(0, sent - this.sent) / seconds;
+      this.history.push([this.in, this.out]);
+      if (this.history.length > kept) this.history.shift();
+    }
+    [this.received, this.sent, this.at] = [received, sent, at];
+    return this;
+  }
+}
+
+// A Spark draws the history of a flow, the newest sample at the right end. Of two
+// directions, what is received stands on the base line and what is sent hangs
+// from it.
+class Spark {
+  constructor(label, directions) {
+    const ns = "http://www.w3.org/2000/svg";
+    this.svg = document.createElementNS(ns, "svg");
+    this.svg.setAttribute("class", "spark");
+    this.svg.setAttribute("viewBox", "0 0 120 32");
+    this.svg.setAttribute("preserveAspectRatio", "none");
+    this.svg.setAttribute("role", "img");
+    this.svg.setAttribute("aria-label", label);
+    const base = document.createElementNS(ns, "path");
+    base.setAttribute("class", "base");
+    this.base = directions.length > 1 ? 16 : 31.5;
+    base.setAttribute("d", `M0 ${this.base}L120 ${this.base}`);
+    this.svg.append(base);
+    this.lines = directions.map((name) => ["area", ""].map((kind) => {
+      const path = document.createElementNS(ns, "path");
+      path.setAttribute("class", name + " " + kind);
+      this.svg.append(path);
+      return path;
+    }));
+    this.pick = directions.map((name) => (name === "in" ? 0 : 1));
+  }
+  draw(flow) {
+    const h = flow.history;
+    let top = 1;
+    for (const sample of h) for (const k of this.pick) top = Math.max(top, sample[k]);
+    this.lines.forEach(([area, line], i) => {
+      if (h.length === 0) return;
+      const step = 120 / (Math.max(h.length, fewest) - 1);
+      const x = (j) => (120 - (h.length - 1 - j) * step).toFixed(1);
+      const height = i === 0 ? 1 - this.base : 31 - this.base;
+      const y = (v) => (this.base + height * v / top).toFixed(1);
+      const points = h.map((s, j) => x(j) + " " + y(s[this.pick[i]]));
+      if (h.length === 1) points.unshift("118 " + y(h[0][this.pick[i]]));
+      const d = "M" + points.join("L");
+      line.setAttribute("d", d);
+      area.setAttribute("d", `${d}L120 ${this.base}L${points[0].split(" ")[0]} ${this.base}Z`);
+    });
+  }
+}
+
+const flows = new Map(); // by what they are of
+const seen = new Set();
+function flow(key, received, sent, at) {
+  seen.add(key);
+  if (!flows.has(key)) flows.set(key, new Flow());
+  return flows.get(key).take(received, sent, at);
+}
+
+// Tables. A column says what it is called, how its cell is made, and what is put
+// into it for an item.
+
+const textCell = (className, get) => ({ className, make: () => undefined, fill: (cell, item) => setText(cell, get(item)) });
+
+const twoLines = (get, sub) => ({
+  className: "wide",
+  make: (cell) => { cell.append(element("span", "strong"), element("span", "sub")); },
+  fill: (cell, item) => { setText(cell.children[0], get(item)); setText(cell.children[1], sub(item)); },
+});
+
+const throughput = {
+  className: "wide",
+  make: (cell) => {
+    const box = element("div", "rate");
+    const spark = new Spark("throughput lately", ["in", "out"]);
+    box.append(spark.svg, element("span", "in"), element("span", "out"));
+    cell.append(box);
+    return spark;
+  },
+  fill: (cell, item, spark) => {
+    spark.draw(item.flow);
+    const [, received, sent] = cell.firstChild.children;
+    setText(received, "↓ " + rate(item.flow.in));
+    setText(sent, "↑ " + rate(item.flow.out));
+  },
+};
+
+class Table {
+  constructor(section, columns) {
+    this.columns = columns;
+    this.body = section.querySelector("tbody");
+    this.rows = new Map();
+    const head = element("tr");
+    for (const c of columns) {
+      const th = element("th", c.className === "num" ? "num" : "", c.title);
+      th.scope = "col";
+      head.append(th);
+    }
+    section.querySelector("thead").replaceChildren(head);
+  }
+  show(items) {
+    const rows = new Map();
+    items.forEach((item, i) => {
+      const row = this.rows.get(item.key) ?? this.make();
+      rows.set(item.key, row);
+      this.columns.forEach((c, k) => c.fill(row.cells[k], item, row.parts[k]));
+      if (this.body.children[i] !== row.tr) this.body.insertBefore(row.tr, this.body.children[i] ?? null);
+    });
+    for (const [key, row] of this.rows) if (!rows.has(key)) row.tr.remove();
+    this.rows = rows;
+  }
+  make() {
+    const row = { tr: element("tr"), cells: [], parts: [] };
+    for (const c of this.columns) {
+      const cell = element("td", c.className);
+      if (c.short) cell.dataset.name = c.short;
+      row.parts.push(c.make(cell));
+      row.cells.push(cell);
+      row.tr.append(cell);
+    }
+    return row;
+  }
+}
+
+const column = (title, cell, short) => ({ title, short, ...cell });
+
+// Tiles
+
+class Tile {
+  constructor(name, direction) {
+    this.box = element("div", direction ? "tile wide" : "tile");
+    this.value = element("span", "value");
+    this.note = element("span", "note");
+    this.box.append(element("span", "name", name), this.value, this.note);
+    if (direction) {
+      this.spark = new Spark(name + " lately", [direction]);
+      this.box.append(this.spark.svg);
+    }
+    $("tiles").append(this.box);
+  }
+  show(value, note, flow) {
+    setText(this.value, value);
+    setText(this.note, note);
+    if (flow) this.spark.draw(flow);
+  }
+}
+
+// What is shown. It is built at the first answer, which says of which end it is.
+
+let view = null;
+
+function build(d) {
+  const server = d.role === "server";
+  const age = (s) => duration(d2(s.opened));
+  view = {
+    sessions: new Table($("sessions"), [
+      server ? column("User", twoLines((s) => s.user, (s) => s.address)) : column("Server", twoLines((s) => s.server, (s) => s.address)),
+      column("Streams", textCell("num", (s) => count(s.streams)), "streams"),
+      column("Throughput", throughput),
+      column("RTT", textCell("num", (s) => (s.connected ? milliseconds(s.rtt_seconds) : "no link")), "RTT"),
+      column("Resumes", textCell("num", (s) => count(s.resumes)), "resumes"),
+      column("Received", textCell("num", (s) => bytes(s.received_bytes)), "received"),
+      column("Sent", textCell("num", (s) => bytes(s.sent_bytes)), "sent"),
+      column("Age", textCell("num", age), "for"),
+    ]),
+    tiles: {
+      sessions: new Tile("Sessions"),
+      streams: new Tile("Streams"),
+      rtt: new Tile("RTT, median"),
+      resumes: new Tile("Resumes"),
+      in: new Tile("Received", "in"),
+      out: new Tile("Sent", "out"),
+    },
+  };
+  if (server) {
+    view.routes = new Table($("routes"), [
+      column("Route", twoLines((r) => r.route, (r) => (r.users.length ? "for " + r.users.join(", ") : "for everybody"))),
+      column("Backends", textCell("wide", (r) => r.backends.map((b) => b.name + (b.failed ? " (failed)" : "")).join(", "))),
+      column("Connections", textCell("num", (r) => count(r.connections)), "connections"),
+      column("Throughput", throughput),
+      column("Opened", textCell("num", (r) => count(r.connections_opened)), "opened"),
+      column("Refused", textCell("num", (r) => count(sum(r.connections_refused))), "refused"),
+    ]);
+  } else {
+    view.forwards = new Table($("forwards"), [
+      column("Listens on", textCell("wide strong", (f) => f.listen)),
+      column("Target", textCell("wide", (f) => f.target)),
+      column("Connections", textCell("num", (f) => count(f.connections)), "connections"),
+      column("Opened", textCell("num", (f) => count(f.connections_opened)), "opened"),
+      column("Refused", textCell("num", (f) => count(sum(f.connections_refused))), "refused"),
+    ]);
+  }
+  setText($("title"), "adit " + d.role);
+  document.title = "adit " + d.role;
+}
+
+const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+
+let now = 0; // when the answer was made, ms
+const d2 = (time) => now - Date.parse(time);
+
+function show(d) {
+  if (!view) build(d);
+  now = Date.parse(d.time);
+  seen.clear();
+  showState(d);
+  for (const s of d.sessions) {
+    s.key = s.id;
+    s.flow = flow("session " + s.id, s.received_bytes, s.sent_bytes, now);
+  }
+  showSessions(d);
+  showTiles(d);
+  if (d.routes) {
+    for (const r of d.routes) {
+      r.key = r.route;
+      r.flow = flow("route " + r.route, r.received_bytes, r.sent_bytes, now);
+    }
+    $("routes").hidden = d.routes.length === 0;
+    view.routes.show(d.routes);
+  }
+  if (d.forwards) {
+    for (const f of d.forwards) f.key = f.listen;
+    $("forwards").hidden = false;
+    view.forwards.show(d.forwards);
+  }
+  showTrouble(d);
+  showFacts(d);
+  for (const key of flows.keys()) if (!seen.has(key)) flows.delete(key);
+}
+
+function setState(name, words) {
+  $("state").dataset.state = name;
+  setText($("state"), words);
+}
+
+function showState(d) {
+  if (d.draining) setState("wait", "Draining");
+  else if (d.ready) setState("good", d.role === "client" ? "Link up" : "Ready");
+  else setState("bad", d.role === "client" ? "No link" : "Not ready");
+  const reason = d.role === "client" && d.link.error ? d.link.error : d.reason;
+  $("reason").hidden = d.ready || !reason;
+  setText($("reason"), reason);
+  const from = d.role === "client" ? d.link.server : d.listeners.map((l) => l.address).join(", ");
+  setText($("about"), from);
+}
+
+function showSessions(d) {
+  const wanted = $("find").value.trim().toLowerCase();
+  const name = (s) => s.user ?? s.server;
+  let list = d.sessions.filter((s) => (name(s) + " " + s.address).toLowerCase().includes(wanted));
+  const orders = {
+    busy: (a, b) => busy(b) - busy(a) || b.streams - a.streams,
+    new: (a, b) => Date.parse(b.opened) - Date.parse(a.opened),
+    old: (a, b) => Date.parse(a.opened) - Date.parse(b.opened),
+    name: (a, b) => name(a).localeCompare(name(b)),
+  };
+  list.sort(orders[$("order").value]);
+  const found = list.length;
+  list = list.slice(0, maxRows);
+  view.sessions.show(list);
+  const total = d.sessions.length;
+  setText($("sessions-count"), found > list.length ? count(list.length) + " of " + count(found) + " shown" :
+    found < total ? count(found) + " of " + count(total) : "");
+  setText($("sessions").querySelector(".empty"), total === 0 ? "There is none at the moment." : found === 0 ? "None has this name or address." : "");
+}
+
+// busy is how busy a session was lately, smoothed so that rows keep their places.
+function busy(s) {
+  let all = 0;
+  for (const [received, sent] of s.flow.history.slice(-10)) all += received + sent;
+  return Math.round(Math.log2(1 + all / 1000));
+}
+
+function showTiles(d) {
+  let streams = 0, queued = 0, unacknowledged = 0, down = 0;
+  const times = [];
+  for (const s of d.sessions) {
+    streams += s.streams;
+    queued += s.queued_bytes;
+    unacknowledged += s.unacknowledged_bytes;
+    if (!s.connected) down++;
+    if (s.rtt_seconds > 0) times.push(s.rtt_seconds);
+  }
+  times.sort((a, b) => a - b);
+  const all = { received: 0, sent: 0, resumes: 0, replayed: 0 };
+  for (const t of d.role === "server" ? Object.values(d.counts.users) : [d.counts]) {
+    all.received += t.received_bytes;
+    all.sent += t.sent_bytes;
+    all.resumes += t.resumes;
+    all.replayed += t.replayed_bytes;
+  }
+  const f = flow("all", all.received, all.sent, now);
+  const t = view.tiles;
+  t.sessions.show(count(d.sessions.length), down ? count(down) + " without a link" : count(d.counts.sessions_opened) + " opened");
+  t.streams.show(count(streams), bytes(unacknowledged) + " under way");
+  t.rtt.show(times.length ? milliseconds(times[Math.floor(times.length / 2)]) : "–", times.length > 1 ? "up to " + milliseconds(times[times.length - 1]) : " ");
+  t.resumes.show(count(all.resumes), all.replayed ? bytes(all.replayed) + " sent again" : " ");
+  t.in.show(rate(f.in), bytes(all.received) + " in all", f);
+  t.out.show(rate(f.out), bytes(all.sent) + " in all", f);
+}
+
+// pairs fills a list of names and values.
+function pairs(list, entries) {
+  const wanted = entries.map((e) => e.join("\n")).join("\n\n");
+  if (list.dataset.shown === wanted) return;
+  list.dataset.shown = wanted;
+  list.replaceChildren(...entries.flatMap(([name, value, className]) => [element("dt", "", name), element("dd", className ?? "", value)]));
+}
+
+function showTrouble(d) {
+  const c = d.counts;
+  const entries = [];
+  const add = (name, counts) => {
+    const some = Object.entries(counts).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
+    if (some.length) entries.push([name, some.map(([reason, n]) => reason + " " + count(n)).join(", ")]);
+  };
+  const merged = (list) => {
+    const all = {};
+    for (const counts of list) for (const [k, n] of Object.entries(counts)) all[k] = (all[k] ?? 0) + n;
+    return all;
+  };
+  const { lost = 0, protocol = 0 } = c.sessions_ended;
+  add("Sessions ended", { lost, protocol });
+  add("Sessions refused", c.sessions_refused ?? {});
+  add("Handshakes failed", c.handshake_failures);
+  add("Streams refused", c.streams_refused ?? {});
+  add("Connections rejected", c.connections_rejected ?? {});
+  if (d.routes) add("Routes refused", merged(d.routes.map((r) => r.connections_refused)));
+  if (d.forwards) add("Forwards refused", merged(d.forwards.map((f) => f.connections_refused)));
+  if (entries.length === 0) entries.push(["Nothing", ""]);
+  pairs($("trouble"), entries);
+}
+
+function showFacts(d) {
+  const entries = [["Version", d.version], ["Running for", duration(now - Date.parse(d.started))]];
+  if (d.link) entries.push([d.link.up ? "Link up for" : "Link down for", duration(now - Date.parse(d.link.since))]);
+  for (const l of d.listeners ?? []) entries.push(["Listens on", l.address + (l.tls ? ", TLS" : ", without TLS")]);
+  for (const c of d.certificates ?? []) {
+    const left = Date.parse(c.expires) - now;
+    entries.push(["Certificate", c.name + (left > 0 ? ", for another " + duration(left) : ", has expired"), left < 7 * 86400e3 ? "bad" : ""]);
+  }
+  if (d.unauthenticated_connections !== undefined) entries.push(["Without credentials", count(d.unauthenticated_connections) + " connections"]);
+  entries.push(["Reloads", count(d.reloads.good) + (d.reloads.bad ? ", and " + count(d.reloads.bad) + " refused" : "")]);
+  pairs($("facts"), entries);
+}
+
+// Polling: while the page is visible, one question at a time.
+
+let last = null;
+
+async function look() {
+  try {
+    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(15000) });
+    if (!answer.ok) throw new Error(answer.status + " " + answer.statusText);
+    last = await answer.json();
+    show(last);
+    $("main").hidden = false;
+    $("main").classList.remove("stale");
+  } catch (error) {
+    setState("bad", "No answer");
+    $("main").classList.add("stale");
+    console.info(error.message);
+  }
+}
+
+async function watch() {
+  for (;;) {
+    const start = performance.now();
+    await look();
+    const pause = Math.max(every, 10 * (performance.now() - start));
+    await new Promise((done) => setTimeout(done, pause));
+    if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+  }
+}
+
+for (const id of ["find", "order"]) $(id).addEventListener("input", () => { if (last) showSessions(last); });
+watch();

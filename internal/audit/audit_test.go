@@ -1,0 +1,279 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what should take no time.
+const patience = time.Minute
+
+func closed(t *testing.T, l *Log) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := l.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// read returns the records of a file.
+func read(t *testing.T, path string) []Record {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var all []Record
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var r Record
+		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
+			t.Fatalf("%q: %v", s.Text(), err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func open(t *testing.T, path string) Sink {
+	t.Helper()
+	s, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A file is private, appended to, and made anew after it was moved away.
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	want := Record{Time: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Kind: Stream, Session: "s", User: "alice", Client: "192.0.2.1:5",
+		Target: "db:<1>", Address: "10.0.0.1:1", Result: Ended, ToTarget: 1, ToClient: 2, Seconds: 0.5}
+	for range 2 {
+		l := New(open(t, path), Options{})
+		l.Put(want)
+		closed(t, l)
+	}
+	if got := read(t, path); len(got) != 2 || got[0] != want || got[1] != want {
+		t.Errorf("%+v", got)
+	}
+	if data, _ := os.ReadFile(path); !strings.Contains(string(data), `"target":"db:<1>"`) {
+		t.Errorf("%s", data)
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+
+	l := New(open(t, path), Options{})
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	l.Replace(open(t, path))
+	l.Replace(open(t, path)) // in quick succession
+	for range 600 {          // more than one batch
+		l.Put(want)
+	}
+	closed(t, l)
+	// Those put at once after Replace may still go to the old file; none is lost.
+	if n := len(read(t, path)) + len(read(t, path+".1")) - 2; n != 600 {
+		t.Errorf("%d records", n)
+	}
+}
+
+func TestOpenFileRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "none", "x"), os.DevNull} {
+		if s, err := OpenFile(path); err == nil {
+			s.Close()
+			t.Errorf("%s is taken", path)
+		}
+	}
+}
+
+// gated is a sink that waits for leave.
+type gated struct {
+	leave chan error
+	mu    sync.Mutex
+	kept  int
+	once  sync.Once
+	began chan struct{}
+}
+
+func (g *gated) Write(records []Record) error {
+	g.once.Do(func() { close(g.began) })
+	err := <-g.leave
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil {
+		g.kept += len(records)
+	}
+	return err
+}
+
+func (g *gated) Close() error { return nil }
+
+type report struct {
+	lost int64
+	err  error
+}
+
+// A sink that is too slow, or fails, holds nobody up: what it does not keep is
+// counted and told of, at once and then now and then.
+func TestLoss(t *testing.T) {
+	g := &gated{leave: make(chan error), began: make(chan struct{})}
+	reports := make(chan report, 100)
+	l := New(g, Options{Queue: 4, Every: time.Hour, Report: func(lost int64, err error) { reports <- report{lost, err} }})
+	l.Put(Record{})
+	<-g.began
+	for range 4 + 3 {
+		l.Put(Record{})
+	}
+	if r := <-reports; r.lost < 1 || r.err != nil {
+		t.Errorf("%+v", r)
+	} else {
+		r.lost -= 3
+		g.leave <- nil
+		full := errors.New("the disk is full")
+		g.leave <- full // the other four, at once
+		ended := make(chan struct{})
+		go func() { closed(t, l); close(ended) }()
+		<-ended
+		close(reports)
+		for next := range reports {
+			r.lost += next.lost
+			if next.err != nil {
+				r.err = next.err
+			}
+		}
+		if r.lost != 4 || r.err != full || g.kept != 1 {
+			t.Errorf("%+v and %d kept, want 4 and 1", r, g.kept)
+		}
+	}
+}
+
+// A sink that blocks for ever does not keep the program from ending.
+func TestCloseGivesUp(t *testing.T) {
+	g := &gated{leave: make(chan error), began: make(chan struct{})}
+	var lost int64
+	l := New(g, Options{Report: func(n int64, _ error) { lost += n }})
+	for range 3 {
+		l.Put(Record{})
+	}
+	<-g.began
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if lost > 2 {
+		t.Errorf("%d", lost)
+	}
+	close(g.leave)
+	<-l.written
+}
+
+// short writes half of what it is given the first time.
+type short struct {
+	bytes.Buffer
+	failed bool
+}
+
+func (s *short) Write(p []byte) (int, error) {
+	if s.failed {
+		return s.Buffer.Write(p)
+	}
+	s.failed = true
+	n, _ := s.Buffer.Write(p[:len(p)/2])
+	return n, errors.New("the disk is full")
+}
+
+// A line that was cut spoils only itself.
+func TestTornLine(t *testing.T) {
+	var w short
+	s := Lines(&w)
+	if err := s.Write([]Record{{User: "alice"}}); err == nil {
+		t.Error("no error")
+	}
+	if err := s.Write([]Record{{User: "bob"}}); err != nil {
+		t.Error(err)
+	}
+	lines := strings.Split(strings.TrimSpace(w.String()), "\n")
+	var r Record
+	if len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &r) != nil || r.User != "bob" {
+		t.Errorf("%q", lines)
+	}
+}
+
+// The journal's fields have the names of JSON, and no text grows beyond bounds.
+func TestAttrs(t *testing.T) {
+	r := Record{Target: strings.Repeat("ä", maxText)}
+	r.trim()
+	if len(r.Target) > maxText+3 {
+		t.Error(len(r.Target))
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		t.Fatal(err)
+	}
+	delete(fields, "time")
+	for _, a := range r.Attrs() {
+		if _, ok := fields[a.Key]; !ok {
+			t.Errorf("%s is not in JSON", a.Key)
+		}
+		delete(fields, a.Key)
+	}
+	if len(fields) > 0 {
+		t.Errorf("only in JSON: %v", fields)
+	}
+}
+
+// docs/operations.md promises the names, and shows a record.
+func TestDocumented(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	_, example, _ := strings.Cut(text, "```json\n")
+	example, _, _ = strings.Cut(example, "```")
+	dec := json.NewDecoder(strings.NewReader(example))
+	dec.DisallowUnknownFields()
+	var r Record
+	if err := dec.Decode(&r); err != nil {
+		t.Fatalf("the example: %v", err)
+	}
+	again, err := json.Marshal(r)
+	if err != nil || string(again) != strings.TrimSpace(example) {
+		t.Errorf("the example is\n%s\nand would be written as\n%s", example, again)
+	}
+	for _, a := range append(r.Attrs(), slog.Time("time", r.Time)) {
+		if !strings.Contains(text, "`"+a.Key+"`") {
+			t.Errorf("the document does not explain %s", a.Key)
+		}
+	}
+	for _, result := range []string{Ended, Reset} {
+		if !strings.Contains(text, "`\""+result+"\"`") {
+			t.Errorf("the document does not explain the result %s", result)
+		}
+	}
+}

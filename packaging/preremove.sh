@@ -1,0 +1,13 @@
+#!/bin/sh
+# Before a removal. dpkg says "remove", rpm that 0 versions remain; an upgrade needs nothing here.
+set -e
+case $1 in
+remove | 0) ;;
+*) exit 0 ;;
+esac
+if [ -d /run/systemd/system ]; then
+	systemctl stop adit-server.socket adit-server.service 'adit-client@*.service' || true
+fi
+if command -v systemctl >/dev/null; then
+	systemctl --quiet disable adit-server.socket adit-server.service adit-client@.service || true
+fi
