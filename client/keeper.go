@@ -38,6 +38,7 @@ type keeper struct {
 	moving  bool         // it shall get another connection
 
 	cancel  context.CancelFunc // of the attempt under way, or nil
+	tried   *mux.Session       // the session that it is for, or nil
 	again   bool               // if that fails, the next follows at once
 	started time.Time          // when it began
 	result  chan outcome
@@ -129,18 +130,18 @@ func (k *keeper) begin() {
 	if k.cancel != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(k.ctx)
-	k.cancel, k.again, k.started = cancel, false, time.Now()
-	k.retry.Stop()
-	c, session, server := k.c, k.session, k.server
-	attempt := func() outcome { return c.reconnect(ctx, session, server) }
+	attempt := k.c.reconnect
 	switch {
 	case k.up && k.moving:
-		attempt = func() outcome { return c.moved(ctx, session, server) }
+		attempt = k.c.moved
 	case k.up:
-		attempt = func() outcome { return c.look(ctx, server) }
+		attempt = k.c.look
 	}
-	go func() { k.result <- attempt() }()
+	ctx, cancel := context.WithCancel(k.ctx)
+	k.cancel, k.tried, k.again, k.started = cancel, k.session, false, time.Now()
+	k.retry.Stop()
+	session, server := k.session, k.server
+	go func() { k.result <- attempt(ctx, session, server) }()
 }
 
 // restart is begin, but ends an attempt that is under way: in the network that
@@ -182,8 +183,8 @@ func (c *Client) moved(ctx context.Context, session *mux.Session, server string)
 	return outcome{session: next, server: server, err: err}
 }
 
-// look tries the servers that come before the present one.
-func (c *Client) look(ctx context.Context, server string) outcome {
+// look tries the servers that come before the session's.
+func (c *Client) look(ctx context.Context, _ *mux.Session, server string) outcome {
 	session, found, err := c.connect(ctx, c.cfg.Servers[:max(slices.Index(c.cfg.Servers, server), 0)])
 	return outcome{session: session, server: found, err: err, looked: true}
 }
@@ -195,6 +196,8 @@ func (k *keeper) arrived(out outcome) error {
 	switch {
 	case out.err == nil && out.session == k.session:
 		k.back()
+	case out.err == nil && out.session == k.tried: // which has been left meanwhile
+		k.begin()
 	case out.err == nil:
 		k.change(out)
 	case k.again:
@@ -340,7 +343,7 @@ func (k *keeper) anew() {
 // longer doubles the pause, within its bound.
 func (k *keeper) longer() {
 	most := k.c.cfg.BackoffMax
-	if k.session != nil { // whose streams wait
+	if k.session != nil && !k.up { // its streams wait
 		most = min(most, resumeBackoffMax)
 	}
 	k.pause = min(2*k.pause, most)
