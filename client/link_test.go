@@ -340,7 +340,7 @@ func TestWatchNetwork(t *testing.T) {
 		t.Fatalf("%d attempts in an unchanged network", n)
 	}
 	addrs.Store(&[]string{"192.0.2.1/24", "198.51.100.7/24"})
-	r.log.Wait(t, 1, "addresses changed")
+	r.log.Wait(t, 1, "addresses or routes changed")
 	r.log.Wait(t, 2, "cannot connect")
 	var unknown []string
 	addrs.Store(&unknown) // the system does not tell: no change

@@ -11,8 +11,8 @@ import (
 // between two looks before the machine must have slept.
 const sleptAfter = 5 * time.Second
 
-// watchNetwork kicks when this machine's addresses change or when it has been
-// asleep. It polls, because that works alike on every system; a look costs a
+// watchNetwork kicks when this machine's addresses or routes change, or when it
+// has been asleep. It polls, because that works alike on every system; a look costs a
 // few system calls.
 func (c *Client) watchNetwork(ctx context.Context) {
 	ticker := time.NewTicker(c.cfg.WatchInterval)
@@ -36,7 +36,7 @@ func (c *Client) watchNetwork(ctx context.Context) {
 		case slept > sleptAfter:
 			c.log.Info("awake again", "after", slept.Round(time.Second))
 		case !slices.Equal(current, addrs):
-			c.log.Info("this machine's addresses changed")
+			c.log.Info("this machine's addresses or routes changed")
 		default:
 			continue
 		}
@@ -52,7 +52,8 @@ func clocks() (wall time.Time, awake time.Duration) {
 	return now.Round(0), now.Sub(started) // without and with the monotonic reading
 }
 
-// localAddrs are this machine's addresses, or nil if the system does not tell.
+// localAddrs are this machine's addresses, and those of them that it would use
+// to reach the world, or nil if the system does not tell.
 func localAddrs() []string {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
@@ -63,5 +64,17 @@ func localAddrs() []string {
 		out[i] = a.String()
 	}
 	slices.Sort(out)
-	return out
+	return append(out, source("udp4", "192.0.2.1:9"), source("udp6", "[2001:db8::1]:9"))
+}
+
+// source is the address that packets to an address outside would come from. The
+// addresses asked about are for documentation (RFC 5737, RFC 3849), and
+// nothing is sent to them.
+func source(network, to string) string {
+	c, err := net.Dial(network, to)
+	if err != nil {
+		return "no route"
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP.String()
 }
