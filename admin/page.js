@@ -143,8 +143,9 @@ const throughput = {
   fill: (cell, item, spark) => {
     spark.draw(item.flow);
     const [, received, sent] = cell.firstChild.children;
-    setText(received, "↓ " + rate(item.flow.in));
-    setText(sent, "↑ " + rate(item.flow.out));
+    const known = item.flow.history.length > 0;
+    setText(received, known ? "↓ " + rate(item.flow.in) : "");
+    setText(sent, known ? "↑ " + rate(item.flow.out) : "");
   },
 };
 
@@ -322,6 +323,7 @@ function showSessions(d) {
   list = list.slice(0, maxRows);
   view.sessions.show(list);
   const total = d.sessions.length;
+  for (const tool of $("sessions").querySelectorAll(".tool")) tool.hidden = total < 2 && wanted === "";
   setText($("sessions-count"), found > list.length ? count(list.length) + " of " + count(found) + " shown" :
     found < total ? count(found) + " of " + count(total) : "");
   setText($("sessions").querySelector(".empty"), total === 0 ? "There is none at the moment." : found === 0 ? "None has this name or address." : "");
@@ -355,11 +357,12 @@ function showTiles(d) {
   const f = flow("all", all.received, all.sent, now);
   const t = view.tiles;
   t.sessions.show(count(d.sessions.length), down ? count(down) + " without a link" : count(d.counts.sessions_opened) + " opened");
-  t.streams.show(count(streams), bytes(unacknowledged) + " under way");
+  t.streams.show(count(streams), bytes(unacknowledged) + " in flight");
   t.rtt.show(times.length ? milliseconds(times[Math.floor(times.length / 2)]) : "–", times.length > 1 ? "up to " + milliseconds(times[times.length - 1]) : " ");
   t.resumes.show(count(all.resumes), all.replayed ? bytes(all.replayed) + " sent again" : " ");
-  t.in.show(rate(f.in), bytes(all.received) + " in all", f);
-  t.out.show(rate(f.out), bytes(all.sent) + " in all", f);
+  const known = (n) => (f.history.length ? rate(n) : "–");
+  t.in.show(known(f.in), bytes(all.received) + " in all", f);
+  t.out.show(known(f.out), bytes(all.sent) + " in all", f);
 }
 
 // pairs fills a list of names and values.
@@ -403,7 +406,7 @@ function showFacts(d) {
     entries.push(["Certificate", c.name + (left > 0 ? ", for another " + duration(left) : ", has expired"), left < 7 * 86400e3 ? "bad" : ""]);
   }
   if (d.unauthenticated_connections !== undefined) entries.push(["Without credentials", count(d.unauthenticated_connections) + " connections"]);
-  entries.push(["Reloads", count(d.reloads.good) + (d.reloads.bad ? ", and " + count(d.reloads.bad) + " refused" : "")]);
+  if (d.role === "server") entries.push(["Reloads", count(d.reloads.good) + (d.reloads.bad ? ", and " + count(d.reloads.bad) + " refused" : "")]);
   pairs($("facts"), entries);
 }
 
@@ -427,10 +430,11 @@ async function look() {
 }
 
 async function watch() {
-  for (;;) {
+  for (let first = true; ; first = false) {
     const start = performance.now();
     await look();
-    const pause = Math.max(every, 10 * (performance.now() - start));
+    // The second answer, with which there are rates, comes soon.
+    const pause = Math.max(first ? every / 4 : every, 10 * (performance.now() - start));
     await new Promise((done) => setTimeout(done, pause));
     if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
   }
