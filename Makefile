@@ -38,7 +38,7 @@ install:
 	[ -e $(BINARY) ] || $(MAKE) build
 	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/adit
 	install -d $(DESTDIR)$(UNITDIR)
-	for unit in adit-server.service adit-server.socket adit-client@.service; do \
+	for unit in adit-server.service adit-server-standby.service adit-server.socket adit-client@.service; do \
 		sed 's,/usr/local/bin/,$(BINDIR)/,' "systemd/$$unit" >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 		chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
 	done

@@ -1,0 +1,116 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// roundTrips sends a byte back and forth for a time, the next one as soon as the last has come
+// back.
+func roundTrips(ctx context.Context, p pair, d time.Duration) ([]time.Duration, error) {
+	var far sync.WaitGroup
+	far.Go(func() { echo(p.far, nil) })
+	defer far.Wait()
+	defer p.close()
+	var (
+		took []time.Duration
+		b    = make([]byte, 1)
+	)
+	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
+		sent := byte(len(took))
+		b[0] = sent
+		start := time.Now()
+		if _, err := p.near.Write(b); err != nil {
+			return nil, fmt.Errorf("send a byte: %w", err)
+		}
+		if _, err := io.ReadFull(p.near, b); err != nil {
+			return nil, fmt.Errorf("wait for a byte: %w", err)
+		}
+		took = append(took, time.Since(start))
+		if b[0] != sent {
+			return nil, fmt.Errorf("the byte %#x came back as %#x", sent, b[0])
+		}
+	}
+	return took, ctx.Err()
+}
+
+// keyInterval is between two keystrokes. They come whether or not the ones before have been
+// answered, so that a tunnel which stands still for a while is not asked less often meanwhile.
+const keyInterval = 5 * time.Millisecond
+
+// keystrokes sends a byte every keyInterval for a time and returns how long each took there and
+// back.
+func keystrokes(ctx context.Context, p pair, d time.Duration) ([]time.Duration, error) {
+	n := max(int(d/keyInterval), 1)
+	var (
+		sent    = make([]atomic.Int64, n)
+		took    = make([]time.Duration, 0, n)
+		start   = time.Now()
+		far     sync.WaitGroup
+		reading sync.WaitGroup
+		readErr error
+	)
+	far.Go(func() { echo(p.far, nil) })
+	defer far.Wait()
+	defer p.close()
+	reading.Go(func() {
+		buf := make([]byte, echoBuffer)
+		for len(took) < n {
+			k, err := p.near.Read(buf)
+			now := time.Since(start)
+			for _, b := range buf[:k] {
+				if len(took) == n || b != byte(len(took)) {
+					readErr = fmt.Errorf("the byte %#x came back as %#x", byte(len(took)), b)
+					return
+				}
+				took = append(took, now-time.Duration(sent[len(took)].Load()))
+			}
+			if err != nil && len(took) < n {
+				readErr = fmt.Errorf("wait for a byte: %w", err)
+				return
+			}
+		}
+	})
+	err := func() error {
+		tick := time.NewTicker(keyInterval)
+		defer tick.Stop()
+		for i := range n {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				p.close()
+				return ctx.Err()
+			}
+			sent[i].Store(int64(time.Since(start)))
+			if _, err := p.near.Write([]byte{byte(i)}); err != nil {
+				return fmt.Errorf("send a byte: %w", err)
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		p.close()
+	}
+	reading.Wait()
+	if err := errors.Join(err, readErr); err != nil {
+		return nil, err
+	}
+	return took, nil
+}
+
+// percentile returns the value below which the share q of all lies.
+func percentile(all []time.Duration, q float64) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}

@@ -1,0 +1,194 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A record is all that has been measured, and on what.
+type record struct {
+	Date    string
+	Machine description
+	Load    string  // average of the machine before the run: a busy one spoils the figures
+	Seconds float64 // of the measured part of most workloads
+	Peers   []participant
+	LeftOut []string `json:",omitempty"` // workloads that need root
+	Samples []sample
+}
+
+// A description is of what the figures depend on.
+type description struct {
+	Processor  string
+	Cores      int
+	Memory     string
+	Kernel     string
+	System     string
+	Congestion string // control of TCP
+	Go         string
+	Adit       string
+}
+
+// A participant is a peer, or one that could have been.
+type participant struct {
+	Name, About, Version string
+	Absent               string `json:",omitempty"` // why
+}
+
+// A sample is one run of a workload by a peer.
+type sample struct {
+	Workload, Peer string
+	Round          int
+	Values         values `json:",omitempty"`
+	Failure        string `json:",omitempty"`
+}
+
+func describe(ctx context.Context, adit string) description {
+	d := description{
+		Cores: runtime.NumCPU(), Go: runtime.Version(),
+		Processor:  lineOf("/proc/cpuinfo", "model name"),
+		System:     strings.Trim(lineOf("/etc/os-release", "PRETTY_NAME"), `"`),
+		Congestion: lineOf("/proc/sys/net/ipv4/tcp_congestion_control", ""),
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		d.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	var kib int64
+	if fmt.Sscan(lineOf("/proc/meminfo", "MemTotal"), &kib); kib > 0 {
+		d.Memory = fmt.Sprintf("%d GiB", (kib+1<<19)>>20)
+	}
+	d.Adit = (&peer{name: nameAdit, programs: []string{adit}, version: []string{adit, "version"}}).versionOf(ctx)
+	return d
+}
+
+// lineOf returns what follows a key and ":" or "=" in a file, or the first line without a key.
+func lineOf(file, key string) string {
+	data, _ := os.ReadFile(file)
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		rest, found := strings.CutPrefix(lines.Text(), key)
+		if found {
+			return strings.TrimLeft(rest, " \t:=")
+		}
+	}
+	return "unknown"
+}
+
+// load reads a record from a file; there may be none.
+func load(file string) (*record, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the figures: %w", err)
+	}
+	r := new(record)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("read the figures in %s: %w", file, err)
+	}
+	return r, nil
+}
+
+// save writes the record, one sample a line.
+func (r *record) save(file string) error {
+	samples := r.Samples
+	head := *r
+	head.Samples = nil
+	out, err := json.MarshalIndent(head, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode the figures: %w", err)
+	}
+	lines := make([]string, len(samples))
+	for i, s := range samples {
+		line, err := json.Marshal(s)
+		if err != nil {
+			return fmt.Errorf("encode a figure of %s with %s: %w", s.Peer, s.Workload, err)
+		}
+		lines[i] = "  " + string(line)
+	}
+	text := strings.Replace(string(out), `"Samples": null`, "\"Samples\": [\n"+strings.Join(lines, ",\n")+"\n ]", 1)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("make the directory of the figures: %w", err)
+	}
+	if err := os.WriteFile(file, []byte(text+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write the figures: %w", err)
+	}
+	return nil
+}
+
+// adopt takes from an older record what was not measured now. It must be of the same machine and
+// the same programs: figures of different ones are not compared.
+func (r *record) adopt(old *record) error {
+	if old.Machine != r.Machine || old.Seconds != r.Seconds {
+		return errors.New("the kept figures are of another machine, another adit or other -seconds: measure them again, without -keep")
+	}
+	for _, p := range old.Peers {
+		i := slices.IndexFunc(r.Peers, func(q participant) bool { return q.Name == p.Name })
+		switch {
+		case i < 0 || r.Peers[i].Absent != "":
+			if i >= 0 {
+				r.Peers[i] = p
+			}
+		case p.Absent == "" && r.Peers[i].Version != p.Version:
+			return fmt.Errorf("the kept figures are of %s %s, and now it is %s: measure them again, without -keep", p.Name, p.Version, r.Peers[i].Version)
+		}
+	}
+	var kept []sample
+	for _, s := range old.Samples {
+		if !slices.ContainsFunc(r.Samples, func(n sample) bool { return n.Workload == s.Workload && n.Peer == s.Peer }) {
+			kept = append(kept, s)
+		}
+	}
+	r.Samples = append(kept, r.Samples...)
+	return nil
+}
+
+// A figure is what several rounds say about one value.
+type figure struct {
+	median, min, max float64
+	rounds           int
+}
+
+func (f figure) known() bool { return f.rounds > 0 }
+
+// figure returns the median and the spread of a value, over the rounds that did not fail.
+func (r *record) figure(workload, peer, key string) figure {
+	var all []float64
+	for _, s := range r.Samples {
+		if v, ok := s.Values[key]; ok && s.Failure == "" && s.Workload == workload && s.Peer == peer {
+			all = append(all, v)
+		}
+	}
+	if len(all) == 0 {
+		return figure{}
+	}
+	slices.Sort(all)
+	mid := all[len(all)/2]
+	if len(all)%2 == 0 {
+		mid = (mid + all[len(all)/2-1]) / 2
+	}
+	return figure{mid, all[0], all[len(all)-1], len(all)}
+}
+
+// failures returns the samples that failed.
+func (r *record) failures() (all []sample) {
+	for _, s := range r.Samples {
+		if s.Failure != "" {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func today() string { return time.Now().UTC().Format("2006-01-02") }

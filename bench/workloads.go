@@ -1,0 +1,231 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Settings say how much of everything.
+type settings struct {
+	d    time.Duration // of the measured part of most workloads
+	idle int           // connections
+}
+
+// Keys of what a workload measures.
+const (
+	keyRate   = "MiB/s"
+	keyCPU    = "CPU-s/GiB"
+	keyP50    = "p50 ms"
+	keyP99    = "p99 ms"
+	keyShare  = "% of alone"
+	keyUse    = "link use %"
+	keyConns  = "connections/s"
+	keyCost   = "CPU-ms/connection"
+	keyNear   = "kB near"
+	keyFar    = "kB far"
+	keyHeld   = "held"
+	keyRounds = "round trips"
+)
+
+type values map[string]float64
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// transfer measures streams that are busy in one direction at once.
+func transfer(streams int, up bool) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		warm, d := set.d/4, set.d
+		if rtt := s.path.rtt; rtt > 0 { // how much can be sent is found out in round trips
+			warm, d = set.d+2*rtt, 2*set.d+2*rtt
+		}
+		pairs, err := s.pairs(streams, warm+d)
+		if err != nil {
+			return nil, err
+		}
+		b := s.startBulk(pairs, up)
+		w, err := b.warmed(ctx, warm, s.cpu, func() error { return b.run(ctx, d) })
+		return values{keyRate: w.mibPerSecond(), keyCPU: w.cpuPerGiB()}, err
+	}
+}
+
+// warmed lets the flows run for a while, measures what passes while during runs, and ends them.
+func (b *bulk) warmed(ctx context.Context, warm time.Duration, cpu func() time.Duration, during func() error) (window, error) {
+	if err := b.run(ctx, warm); err != nil {
+		return window{}, err
+	}
+	w, err := b.measure(cpu, during)
+	if err == nil && w.bytes == 0 {
+		err = errors.New("nothing passed")
+	}
+	return w, errors.Join(err, b.end())
+}
+
+// idleRoundTrip measures a byte there and back in a tunnel without other traffic.
+func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) {
+	pairs, err := s.pairs(1, set.d)
+	if err != nil {
+		return nil, err
+	}
+	took, err := roundTrips(ctx, pairs[0], set.d)
+	return values{
+		keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
+	}, err
+}
+
+// besideBulk measures keystrokes beside a stream that takes all it can get, and what they and that
+// stream cost each other.
+func besideBulk(up bool) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		pairs, err := s.pairs(2, 4*set.d)
+		if err != nil {
+			return nil, err
+		}
+		b := s.startBulk(pairs[:1], up)
+		if err := b.run(ctx, set.d/4); err != nil {
+			return nil, err
+		}
+		alone, err := b.measure(s.cpu, func() error { return b.run(ctx, set.d) })
+		if err != nil {
+			return nil, err
+		}
+		var took []time.Duration
+		beside, err := b.measure(s.cpu, func() (err error) {
+			took, err = keystrokes(ctx, pairs[1], 2*set.d)
+			return err
+		})
+		return values{
+			keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
+			keyRate: beside.mibPerSecond(), keyShare: 100 * beside.mibPerSecond() / alone.mibPerSecond(),
+		}, errors.Join(err, b.end())
+	}
+}
+
+// onSlowPath measures keystrokes beside a stream that takes all it can get of a narrow path.
+func onSlowPath(up bool) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		pairs, err := s.pairs(2, 5*set.d)
+		if err != nil {
+			return nil, err
+		}
+		bottleneck := s.wire.fromFar
+		if up {
+			bottleneck = s.wire.fromNear
+		}
+		var (
+			took   []time.Duration
+			passed int64
+		)
+		b := s.startBulk(pairs[:1], up)
+		w, err := b.warmed(ctx, set.d+10*s.path.rtt, s.cpu, func() (err error) {
+			before := bottleneck.passed.Load()
+			took, err = keystrokes(ctx, pairs[1], 3*set.d)
+			passed = bottleneck.passed.Load() - before
+			return err
+		})
+		return values{
+			keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
+			keyRate: w.mibPerSecond(), keyUse: 100 * float64(passed) * 8 / s.path.rate / w.took.Seconds(),
+		}, err
+	}
+}
+
+// newConnections measures how many connections a second are opened, carry a byte both ways and are
+// closed, by so many applications at once.
+func newConnections(atOnce int) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		var (
+			done atomic.Int64
+			stop atomic.Bool
+			all  sync.WaitGroup
+			errs = make([]error, atOnce)
+		)
+		for worker := range errs {
+			all.Go(func() {
+				for !stop.Load() && ctx.Err() == nil && errs[worker] == nil {
+					errs[worker] = touch(s.dial)
+					done.Add(1)
+				}
+			})
+		}
+		time.Sleep(set.d / 4)
+		n, cpu, start := done.Load(), s.cpu(), time.Now()
+		time.Sleep(set.d)
+		n, cpu = done.Load()-n, s.cpu()-cpu
+		took := time.Since(start)
+		stop.Store(true)
+		all.Wait()
+		if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+			return nil, err
+		}
+		return values{keyConns: float64(n) / took.Seconds(), keyCost: milliseconds(cpu) / float64(max(n, 1))}, nil
+	}
+}
+
+// firstByte measures how many round trips of the path an application waits from its connect to the
+// first byte of an answer.
+func firstByte(ctx context.Context, s *stage, set settings) (values, error) {
+	const times = 5
+	var took []time.Duration
+	for range times {
+		start := time.Now()
+		if err := touch(s.dial); err != nil {
+			return nil, err
+		}
+		took = append(took, time.Since(start))
+	}
+	return values{keyRounds: percentile(took, 0.5).Seconds() / s.path.rtt.Seconds()}, ctx.Err()
+}
+
+// idleCrowd measures the memory of idle connections, and a busy one beside them.
+func idleCrowd(ctx context.Context, s *stage, set settings) (values, error) {
+	n := set.idle
+	if s.peer.most > 0 {
+		n = min(n, s.peer.most)
+	}
+	near, far := memoryOf(s.nearEnd), memoryOf(s.farEnd)
+	crowd, err := s.holdIdle(n)
+	if err != nil {
+		return nil, err
+	}
+	defer crowd.abandon()
+	// A garbage collector has time to give back what the opening took.
+	select {
+	case <-time.After(set.d):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	near, far = memoryOf(s.nearEnd)-near, memoryOf(s.farEnd)-far
+
+	up := func() (window, error) {
+		pairs, err := s.pairs(1, 2*set.d)
+		if err != nil {
+			return window{}, err
+		}
+		b := s.startBulk(pairs, true)
+		return b.warmed(ctx, set.d/4, s.cpu, func() error { return b.run(ctx, set.d) })
+	}
+	beside, err := up()
+	if err != nil {
+		return nil, err
+	}
+	if err := crowd.release(); err != nil {
+		return nil, err
+	}
+	alone, err := up()
+	return values{
+		keyHeld: float64(n), keyNear: float64(near) / float64(n) / 1e3, keyFar: float64(far) / float64(n) / 1e3,
+		keyRate: beside.mibPerSecond(), keyShare: 100 * beside.mibPerSecond() / alone.mibPerSecond(),
+	}, err
+}
+
+func memoryOf(processes []*process) (sum int64) {
+	for _, p := range processes {
+		sum += p.memory()
+	}
+	return sum
+}
