@@ -21,10 +21,11 @@ import (
 
 // A spec says how to start a process.
 type spec struct {
-	argv []string
-	env  []string            // added to cleanEnv
-	dir  string              // working directory, "" for /
-	cred *syscall.Credential // nil: as the test
+	argv  []string
+	stdin *os.File            // nil: nothing to read
+	env   []string            // added to cleanEnv
+	dir   string              // working directory, "" for /
+	cred  *syscall.Credential // nil: as the test
 }
 
 // A process runs in the background until the test's end at the latest.
@@ -52,9 +53,12 @@ func (h *host) start(t *testing.T, name string, s spec) *process {
 	// Should a grandchild keep the output open, Wait still ends.
 	cmd.WaitDelay = 5 * time.Second
 	p := &process{name: name, cmd: cmd, log: newLogLines(), done: make(chan struct{})}
+	if s.stdin != nil {
+		cmd.Stdin = s.stdin
+	}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if !meant(s.argv) {
-		overhear(name+" in "+t.Name(), p.log.all)
+		overhear(name+" in "+t.Name(), asked(s.env, p.log.all))
 	}
 	var err error
 	h.do(func() { err = cmd.Start() })
