@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"bytes"
 	"io"
 	"testing"
 
@@ -83,15 +84,28 @@ func BenchmarkFrameHeader(b *testing.B) {
 	}
 }
 
-// BenchmarkGuard follows the frames of 64 KiB of inbound bytes.
+// BenchmarkGuard passes the frames of 64 KiB of inbound bytes to a stream.
 func BenchmarkGuard(b *testing.B) {
-	c := &yamuxConn{limit: 1 << 62}
+	in := newInbox()
+	c := &yamuxConn{limit: 1 << 62, inboxes: map[uint32]*inbox{3: in}, updateAfter: 1 << 30}
 	p := dataFrame(3, make([]byte, 64<<10))
+	out := &reader{conn: c, stream: 3, in: in}
 	b.SetBytes(int64(len(p)))
 	b.ReportAllocs()
+	var r bytes.Reader
 	for range b.N {
-		if err := c.inspect(p); err != nil {
+		r.Reset(p)
+		if _, err := c.read(&r, nil); err != io.EOF {
 			b.Fatal(err)
+		}
+		for left := len(p) - yamuxHeader; left > 0; {
+			v, err := out.view(left)
+			if err != nil {
+				b.Fatal(err)
+			}
+			out.take(len(v))
+			left -= len(v)
+			out.window = 0
 		}
 	}
 }

@@ -31,8 +31,12 @@ func newCarrier(conn *tunnel.Conn, skip uint64) *carrier {
 // carryLocked makes c the link's connection. There is none, and the link is
 // not over.
 func (l *link) carryLocked(c *carrier) {
-	l.carrier, l.since, l.down = c, time.Now(), make(chan struct{})
+	l.carrier, l.since, l.relieved = c, time.Now(), false
+	if l.down == nil || closed(l.down) {
+		l.down = make(chan struct{})
+	}
 	l.rtt.Store(0) // another path, maybe
+	l.pace = pace{sentTo: l.ring.sent, ackedTo: l.ring.sent}
 	l.holdTimer.Stop()
 	c.conn.OnPong(l.pong)
 	l.wg.Go(func() { l.watch(c) })
@@ -45,10 +49,11 @@ func (l *link) carryLocked(c *carrier) {
 func (l *link) dropLocked(c *carrier, err error) {
 	l.carrier, l.since = nil, time.Now()
 	close(c.gone)
-	close(l.down)
 	l.work.Broadcast()
 	l.drained.Broadcast()
-	if err == errRelieved {
+	if l.relieved = err == errRelieved; !l.relieved {
+		close(l.down)
+	} else {
 		c.conn.NetConn().SetDeadline(time.Now()) // who reads or writes shall turn to the next
 	}
 	l.wg.Go(func() { c.hangUp(l, err) })
@@ -79,7 +84,15 @@ func (l *link) lose(c *carrier, err error) {
 func (l *link) footprint() (bytes int64, waits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int64(len(l.ring.chunks)) * chunkSize, l.carrier == nil && l.err == nil
+	return int64(l.ring.memory), l.carrier == nil && l.err == nil
+}
+
+// interrupted reports whether the link has had no connection at some moment
+// after a time, or has changed to another.
+func (l *link) interrupted(after time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err == nil && (l.carrier == nil || l.since.After(after))
 }
 
 func (l *link) waitedTooLong() {

@@ -4,8 +4,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/yamux"
 )
 
 // controlStream is the number of the yamux stream that carries control frames.
@@ -16,7 +14,6 @@ const controlStream = 1
 // frame never blocks.
 type control struct {
 	session *Session
-	yamux   *yamux.Stream
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -25,8 +22,8 @@ type control struct {
 	stopped bool
 }
 
-func newControl(s *Session, ys *yamux.Stream) *control {
-	c := &control{session: s, yamux: ys}
+func newControl(s *Session) *control {
+	c := &control{session: s}
 	c.wake.L = &c.mu
 	return c
 }
@@ -60,6 +57,7 @@ func (c *control) stop() {
 }
 
 func (c *control) write() {
+	var header [yamuxHeader]byte
 	var b []byte
 	for {
 		c.mu.Lock()
@@ -70,7 +68,7 @@ func (c *control) write() {
 			c.mu.Unlock()
 			return
 		}
-		b = b[:0]
+		b = append(b[:0], header[:]...)
 		for _, f := range c.frames {
 			b = appendControl(b, f)
 		}
@@ -82,12 +80,12 @@ func (c *control) write() {
 		c.frames, c.credits = c.frames[:0], c.credits[:0]
 		c.mu.Unlock()
 		// Not above MaxFrame, which bounds yamux's frames.
-		for p := b; len(p) > 0; {
-			n, err := c.yamux.Write(p[:min(len(p), MaxFrame)])
-			if err != nil {
+		for p := b; len(p) > yamuxHeader; {
+			n := min(len(p), yamuxHeader+MaxFrame)
+			if c.session.conn.writeData(controlStream, p[:n]) != nil {
 				return // the session is over
 			}
-			p = p[n:]
+			p = p[n-yamuxHeader:]
 		}
 		if cap(b) > 64<<10 {
 			b = nil
@@ -97,13 +95,14 @@ func (c *control) write() {
 
 func (c *control) read() {
 	var b [controlSize]byte
+	conn := c.session.conn
+	in := &reader{conn: conn, stream: controlStream, in: conn.inbox(controlStream)}
 	for {
-		if _, err := io.ReadFull(c.yamux, b[:]); err != nil {
+		if _, err := io.ReadFull(in, b[:]); err != nil {
 			// Only the end of the session ends the control stream.
 			c.session.link.fail(protocolError("the control stream ended"))
 			return
 		}
-		c.session.conn.unread.Add(-controlSize)
 		f := parseControl(b)
 		switch f.typ {
 		case controlCredit:

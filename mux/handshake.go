@@ -25,8 +25,12 @@ func Client(ctx context.Context, conn *tunnel.Conn, config *Config) (*Session, e
 	peer, err := askHello(conn, cfg.hello())
 	if err == nil {
 		var s *Session
-		if s, err = startClient(conn, cfg, peer); err == nil {
+		if s, err = startClient(conn, cfg, peer); err == nil && stop() {
 			return s, nil
+		}
+		if err == nil { // too late: the connection is being closed
+			s.Close()
+			err = s.Err()
 		}
 	}
 	conn.CloseNow()
@@ -117,26 +121,29 @@ func startClient(conn *tunnel.Conn, cfg Config, peer hello) (*Session, error) {
 	}
 	s := newSession(cfg, peer)
 	s.key = peer.key
-	return s, s.begin(conn, hold, true)
+	return s, s.begin(context.Background(), conn, hold, true)
 }
 
 func newSession(cfg Config, peer hello) *Session {
 	return &Session{
 		cfg: cfg, peer: peer, resuming: make(chan struct{}, 1),
-		streams: make(map[uint32]*Stream), draining: make(map[*Stream]struct{}),
-		away: make(chan struct{}), move: make(chan time.Duration, 1), done: make(chan struct{}),
+		streams: make(map[uint32]*Stream),
+		away:    make(chan struct{}), move: make(chan time.Duration, 1), done: make(chan struct{}),
 	}
 }
 
+var errNoControl = errors.New("the client opens no control stream")
+
 // begin builds the layers above the connection. The first yamux stream is the
-// control stream.
-func (s *Session) begin(conn *tunnel.Conn, hold time.Duration, client bool) error {
+// control stream. From the moment that the client has been told of it the
+// session can be resumed: the client may have opened streams by then.
+func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Duration, client bool) error {
 	cfg := s.cfg
 	s.link = newLink(conn, linkConfig{
 		ring: cfg.Ring, queue: sendQueue, pingInterval: cfg.PingInterval, silence: cfg.Silence,
-		hold: hold, onDown: s.wentDown, onUp: s.cameUp,
+		hold: hold, settled: s.registry != nil, onDown: s.wentDown, onUp: s.cameUp,
 	})
-	s.conn = &yamuxConn{link: s.link, ended: s.endStreams, limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20}
+	s.conn = &yamuxConn{link: s.link, inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2), ended: s.endStreams, limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20}
 	yc := &yamux.Config{
 		AcceptBacklog:     streamBacklog,
 		KeepAliveInterval: time.Hour, // unused, but must be set
@@ -145,7 +152,7 @@ func (s *Session) begin(conn *tunnel.Conn, hold time.Duration, client bool) erro
 		ConnectionWriteTimeout: 24 * time.Hour,
 		// Never in the way of our own credit, which yamux's updates lag behind
 		// by up to half a window.
-		MaxStreamWindowSize: 2*uint32(cfg.MaxWindow) + 1<<20,
+		MaxStreamWindowSize: cfg.yamuxWindow(),
 		// No StreamCloseTimeout: it would reset a stream that has ended well
 		// here under a peer that still reads what it was sent, for hours
 		// maybe. Accept bounds what a peer may leave half closed.
@@ -159,7 +166,16 @@ func (s *Session) begin(conn *tunnel.Conn, hold time.Duration, client bool) erro
 	if s.yamux, err = start(s.conn, yc); err != nil {
 		s.link.Close()
 		s.link.wait()
+		s.neverBegan()
 		return err
+	}
+	if !client {
+		defer context.AfterFunc(ctx, func() { s.link.fail(context.Cause(ctx)) })()
+		silent := time.AfterFunc(cfg.HandshakeTimeout+hold, func() { s.link.fail(errNoControl) })
+		defer silent.Stop()
+	}
+	if s.registry != nil {
+		<-s.resuming // from now on
 	}
 	ys, err := first(s.yamux)
 	if err == nil && ys.StreamID() != controlStream {
@@ -167,16 +183,19 @@ func (s *Session) begin(conn *tunnel.Conn, hold time.Duration, client bool) erro
 	}
 	if err == nil && client {
 		// The opening of a yamux stream travels with its first data.
-		_, err = ys.Write(appendControl(nil, controlFrame{}))
+		err = s.conn.writeData(controlStream, appendControl(make([]byte, yamuxHeader), controlFrame{}))
 	}
 	if err != nil {
 		cause := s.link.cause()
 		s.link.fail(err)
 		s.yamux.Close()
 		s.link.wait()
+		if s.registry != nil {
+			s.registry.remove(s)
+		}
 		return errors.Join(err, cause)
 	}
-	s.control = newControl(s, ys)
+	s.control = newControl(s)
 	s.link.settle()
 	s.wg.Go(s.control.write)
 	s.wg.Go(s.control.read)

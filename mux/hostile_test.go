@@ -120,11 +120,6 @@ func yamuxFrame(typ byte, flags uint16, stream, length uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, length)
 }
 
-const (
-	yamuxFIN = 4
-	yamuxRST = 8
-)
-
 // heap is the memory in use.
 func heap() int64 {
 	runtime.GC()

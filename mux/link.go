@@ -33,6 +33,7 @@ type linkConfig struct {
 	pingInterval time.Duration // jittered by a quarter
 	silence      time.Duration // a connection silent for so long is dead
 	hold         time.Duration // how long a link without a connection waits for one; 0: not at all
+	settled      bool          // it may be resumed from the beginning
 
 	// Called without locks when the link has lost its connection and waits for
 	// another, and when it has one again; may be nil.
@@ -45,9 +46,9 @@ type linkConfig struct {
 // connections: when one is lost, another takes over where the peer's end of it
 // left off.
 //
-// Bytes that yamux writes are copied once, into the ring: there they are
-// gathered while the previous message is being written, leave as one message,
-// and stay until the peer has acknowledged them. One goroutine writes (flush),
+// What is written goes into the ring, large pieces without being copied: there
+// it is gathered while the previous message is being written, leaves as one
+// message, and stays until the peer has acknowledged it. One goroutine writes (flush),
 // the one that calls Read reads, and one for each connection watches for
 // silence.
 type link struct {
@@ -58,12 +59,15 @@ type link struct {
 	mu       sync.Mutex
 	carrier  *carrier      // nil while the link waits for a connection
 	since    time.Time     // when the carrier came, or went
+	relieved bool          // it went because another is about to come
 	down     chan struct{} // closed when the carrier goes
 	ring     ring
+	pace     pace
 	ackSent  uint64    // what the peer has been told about received
 	ackDue   bool      // tell it soon
 	farewell []byte    // a close message to send next, or nil
 	settled  bool      // the session has begun, and can be resumed from now on
+	unkept   bool      // nothing will be sent again: no resumption has been agreed on
 	err      error     // why the link is over
 	space    sync.Cond // the ring may have room, or err is set
 	work     sync.Cond // there may be something to write, or err is set
@@ -86,8 +90,9 @@ type link struct {
 
 // newLink takes over conn, whose hello messages have been exchanged.
 func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
-	l := &link{cfg: cfg, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
+	l := &link{cfg: cfg, unkept: cfg.hold == 0, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
+	l.settled = cfg.settled
 	l.ackTimer = stopped(l.ackLater)
 	l.holdTimer = stopped(l.waitedTooLong)
 	l.mu.Lock()
@@ -158,21 +163,32 @@ func (l *link) took(c *carrier, p []byte) int {
 	if l.carrier != c {
 		return 0
 	}
+	came := uint64(len(p))
 	if c.skip > 0 {
-		k := min(c.skip, uint64(len(p)))
+		k := min(c.skip, came)
 		c.skip -= k
 		p = p[:copy(p, p[k:])]
 	}
-	n := len(p)
-	owed := l.received.Add(uint64(n)) - l.ackSent
+	l.received.Add(uint64(len(p)))
+	owed := l.arrivedLocked() - l.ackSent
 	switch {
 	case owed >= ackEvery && !l.ackDue:
 		l.ackDue = true
 		l.work.Signal()
-	case owed > 0 && owed == uint64(n): // the first since the last acknowledgement
+	case owed == came: // the first since the last acknowledgement
 		l.ackTimer.Reset(ackDelay)
 	}
-	return n
+	return len(p)
+}
+
+// arrivedLocked is what may be acknowledged. Where an earlier connection has
+// brought more than this one yet, that is less than received: the peer counts
+// from where it has begun again.
+func (l *link) arrivedLocked() uint64 {
+	if l.carrier == nil {
+		return l.received.Load()
+	}
+	return l.received.Load() - l.carrier.skip
 }
 
 // readFailed ends the link where its peer has ended the session, or has broken
@@ -194,7 +210,12 @@ func (l *link) readFailed(c *carrier, err error) {
 func (l *link) acknowledged(c *carrier, to uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.carrier != c || to <= l.ring.acked {
+	if l.carrier != c {
+		return nil
+	}
+	l.pace.acked(to, time.Now())
+	l.work.Signal()
+	if to <= l.ring.acked {
 		return nil
 	}
 	if to > l.ring.sent {
@@ -208,27 +229,23 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 
 func (l *link) ackLater() {
 	l.mu.Lock()
-	if l.received.Load() != l.ackSent {
+	if l.arrivedLocked() != l.ackSent {
 		l.ackDue = true
 		l.work.Signal()
 	}
 	l.mu.Unlock()
 }
 
-// write queues the parts as one piece, so that a frame's header and body
-// leave together, and blocks while the queue is full or nobody takes from it.
-// Only one goroutine may call it.
+// write queues the parts as one piece, so that what belongs together leaves
+// together, and blocks while the queue is full or nobody takes from it. Only
+// one goroutine may call it, or lend, at a time.
 func (l *link) write(parts ...[]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range parts {
 		for len(p) > 0 {
-			for l.err == nil && (l.carrier == nil || l.ring.unsent() >= l.cfg.queue || l.ring.held() >= l.cfg.ring) {
-				l.work.Signal()
-				l.space.Wait()
-			}
-			if l.err != nil {
-				return l.err
+			if err := l.awaitSpace(); err != nil {
+				return err
 			}
 			n := min(len(p), l.cfg.queue-l.ring.unsent(), l.cfg.ring-l.ring.held())
 			p = p[l.ring.append(p[:n]):]
@@ -236,6 +253,28 @@ func (l *link) write(parts ...[]byte) error {
 	}
 	l.work.Signal()
 	return nil
+}
+
+// lend is write for b.Bytes[from:to], without a copy: the link frees b.
+func (l *link) lend(b *tunnel.Buffer, from, to int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.awaitSpace(); err != nil {
+		b.Free()
+		return err
+	}
+	l.ring.lend(b, from, to)
+	l.work.Signal()
+	return nil
+}
+
+// awaitSpace waits until something may be queued. mu is held.
+func (l *link) awaitSpace() error {
+	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= l.cfg.queue || l.ring.held() >= l.cfg.ring) {
+		l.work.Signal()
+		l.space.Wait()
+	}
+	return l.err
 }
 
 // flush writes what is queued, as fast as the connection takes it: everything
@@ -258,8 +297,9 @@ func (l *link) flush() {
 			l.mu.Lock()
 			l.failLocked(errFarewell)
 			return
-		case l.ring.unsent() > 0:
+		case l.sendable():
 			span := l.ring.take()
+			l.pace.sent(l.ring.sent, time.Now())
 			head := span.head(l.headroom + 1 + ackSize)
 			l.appendAck(head[l.headroom:l.headroom], messageData)
 			l.space.Signal()
@@ -267,7 +307,7 @@ func (l *link) flush() {
 			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
 			l.mu.Lock()
 			l.ring.release(span)
-			if l.cfg.hold == 0 && err == nil && l.ring.acked < l.ring.sent { // nothing will be sent again
+			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
 				l.ring.acknowledge(l.ring.sent)
 				l.space.Signal()
 				l.drained.Broadcast()
@@ -278,7 +318,7 @@ func (l *link) flush() {
 			err = c.conn.WriteBuffer(tunnel.OpBinary, b)
 			l.mu.Lock()
 		}
-		if err != nil {
+		if err != nil && l.carrier == c { // else who reads shall not wait for the last words of it
 			c.writeFailed()
 		}
 	}
@@ -288,7 +328,7 @@ func (l *link) flush() {
 // it to, and gives that, or nil when the link is over.
 func (l *link) awaitWork() *carrier {
 	for l.err == nil {
-		if c := l.carrier; c != nil && !c.mute && (l.ring.unsent() > 0 || l.ackDue || l.farewell != nil) {
+		if c := l.carrier; c != nil && !c.mute && (l.sendable() || l.ackDue || l.farewell != nil) {
 			return c
 		}
 		l.work.Wait()
@@ -296,9 +336,12 @@ func (l *link) awaitWork() *carrier {
 	return nil
 }
 
+// sendable says that there are bytes that may leave now.
+func (l *link) sendable() bool { return l.ring.unsent() > 0 && !l.pace.full() }
+
 // appendAck appends a message's type and what has been received so far.
 func (l *link) appendAck(b []byte, t messageType) []byte {
-	l.ackSent = l.received.Load()
+	l.ackSent = l.arrivedLocked()
 	l.ackDue = false
 	return binary.BigEndian.AppendUint64(append(b, byte(t)), l.ackSent)
 }
@@ -375,6 +418,8 @@ func (l *link) failLocked(err error) {
 	l.attached.Broadcast()
 	if c := l.carrier; c != nil {
 		l.dropLocked(c, err)
+	} else if !closed(l.down) { // fenced, and the next connection has not come
+		close(l.down)
 	}
 }
 
@@ -406,3 +451,7 @@ func closed(c <-chan struct{}) bool {
 		return false
 	}
 }
+
+// more says that Read has bytes at hand that it need not wait for. Only the
+// one who calls Read may call it.
+func (l *link) more() bool { return l.current != nil && l.current.conn.Buffered() }

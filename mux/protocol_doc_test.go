@@ -102,3 +102,108 @@ func TestWorkedExample(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// workedResumption reads the messages of the resumption in docs/protocol.md.
+func workedResumption(t *testing.T) map[string][]byte {
+	t.Helper()
+	doc, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(doc), "TestWorkedResumption")
+	if !ok {
+		t.Fatal("docs/protocol.md has no worked resumption")
+	}
+	_, text, _ = strings.Cut(text, "```\n")
+	text, _, _ = strings.Cut(text, "```")
+	messages, name := map[string][]byte{}, ""
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if line[0] != ' ' {
+			name, fields = fields[0]+" "+fields[1], fields[2:]
+		}
+		b, err := hex.DecodeString(strings.ReplaceAll(fields[0], "·", ""))
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		messages[name] = append(messages[name], b...)
+	}
+	return messages
+}
+
+// TestWorkedResumption plays each side of the example by hand against the
+// other.
+func TestWorkedResumption(t *testing.T) {
+	want := workedResumption(t)
+	key := &sessionKey{}
+	for i := range key.id {
+		key.id[i] = byte(i)
+	}
+	for i := range key.secret {
+		key.secret[i] = byte(0x20 + i)
+	}
+	message := func(conn *tunnel.Conn) []byte {
+		t.Helper()
+		if _, err := conn.NextMessage(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	check := func(name string, got []byte) {
+		t.Helper()
+		if !bytes.Equal(got, want[name]) {
+			t.Errorf("%s is\n%x, the document says\n%x", name, got, want[name])
+		}
+	}
+	// start gives a session that has sent some bytes, and received others.
+	start := func(conn, peer *tunnel.Conn, sends, gets string) (*Session, <-chan []byte) {
+		s := bareSession(conn, key)
+		s.cfg = (*Config)(nil).withDefaults()
+		t.Cleanup(func() { s.link.Close(); s.link.wait() })
+		s.link.write([]byte(sends))
+		if _, data := nextData(t, peer); string(data) != sends {
+			t.Fatalf("%q", data)
+		}
+		peer.WriteMessage(tunnel.OpBinary, dataMessage(0, []byte(gets)...))
+		read := func(n int) []byte { b := make([]byte, n); io.ReadFull(s.link, b); return b }
+		if got := read(len(gets)); string(got) != gets {
+			t.Fatalf("%q", got)
+		}
+		rest := async(func() []byte { return read(3) })
+		peer.CloseNow()
+		await(t, "loss", s.Down())
+		return s, rest
+	}
+
+	near, far := newConns(t)
+	client, rest := start(near, far, "0123456789", "01234")
+	near, far = newConns(t)
+	done := async(func() error { _, err := client.Resume(context.Background(), near); return err })
+	check("client hello", message(far))
+	far.WriteMessage(tunnel.OpBinary, want["server hello"])
+	if err := await(t, "resumption", done); err != nil {
+		t.Fatal(err)
+	}
+	check("client data", message(far))
+	far.WriteMessage(tunnel.OpBinary, want["server data"])
+	if got := await(t, "the rest", rest); string(got) != "567" {
+		t.Errorf("the client reads %q", got)
+	}
+
+	far, near = newConns(t)
+	server, _ := start(near, far, "01234567", "012345")
+	r := &Registry{sessions: map[sessionID]*Session{key.id: server}}
+	far, near = newConns(t)
+	done = async(func() error { _, _, err := r.Serve(context.Background(), near, "", nil, nil); return err })
+	far.WriteMessage(tunnel.OpBinary, want["client hello"])
+	check("server hello", message(far))
+	if err := await(t, "resumption", done); err != nil {
+		t.Fatal(err)
+	}
+	check("server data", message(far))
+	server.link.Close()
+}

@@ -21,8 +21,8 @@ var ErrRefusedResumption = errors.New("resumption refused")
 type Registry struct {
 	// MaxWaiting bounds the memory of sessions that wait for their clients, in
 	// bytes: what they have to send again, what their streams' readers have
-	// not taken yet, and 64 KiB for each. Over it the one that has waited the
-	// longest ends. Default 256 MiB.
+	// not taken yet, 64 KiB for each, and 24 KiB for each stream. Over it the
+	// one that has waited the longest ends. Default 256 MiB.
 	MaxWaiting int64
 
 	mu       sync.Mutex
@@ -41,6 +41,7 @@ type waiting struct {
 const (
 	defaultMaxWaiting = 256 << 20
 	waitingCost       = 64 << 10 // of a session by itself: goroutines, headers
+	waitingStreamCost = 24 << 10 // of each stream, and what serves it
 )
 
 // Serve answers a client's hello, and takes conn over, also when it fails. It
@@ -50,21 +51,30 @@ const (
 // connections; a nil admit always agrees.
 func (r *Registry) Serve(ctx context.Context, conn *tunnel.Conn, owner string, admit func() error, config *Config) (s *Session, resumed bool, err error) {
 	cfg := config.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, cfg.HandshakeTimeout)
+	handshake, cancel := context.WithTimeout(ctx, cfg.HandshakeTimeout)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { conn.CloseNow() })
+	stop := context.AfterFunc(handshake, func() { conn.CloseNow() })
 	defer stop()
-	s, resumed, err = r.serve(ctx, conn, owner, admit, cfg)
+	s, resumed, err = r.serve(handshake, conn, owner, admit, cfg)
+	if err == nil && !resumed {
+		if stop() {
+			err = s.begin(ctx, conn, s.cfg.ResumeTimeout, false)
+		} else {
+			s.neverBegan()
+			err = errLinkClosed
+		}
+	}
 	if err != nil {
 		conn.CloseNow()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		if handshake.Err() != nil {
+			err = fmt.Errorf("%w: %w", context.Cause(handshake), err)
 		}
 		return nil, false, fmt.Errorf("session handshake: %w", err)
 	}
 	return s, resumed, nil
 }
 
+// serve exchanges the hellos. A new session has still to begin.
 func (r *Registry) serve(ctx context.Context, conn *tunnel.Conn, owner string, admit func() error, cfg Config) (*Session, bool, error) {
 	peer, err := readHello(conn, false)
 	if err != nil {
@@ -83,23 +93,29 @@ func (r *Registry) serve(ctx context.Context, conn *tunnel.Conn, owner string, a
 		}
 	}
 	own := cfg.hello()
-	s := newSession(cfg, peer)
-	if own.hold = min(own.hold, peer.hold); r != nil && own.hold > 0 {
-		own.key = newSessionKey()
-		s.registry, s.key, s.owner = r, own.key, owner
-	} else {
+	if own.hold = min(own.hold, peer.hold); r == nil {
 		own.hold = 0
 	}
+	cfg.ResumeTimeout = time.Duration(own.hold) * time.Millisecond
+	s := newSession(cfg, peer)
+	if own.hold > 0 {
+		own.key = newSessionKey()
+		s.registry, s.key, s.owner = r, own.key, owner
+		r.add(s) // before the client can know of it
+	}
 	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
+		s.neverBegan()
 		return nil, false, err
-	}
-	if err := s.begin(conn, time.Duration(own.hold)*time.Millisecond, false); err != nil {
-		return nil, false, err
-	}
-	if s.registry != nil {
-		r.add(s)
 	}
 	return s, false, nil
+}
+
+// neverBegan takes back what add has done.
+func (s *Session) neverBegan() {
+	if s.registry != nil {
+		s.registry.remove(s)
+		<-s.resuming
+	}
 }
 
 func newSessionKey() *sessionKey {
@@ -117,15 +133,21 @@ func (r *Registry) resume(ctx context.Context, conn *tunnel.Conn, owner string, 
 	if s == nil {
 		return nil, nil
 	}
-	deny := func(why string) (*Session, error) {
+	s, err := s.takeOver(ctx, conn, owner, ask)
+	if errors.Is(err, ErrRefusedResumption) {
 		refuse(conn, CloseUnknown, "this session cannot be resumed")
-		return nil, fmt.Errorf("%w: %s", ErrRefusedResumption, why)
 	}
+	return s, err
+}
+
+// takeOver puts the session on conn, if ask is right. It gives nil when the
+// session has just ended.
+func (s *Session) takeOver(ctx context.Context, conn *tunnel.Conn, owner string, ask *resumption) (*Session, error) {
 	switch {
 	case !s.key.verify(ask):
-		return deny("the proof is wrong")
+		return nil, fmt.Errorf("%w: the proof is wrong", ErrRefusedResumption)
 	case s.owner != owner:
-		return deny("it is another user's session")
+		return nil, fmt.Errorf("%w: it is another user's session", ErrRefusedResumption)
 	}
 	select { // one attempt at a time
 	case s.resuming <- struct{}{}:
@@ -133,21 +155,26 @@ func (r *Registry) resume(ctx context.Context, conn *tunnel.Conn, owner string, 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	if s.link == nil { // it has never begun
+		return nil, nil
+	}
 	if ask.attempt <= s.attempt {
-		return deny("the attempt has been made before")
+		return nil, fmt.Errorf("%w: the attempt has been made before", ErrRefusedResumption)
 	}
 	s.attempt = ask.attempt
 	received, start, err := s.link.fence(ask.received)
 	if errors.Is(err, ErrProtocol) {
-		return deny(err.Error())
+		return nil, fmt.Errorf("%w: %w", ErrRefusedResumption, err)
 	}
-	if err != nil { // the session has just ended
+	if err != nil {
 		return nil, nil
 	}
 	own := s.cfg.hello()
 	own.resumed = &resumed{received, start}
 	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
-		s.wentDown(err)
+		if s.link.unattached(err) {
+			s.wentDown(err)
+		}
 		return nil, err
 	}
 	if err := s.link.attach(conn); err != nil {
@@ -156,17 +183,16 @@ func (r *Registry) resume(ctx context.Context, conn *tunnel.Conn, owner string, 
 	return s, nil
 }
 
-// add makes a session resumable, unless it has ended already.
+// add makes a session resumable that has still to begin. Until then nobody
+// else gets at it.
 func (r *Registry) add(s *Session) {
+	s.resuming <- struct{}{}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.sessions == nil {
 		r.sessions = make(map[sessionID]*Session)
 	}
-	if !s.yamux.IsClosed() {
-		r.sessions[s.key.id] = s
-	}
-	r.mu.Unlock()
-	r.list(s)
+	r.sessions[s.key.id] = s
 }
 
 // remove forgets a session that has ended.
@@ -177,17 +203,18 @@ func (r *Registry) remove(s *Session) {
 	r.unlistLocked(s)
 }
 
-// list notes that a session waits for its client, if it still does, and what
-// it holds. Others that have waited longer end where that is too much.
-func (r *Registry) list(s *Session) {
+// review notes whether a session waits for its client now, and what it holds.
+// Others that have waited longer end where that is too much. It is called after
+// each change, and trusts only what it sees: calls may overtake each other.
+func (r *Registry) review(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.unlistLocked(s)
 	bytes, waits := s.link.footprint()
 	if !waits || r.sessions[s.key.id] != s {
 		return
 	}
-	r.unlistLocked(s)
-	w := &waiting{s, bytes + s.conn.unread.Load() + waitingCost}
+	w := &waiting{s, bytes + s.conn.unread.Load() + waitingCost + int64(s.NumStreams())*waitingStreamCost}
 	s.waiting = r.waiting.PushBack(w)
 	r.bytes += w.bytes
 	limit := r.MaxWaiting
@@ -200,13 +227,6 @@ func (r *Registry) list(s *Session) {
 		r.dropped++
 		oldest.link.fail(fmt.Errorf("%w, and too many sessions wait for their clients", ErrLinkLost))
 	}
-}
-
-// unlist notes that a session has a connection again.
-func (r *Registry) unlist(s *Session) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unlistLocked(s)
 }
 
 func (r *Registry) unlistLocked(s *Session) {

@@ -58,6 +58,19 @@ func (l *link) continueLocked(to uint64) {
 	l.drained.Broadcast()
 }
 
+// unattached is a link that has been fenced for a connection that did not come.
+// It reports whether the link has lost another by that.
+func (l *link) unattached(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || !l.relieved {
+		return false
+	}
+	l.relieved, l.lostBy = false, err
+	close(l.down)
+	return true
+}
+
 // attach puts the link, which has been fenced, on its next connection.
 func (l *link) attach(conn *tunnel.Conn) error {
 	l.mu.Lock()
@@ -79,8 +92,8 @@ func (l *link) relieve(conn *tunnel.Conn, told uint64, r resumed) error {
 	switch {
 	case l.err != nil:
 		err = l.err
-	case r.start > received || r.received < l.ring.acked || r.received > l.ring.high:
-		err = protocolError("resumed at byte %d and %d, not between %d and %d and below %d", r.received, r.start, l.ring.acked, l.ring.high, received)
+	case r.start < told || r.start > received || r.received < l.ring.acked || r.received > l.ring.high:
+		err = protocolError("resumed at bytes %d and %d, not from %d to %d and from %d to %d", r.received, r.start, l.ring.acked, l.ring.high, told, received)
 		l.failLocked(err)
 	}
 	if err != nil {
@@ -89,10 +102,9 @@ func (l *link) relieve(conn *tunnel.Conn, told uint64, r resumed) error {
 	}
 	if c := l.carrier; c != nil {
 		l.dropLocked(c, errRelieved)
-		l.since = time.Time{}
 	}
 	l.continueLocked(r.received)
-	l.ackSent, l.ackDue = told, received > told
+	l.ackSent, l.ackDue = r.start, false
 	l.resumeLocked(newCarrier(conn, received-r.start))
 	return nil
 }
@@ -100,7 +112,7 @@ func (l *link) relieve(conn *tunnel.Conn, told uint64, r resumed) error {
 // resumeLocked begins to use c, and unlocks l.mu.
 func (l *link) resumeLocked(c *carrier) {
 	r := Resumption{Replayed: int(l.ring.high - l.ring.sent), RemoteAddr: c.conn.RemoteAddr()}
-	if !l.since.IsZero() {
+	if !l.relieved {
 		r.Down = time.Since(l.since)
 	}
 	l.resumes++
@@ -129,6 +141,12 @@ func (s *Session) Resume(ctx context.Context, conn *tunnel.Conn) (*Session, erro
 	stop := context.AfterFunc(ctx, func() { conn.CloseNow() })
 	defer stop()
 	next, err := s.resume(ctx, conn)
+	if err == nil && !stop() { // too late: the connection is being closed
+		if next != s {
+			next.Close()
+		}
+		err = ErrLinkLost
+	}
 	if err != nil {
 		conn.CloseNow()
 		if ctx.Err() != nil {
@@ -143,7 +161,7 @@ func (s *Session) Resume(ctx context.Context, conn *tunnel.Conn) (*Session, erro
 }
 
 func (s *Session) resume(ctx context.Context, conn *tunnel.Conn) (*Session, error) {
-	if s.key == nil || closed(s.link.done) {
+	if s.key == nil || !s.Resumable() {
 		return nil, ErrNotResumable
 	}
 	s.attempt++

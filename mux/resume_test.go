@@ -422,7 +422,7 @@ func replay(t *testing.T, g *gateway, key *sessionKey) (hello, error) {
 // oldest go first.
 func TestWaitingMemory(t *testing.T) {
 	g := newGateway(t, nil)
-	g.registry.MaxWaiting = 4*(waitingCost+chunkSize) + waitingCost
+	g.registry.MaxWaiting = 4*(waitingCost+waitingStreamCost+chunkSize) + waitingCost
 	var clients, servers []*Session
 	for range 8 {
 		c, s := g.session(t, "/", nil)

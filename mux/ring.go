@@ -3,10 +3,13 @@ package mux
 import (
 	"slices"
 	"sync"
+
+	"adit/tunnel"
 )
 
-// chunkSize is also the most that one message carries: small enough that a
-// keystroke does not wait long behind it, large enough that its costs vanish.
+// chunkSize is what small writes are gathered into, and the most of them that
+// one message carries: few enough that a keystroke does not wait long behind
+// it, enough that its costs vanish.
 const chunkSize = 64 << 10
 
 // chunkHeadroom is the scratch space before a chunk's first byte, for the
@@ -22,16 +25,36 @@ type ring struct {
 	acked, sent, tail uint64   // acked ≤ sent ≤ tail
 	high              uint64   // the largest that sent has been: sent ≤ high ≤ tail
 	busy              *chunk   // the chunk of a span that is taken
+	memory            int      // of the chunks
 }
 
+// chunk is a piece of the ring: memory of its own, to be filled, or a buffer
+// that was handed over with what it holds.
 type chunk struct {
 	start uint64 // the number of the first byte
+	first int    // where that is in buf, chunkHeadroom or more
 	n     int    // bytes in it
+	size  int    // bytes that it takes
 	freed bool   // acknowledged while busy
-	buf   [chunkHeadroom + chunkSize]byte
+	buf   []byte
+	lent  *tunnel.Buffer // whose memory buf is, or nil
 }
 
-var chunkPool = sync.Pool{New: func() any { return new(chunk) }}
+var (
+	chunkPool = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkHeadroom+chunkSize)} }}
+	lentPool  = sync.Pool{New: func() any { return new(chunk) }}
+)
+
+// release gives the chunk's memory back.
+func (c *chunk) release() {
+	if c.lent == nil {
+		chunkPool.Put(c)
+		return
+	}
+	c.lent.Free()
+	c.lent, c.buf = nil, nil
+	lentPool.Put(c)
+}
 
 // unsent is the number of bytes that wait to be taken.
 func (r *ring) unsent() int { return int(r.tail - r.sent) }
@@ -49,15 +72,35 @@ func (r *ring) append(p []byte) int {
 	if n := len(r.chunks); n > 0 {
 		last = r.chunks[n-1]
 	}
-	if last == nil || last.n == chunkSize {
+	if last == nil || last.n == last.size {
 		last = chunkPool.Get().(*chunk)
-		last.start, last.n, last.freed = r.tail, 0, false
-		r.chunks = append(r.chunks, last)
+		last.first, last.size = chunkHeadroom, chunkSize
+		r.add(last)
 	}
-	n := copy(last.buf[chunkHeadroom+last.n:], p)
+	n := copy(last.buf[last.first+last.n:], p)
 	last.n += n
 	r.tail += uint64(n)
 	return n
+}
+
+// lend puts b.Bytes[from:to] behind the tail without copying it. The ring
+// frees b. from is chunkHeadroom or more.
+func (r *ring) lend(b *tunnel.Buffer, from, to int) {
+	if n := len(r.chunks); n > 0 {
+		r.chunks[n-1].size = r.chunks[n-1].n // nothing goes behind it
+	}
+	c := lentPool.Get().(*chunk)
+	c.first, c.size, c.buf, c.lent = from, to-from, b.Bytes[:], b
+	r.add(c)
+	c.n = c.size
+	r.tail += uint64(c.n)
+}
+
+// add puts an empty chunk behind the tail.
+func (r *ring) add(c *chunk) {
+	c.start, c.n, c.freed = r.tail, 0, false
+	r.chunks = append(r.chunks, c)
+	r.memory += len(c.buf)
 }
 
 // span is a run of unsent bytes within a chunk, and the place before it.
@@ -71,9 +114,14 @@ type span struct {
 // take gives the next unsent bytes, which count as sent from now on. Only one
 // span may be taken at a time; release gives it back.
 func (r *ring) take() span {
-	i := int((r.sent - r.chunks[0].start) / chunkSize)
+	i, _ := slices.BinarySearchFunc(r.chunks, r.sent, func(c *chunk, sent uint64) int {
+		if c.start+uint64(c.n) <= sent {
+			return -1
+		}
+		return 1
+	})
 	c := r.chunks[i]
-	s := span{chunk: c, from: chunkHeadroom + int(r.sent-c.start), to: chunkHeadroom + c.n}
+	s := span{chunk: c, from: c.first + int(r.sent-c.start), to: c.first + c.n}
 	r.sent = c.start + uint64(c.n)
 	r.high = max(r.high, r.sent)
 	r.busy = c
@@ -96,7 +144,7 @@ func (r *ring) release(s span) {
 	copy(s.chunk.buf[s.from-s.headLen:], s.saved[:s.headLen])
 	r.busy = nil
 	if s.chunk.freed {
-		chunkPool.Put(s.chunk)
+		s.chunk.release()
 	}
 }
 
@@ -105,14 +153,15 @@ func (r *ring) acknowledge(to uint64) {
 	r.acked = to
 	n := 0
 	for _, c := range r.chunks {
-		full := c.n == chunkSize || to == r.tail
+		full := c.n == c.size || to == r.tail
 		if c.start+uint64(c.n) > to || !full {
 			break
 		}
+		r.memory -= len(c.buf)
 		if c == r.busy {
 			c.freed = true
 		} else {
-			chunkPool.Put(c)
+			c.release()
 		}
 		n++
 	}

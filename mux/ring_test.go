@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"adit/tunnel"
 )
 
 // ringModel is what a ring must be: all bytes ever appended, and three marks.
@@ -42,6 +44,17 @@ func (p *ringPlay) append(n int) {
 	}
 }
 
+func (p *ringPlay) lend(n int) {
+	b := tunnel.NewBuffer()
+	n = max(n, 1)
+	for i := range n {
+		b.Bytes[chunkHeadroom+i] = p.next
+		p.next = p.next*5 + 1
+	}
+	p.model.all = append(p.model.all, b.Bytes[chunkHeadroom:chunkHeadroom+n]...)
+	p.ring.lend(b, chunkHeadroom, chunkHeadroom+n)
+}
+
 func (p *ringPlay) take(head int) {
 	if p.taken != nil || p.model.sent == len(p.model.all) {
 		return
@@ -57,7 +70,7 @@ func (p *ringPlay) take(head int) {
 	}
 	got := s.bytes()[head:]
 	to := p.model.sent + len(got)
-	if len(got) == 0 || len(got) > chunkSize || to > len(p.model.all) {
+	if len(got) == 0 || len(got) > tunnel.BufferSize || to > len(p.model.all) {
 		p.t.Fatalf("a span of %d bytes from %d, of %d", len(got), p.model.sent, len(p.model.all))
 	}
 	p.want = bytes.Clone(p.model.all[p.model.sent:to])
@@ -73,11 +86,12 @@ func (p *ringPlay) release() {
 		return
 	}
 	s := *p.taken
+	buf := s.chunk.buf
 	if got := s.bytes()[s.headLen:]; !bytes.Equal(got, p.want) {
 		p.t.Fatal("the span's bytes changed while it was taken")
 	}
 	p.ring.release(s)
-	if !bytes.Equal(s.chunk.buf[:s.from], p.front) {
+	if !bytes.Equal(buf[:s.from], p.front) {
 		p.t.Fatal("the bytes before the span are not restored")
 	}
 	p.taken = nil
@@ -100,9 +114,17 @@ func (p *ringPlay) check() {
 	if r.unsent() != len(m.all)-m.sent || r.held() != len(m.all)-m.acked || r.acked != uint64(m.acked) {
 		p.t.Fatalf("unsent %d, held %d, acked %d; want %d, %d, %d", r.unsent(), r.held(), r.acked, len(m.all)-m.sent, len(m.all)-m.acked, m.acked)
 	}
-	// No more memory than the bytes need: a chunk more at each end.
-	if n := len(r.chunks); r.held() == 0 && n != 0 || n > r.held()/chunkSize+2 {
-		p.t.Fatalf("%d chunks for %d bytes", n, r.held())
+	// No more memory than the bytes need: a chunk more at each end, and before
+	// each buffer that was lent.
+	most, memory := r.held()/chunkSize+2, 0
+	for _, c := range r.chunks {
+		memory += len(c.buf)
+		if c.lent != nil {
+			most += 2
+		}
+	}
+	if n := len(r.chunks); r.held() == 0 && n != 0 || n > most || r.memory != memory {
+		p.t.Fatalf("%d chunks of %d bytes for %d bytes, memory of %d", n, memory, r.held(), r.memory)
 	}
 	for _, c := range r.chunks[len(r.chunks):cap(r.chunks)] {
 		if c != nil {
@@ -126,7 +148,7 @@ func (p *ringPlay) finish() {
 
 // step does one operation; a and b are its parameters.
 func (p *ringPlay) step(op, a, b byte) {
-	switch op % 8 {
+	switch op % 9 {
 	case 0, 1:
 		p.append(int(a)<<8 | int(b))
 	case 2:
@@ -141,6 +163,8 @@ func (p *ringPlay) step(op, a, b byte) {
 		// A span that is being written is not sent a second time.
 		p.release()
 		p.rewind(int(a))
+	case 8:
+		p.lend(int(a)<<8 | int(b))
 	}
 	p.check()
 }

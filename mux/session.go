@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -33,9 +32,8 @@ type Session struct {
 
 	mu        sync.Mutex
 	streams   map[uint32]*Stream
-	opened    int                  // of these, opened here
-	draining  map[*Stream]struct{} // closed here, and the peer may still send
-	early     [64]earlyReset       // the last resets of unknown streams
+	opened    int            // of these, opened here
+	early     [64]earlyReset // the last resets of unknown streams
 	nextEarly int
 	growth    int           // bytes of the budget that streams' windows use
 	closing   bool          // the link is over, and the streams are being told
@@ -63,7 +61,7 @@ func (s *Session) ended() {
 // wentDown is called when the link waits for a connection.
 func (s *Session) wentDown(cause error) {
 	if s.registry != nil {
-		s.registry.list(s)
+		s.registry.review(s)
 	}
 	if s.cfg.OnDown != nil {
 		s.cfg.OnDown(cause)
@@ -73,7 +71,7 @@ func (s *Session) wentDown(cause error) {
 // cameUp is called when the link has one again.
 func (s *Session) cameUp(r Resumption) {
 	if s.registry != nil {
-		s.registry.unlist(s)
+		s.registry.review(s)
 	}
 	if s.cfg.OnUp != nil {
 		s.cfg.OnUp(r)
@@ -91,9 +89,6 @@ func (s *Session) endStreamsOnce() {
 	s.mu.Lock()
 	s.closing = true
 	streams := slices.Collect(maps.Values(s.streams))
-	for st := range s.draining {
-		st.yamux.SetReadDeadline(longAgo)
-	}
 	s.mu.Unlock()
 	for _, st := range streams {
 		st.end(s.cause(nil), endLost)
@@ -160,7 +155,7 @@ func (s *Session) open(t Target) (*Stream, error) {
 	}
 	st := s.newStream(ys, true)
 	st.target = t
-	if _, err := ys.Write(appendOpen(nil, t)); err != nil {
+	if err := st.writeRaw(appendOpen(make([]byte, yamuxHeader), t)); err != nil {
 		st.Close()
 		return nil, s.cause(err)
 	}
@@ -213,6 +208,7 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 		session: s, yamux: ys, opener: opener,
 		done: make(chan struct{}), credited: make(chan struct{}, 1),
 		window: window{size: s.cfg.InitialCredit, since: time.Now()},
+		raw:    reader{conn: s.conn, stream: ys.StreamID(), in: s.conn.inbox(ys.StreamID())},
 	}
 	st.credit.Store(int64(s.peer.credit))
 	s.mu.Lock()
@@ -259,38 +255,23 @@ func (s *Session) resetBy(stream uint32, code Code) {
 	}
 }
 
-// forget is called once for each stream, when it is closed. If the peer may
-// still send on it, what it sends is discarded until its end.
-func (s *Session) forget(st *Stream, drain bool) {
+// forget is called once for each stream, when it is closed. What the peer may
+// still send on it is discarded as it comes.
+func (s *Session) forget(st *Stream) {
+	id := st.yamux.StreamID()
+	if st.raw.in != nil {
+		s.conn.closeInbox(id, st.raw.in)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, st.yamux.StreamID())
+	delete(s.streams, id)
 	if st.opener {
 		s.opened--
 	}
 	if len(s.streams) == 0 && s.idle != nil && !closed(s.idle) {
 		close(s.idle)
 	}
-	growth := st.window.size - s.cfg.InitialCredit
-	if !drain || s.closing {
-		s.growth -= growth
-		return
-	}
-	s.draining[st] = struct{}{}
-	s.wg.Go(func() {
-		st.reading.Lock() // a Read that is still under way has a deadline
-		defer st.reading.Unlock()
-		s.mu.Lock()
-		if !s.closing {
-			st.yamux.SetReadDeadline(time.Time{})
-		}
-		s.mu.Unlock()
-		io.Copy(io.Discard, readerFunc(st.readRawLocked))
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.draining, st)
-		s.growth -= growth
-	})
+	s.growth -= st.window.size - s.cfg.InitialCredit
 }
 
 func (s *Session) stream(id uint32) *Stream {
@@ -347,6 +328,10 @@ func (s *Session) cause(err error) error {
 	}
 	return fmt.Errorf("%w: %w", ErrSessionLost, err)
 }
+
+// AskToLeave asks the peer to open no new streams, as Shutdown does, but takes
+// those that come all the same: they may have crossed with it.
+func (s *Session) AskToLeave() { s.control.send(controlFrame{typ: controlAway}) }
 
 // Shutdown refuses new streams, asks the peer to open none, waits until the
 // present ones have ended or ctx is done, and closes the session with a reason

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"adit/tunnel"
 )
 
 // ErrSessionLost is wrapped by the errors of streams whose session ended under
@@ -53,9 +55,8 @@ type Stream struct {
 	opener  bool
 	target  Target
 
-	reading sync.Mutex // two Reads at once in yamux would wait for each other
-
 	// Used by the reader only.
+	raw       reader
 	header    [frameHeader]byte
 	remain    int // payload bytes left of the current frame
 	gotResult bool
@@ -85,9 +86,6 @@ const blockedEvery = 250 * time.Millisecond
 // reasonGrace is how long the reason for a stream's sudden end is waited for.
 const reasonGrace = 250 * time.Millisecond
 
-// longAgo is the deadline of what shall not wait.
-var longAgo = time.Unix(1, 0)
-
 // errEnded is the error of a Write after CloseWrite.
 var errEnded = fmt.Errorf("stream: write after its end: %w", io.ErrClosedPipe)
 
@@ -96,14 +94,36 @@ var errEnded = fmt.Errorf("stream: write after its end: %w", io.ErrClosedPipe)
 func (s *Stream) Target() Target { return s.target }
 
 // ReadTarget reads what the peer wants to be connected to, within the
-// session's OpenTimeout. Only the accepting side calls it, once.
+// session's OpenTimeout, which begins anew when the session has been without a
+// connection meanwhile. Only the accepting side calls it, once.
 func (s *Stream) ReadTarget() (Target, error) {
-	s.setReadDeadline(time.Now().Add(s.session.cfg.OpenTimeout))
-	t, err := readOpen(readerFunc(s.readRaw))
+	opened, began := false, time.Now() // guarded by s.mu
+	var timer *time.Timer
+	s.mu.Lock()
+	timer = time.AfterFunc(s.session.cfg.OpenTimeout, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch {
+		case opened || s.err != nil:
+		case s.session.link.interrupted(began):
+			began = time.Now()
+			timer.Reset(s.session.cfg.OpenTimeout)
+		default:
+			s.stopReading()
+		}
+	})
+	s.mu.Unlock()
+	defer timer.Stop()
+	t, err := readOpen(&s.raw)
 	if err != nil {
 		return t, fmt.Errorf("stream header: %w", s.cause(err))
 	}
-	s.setReadDeadline(time.Time{})
+	s.mu.Lock()
+	opened = true
+	if s.err == nil && s.raw.in != nil {
+		s.raw.in.resume()
+	}
+	s.mu.Unlock()
 	s.target = t
 	return t, nil
 }
@@ -111,24 +131,22 @@ func (s *Stream) ReadTarget() (Target, error) {
 // Connected tells the peer that its target has been reached. Only the
 // accepting side calls it.
 func (s *Stream) Connected() error {
-	_, err := s.yamux.Write(appendResult(nil, Connected, ""))
+	err := s.writeRaw(appendResult(make([]byte, yamuxHeader), Connected, ""))
 	return s.cause(err)
 }
 
 // Refuse tells the peer why its target cannot be reached, and ends the stream;
 // Close is still the caller's to call.
 func (s *Stream) Refuse(code Code, reason string) error {
-	_, err := s.yamux.Write(appendResult(nil, code, reason))
+	err := s.writeRaw(appendResult(make([]byte, yamuxHeader), code, reason))
 	s.end(&RefusedError{code, reason}, endRefused)
 	return s.cause(err)
 }
 
-// setReadDeadline sets a deadline unless end has set one.
-func (s *Stream) setReadDeadline(t time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.yamux.SetReadDeadline(t)
+// stopReading has the reader wait no more for what is to come.
+func (s *Stream) stopReading() {
+	if s.raw.in != nil {
+		s.raw.in.stop()
 	}
 }
 
@@ -138,7 +156,7 @@ func (s *Stream) Result() error {
 	if s.gotResult || !s.opener {
 		return s.refused
 	}
-	code, reason, err := readResult(readerFunc(s.readRaw))
+	code, reason, err := readResult(&s.raw)
 	if err != nil {
 		if err == io.ErrUnexpectedEOF {
 			return s.cutShort()
@@ -170,7 +188,7 @@ func (s *Stream) WaitReadable() error {
 	if err := s.Result(); err != nil {
 		return err
 	}
-	if _, err := io.ReadFull(readerFunc(s.readRaw), s.header[:]); err != nil {
+	if _, err := io.ReadFull(&s.raw, s.header[:]); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return s.cutShort()
 		}
@@ -197,19 +215,35 @@ func (s *Stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := s.WaitReadable(); err != nil {
+	b, err := s.View()
+	if err != nil {
 		return 0, err
 	}
-	n, err := s.readRaw(p[:min(len(p), s.remain)])
-	s.remain -= n
-	if n > 0 {
-		s.consumed(n)
-		return n, nil
+	n := copy(p, b)
+	s.Take(n)
+	return n, nil
+}
+
+// View waits for data and shows some of it, which stays where it is until
+// Take. Errors are those of Read. The bytes must not be changed.
+func (s *Stream) View() ([]byte, error) {
+	if err := s.WaitReadable(); err != nil {
+		return nil, err
 	}
+	b, err := s.raw.view(s.remain)
 	if err == io.EOF {
-		return 0, s.cutShort()
+		return nil, s.cutShort()
+	} else if err != nil {
+		return nil, s.fail(err)
 	}
-	return 0, s.fail(err)
+	return b, nil
+}
+
+// Take removes n bytes that View has shown.
+func (s *Stream) Take(n int) {
+	s.raw.take(n)
+	s.remain -= n
+	s.consumed(n)
 }
 
 // cutShort ends a stream that stopped without its end marker. The peer says
@@ -222,21 +256,16 @@ func (s *Stream) cutShort() error {
 	return s.fail(&ResetError{Code: Reset, Remote: true})
 }
 
-// readRaw reads from yamux and keeps the session's account of unread bytes.
-func (s *Stream) readRaw(p []byte) (int, error) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	return s.readRawLocked(p)
-}
+// streamHeadroom is what goes before a frame's data.
+const streamHeadroom = yamuxHeader + frameHeader
 
-func (s *Stream) readRawLocked(p []byte) (int, error) {
-	n, err := s.yamux.Read(p)
-	s.session.conn.unread.Add(int64(-n))
-	return n, err
+// writeRaw writes b[yamuxHeader:] to the stream, of whatever meaning.
+func (s *Stream) writeRaw(b []byte) error {
+	return s.session.conn.writeData(s.yamux.StreamID(), b)
 }
 
 // Headroom is how many bytes WriteBuffer wants before the data.
-func (s *Stream) Headroom() int { return frameHeader }
+func (s *Stream) Headroom() int { return streamHeadroom }
 
 // WriteBuffer writes b[Headroom():] without copying it first, and uses the
 // rest of b as scratch space: b's contents are undefined afterwards. It
@@ -244,16 +273,14 @@ func (s *Stream) Headroom() int { return frameHeader }
 // window is full.
 func (s *Stream) WriteBuffer(b []byte) (int, error) {
 	total := 0
-	for len(b) > frameHeader {
-		n, err := s.reserve(min(len(b)-frameHeader, MaxFrame))
+	for len(b) > streamHeadroom {
+		n, err := s.reserve(min(len(b)-streamHeadroom, MaxFrame))
 		if err != nil {
 			return total, err
 		}
-		putFrame(b, frameData, n)
-		if _, err := s.yamux.Write(b[:frameHeader+n]); err != nil {
-			err = s.fail(err)
-			<-s.done // so that Watch's gone has been called
-			return total, err
+		putFrame(b[yamuxHeader:], frameData, n)
+		if err := s.writeRaw(b[:streamHeadroom+n]); err != nil {
+			return total, s.writeFailed(err)
 		}
 		total += n
 		b = b[n:]
@@ -261,13 +288,40 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 	return total, nil
 }
 
+// WriteOwned writes the n bytes of data in b, and takes b over: nothing of it
+// is copied.
+func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
+	first, err := s.reserve(min(n, MaxFrame))
+	if err != nil || first < n {
+		defer b.Free()
+		if err != nil {
+			return 0, err
+		}
+		s.credit.Add(int64(frameHeader + first)) // it takes several frames
+		return s.WriteBuffer(b.Bytes[tunnel.BufferHeadroom-streamHeadroom : tunnel.BufferHeadroom+n])
+	}
+	from := tunnel.BufferHeadroom - streamHeadroom
+	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
+	if err := s.session.conn.lendData(s.yamux.StreamID(), b, from, tunnel.BufferHeadroom+n); err != nil {
+		return 0, s.writeFailed(err)
+	}
+	return n, nil
+}
+
+// writeFailed ends the stream because the link has ended.
+func (s *Stream) writeFailed(err error) error {
+	err = s.fail(err)
+	<-s.done // so that Watch's gone has been called
+	return err
+}
+
 // Write writes a copy of p. WriteBuffer saves the copy.
 func (s *Stream) Write(p []byte) (int, error) {
-	b := make([]byte, frameHeader+min(len(p), MaxFrame))
+	b := make([]byte, streamHeadroom+min(len(p), MaxFrame))
 	total := 0
 	for len(p) > 0 {
-		k := copy(b[frameHeader:], p)
-		n, err := s.WriteBuffer(b[:frameHeader+k])
+		k := copy(b[streamHeadroom:], p)
+		n, err := s.WriteBuffer(b[:streamHeadroom+k])
 		total += n
 		if err != nil {
 			return total, err
@@ -342,9 +396,9 @@ func (s *Stream) CloseWrite() error {
 	if ended {
 		return nil
 	}
-	var b [frameHeader]byte
-	putFrame(b[:], frameEnd, 0)
-	if _, err := s.yamux.Write(b[:]); err != nil {
+	b := make([]byte, streamHeadroom)
+	putFrame(b[yamuxHeader:], frameEnd, 0)
+	if err := s.writeRaw(b); err != nil {
 		return s.fail(err)
 	}
 	return nil
@@ -393,8 +447,8 @@ func (s *Stream) end(err error, kind endKind) {
 	s.err = err
 	s.deaf = s.deaf || kind == endLocal || kind == endRefused
 	// Of what the peer sent before its reset, or before the link was lost,
-	// all has arrived: yamux gives it out in spite of the deadline.
-	s.yamux.SetReadDeadline(longAgo)
+	// all has arrived, and can be read.
+	s.stopReading()
 	gone := s.gone
 	s.gone = nil
 	s.mu.Unlock()
@@ -452,10 +506,6 @@ func (s *Stream) Close() error {
 	if !clean {
 		s.Reset(Cancelled)
 	}
-	s.session.forget(s, !clean)
+	s.session.forget(s)
 	return s.yamux.Close()
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

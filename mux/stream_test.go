@@ -125,13 +125,13 @@ func TestEndWithoutMarker(t *testing.T) {
 	client, server := newPair(t, nil)
 	for _, inFrame := range []bool{false, true} {
 		near, far := openPair(t, client, server)
-		b := make([]byte, frameHeader+3)
+		b := make([]byte, streamHeadroom+3)
 		if inFrame {
-			putFrame(b, frameData, 10)
+			putFrame(b[yamuxHeader:], frameData, 10)
 		} else {
-			putFrame(b, frameData, 3)
+			putFrame(b[yamuxHeader:], frameData, 3)
 		}
-		if _, err := near.yamux.Write(b); err != nil {
+		if err := near.writeRaw(b); err != nil {
 			t.Fatal(err)
 		}
 		near.yamux.Close()
@@ -301,7 +301,7 @@ func TestHeaderNeverArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ys.Write([]byte{openVersion, byte(TCP), 0}); err != nil {
+	if err := client.conn.writeData(ys.StreamID(), append(make([]byte, yamuxHeader), openVersion, byte(TCP), 0)); err != nil {
 		t.Fatal(err)
 	}
 	far, err := server.Accept()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -283,27 +284,60 @@ func FuzzClose(f *testing.F) {
 }
 
 // FuzzGuard feeds arbitrary bytes, in arbitrary pieces, to what stands before
-// yamux: it must come to the same verdict however they are cut.
+// yamux: however they are cut, yamux and the streams get the same.
 func FuzzGuard(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 2, 'a', 'b', 0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}, uint8(5))
 	f.Add(bytes.Repeat([]byte{0xff}, 24), uint8(1))
+	f.Add(append(dataFrame(1, make([]byte, 5000)), dataFrame(1, make([]byte, 100<<10))...), uint8(200))
 	f.Fuzz(func(t *testing.T, b []byte, piece uint8) {
-		whole, cut := &yamuxConn{limit: 1 << 20}, &yamuxConn{limit: 1 << 20}
-		err := whole.inspect(b)
-		var cutErr error
-		for rest := b; len(rest) > 0 && cutErr == nil; {
-			n := min(int(piece)+1, len(rest))
-			cutErr = cut.inspect(rest[:n])
-			rest = rest[n:]
+		whole, wholeErr := guardGives(bytes.NewReader(b))
+		cut, cutErr := guardGives(&pieces{b, int(piece) + 1})
+		if wholeErr.Error() != cutErr.Error() {
+			t.Fatalf("whole: %v, in pieces: %v", wholeErr, cutErr)
 		}
-		if (err == nil) != (cutErr == nil) {
-			t.Fatalf("whole: %v, in pieces: %v", err, cutErr)
+		if len(whole) != len(cut) {
+			t.Fatal("whole and in pieces have different streams")
 		}
-		if err == nil && (whole.unread.Load() != cut.unread.Load() || whole.body != cut.body || whole.have != cut.have) {
-			t.Fatal("whole and in pieces end in different states")
-		}
-		if n := whole.body; n < 0 || n > frameHeader+MaxFrame {
-			t.Fatalf("a body of %d bytes", n)
+		for id, got := range whole {
+			if !bytes.Equal(got, cut[id]) {
+				t.Fatalf("stream %d has other bytes in pieces", id)
+			}
 		}
 	})
+}
+
+// pieces reads b, n bytes at a time.
+type pieces struct {
+	b []byte
+	n int
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(to, p.b[:min(p.n, len(p.b))])
+	p.b = p.b[n:]
+	return n, nil
+}
+
+// guardGives gives what the streams get of the bytes of r, stream 1 being open,
+// and, as 0, what yamux gets.
+func guardGives(r io.Reader) (map[uint32][]byte, error) {
+	c := &yamuxConn{limit: 1 << 20, inboxes: map[uint32]*inbox{1: newInbox()}, updateAfter: 1 << 30}
+	boxes := map[uint32]*inbox{1: c.inboxes[1]}
+	got := map[uint32][]byte{}
+	for {
+		var p [yamuxHeader]byte
+		n, err := c.read(r, p[:])
+		got[0] = append(got[0], p[:n]...)
+		maps.Copy(boxes, c.inboxes)
+		if err != nil {
+			for id, in := range boxes {
+				in.stop()
+				got[id], _ = io.ReadAll(&reader{conn: &yamuxConn{updateAfter: 1 << 30}, in: in})
+			}
+			return got, err
+		}
+	}
 }

@@ -41,6 +41,9 @@ const (
 	// gatherSize holds the records of one relay buffer and its headers, each
 	// with up to 256 bytes around it.
 	gatherSize = (BufferSize/maxPlaintext + 1) * (maxPlaintext + 256)
+	// worthGathering is what may take several records: crypto/tls begins with
+	// records that fit a packet.
+	worthGathering = 1 << 10
 	// worthAhead is the smallest read that, when it was filled, makes the next
 	// one larger.
 	worthAhead = 8 << 10

@@ -17,6 +17,8 @@ import (
 //     b[Headroom():], using the rest as scratch space.
 //   - WriteOwned(b *Buffer, n int) (int, error): write the n bytes of data
 //     that b holds, and take b over.
+//   - View() ([]byte, error) and Take(n int): show what Read would give, and
+//     remove n bytes of it: then the relay needs no buffer.
 //   - Watch(gone func(), blocked func() error): see [Watcher].
 //   - Alive() error: whether the connection is known to be reset, without
 //     reading from it.
@@ -123,26 +125,10 @@ func (r *relay) watch(a, b Endpoint) {
 // copy passes bytes from src to dst until src ends or either fails, and says
 // how many.
 func (r *relay) copy(dst, src Endpoint) (total int64) {
-	out := newBufferWriter(dst)
-	waiter, _ := src.(interface{ WaitReadable() error })
-	for more := false; ; {
-		if waiter != nil && !more {
-			if err := waiter.WaitReadable(); err != nil && err != io.EOF {
-				r.failed(err, dst, src)
-				return total
-			}
-		}
-		b := NewBuffer()
-		n, readErr := src.Read(b.Bytes[BufferHeadroom:])
-		more = n == BufferSize
-		var writeErr error
-		if n > 0 {
-			var written int
-			written, writeErr = out.pass(b, n)
-			total += int64(written)
-		} else {
-			b.Free()
-		}
+	pass := passing(dst, src)
+	for {
+		n, readErr, writeErr := pass()
+		total += int64(n)
 		switch {
 		case writeErr != nil:
 			r.failed(writeErr, dst, src)
@@ -198,6 +184,44 @@ func (r *relay) failed(err error, dst, src Endpoint) {
 	}
 	dst.Abort()
 	src.Abort()
+}
+
+// passing gives a function that passes on what src has next, and says how many
+// bytes of it dst has taken.
+func passing(dst, src Endpoint) func() (n int, readErr, writeErr error) {
+	out := newBufferWriter(dst)
+	if v, ok := src.(interface {
+		View() ([]byte, error)
+		Take(int)
+	}); ok && out.headroom == 0 && out.own == nil {
+		return func() (n int, readErr, writeErr error) {
+			b, err := v.View()
+			if err != nil {
+				return 0, err, nil
+			}
+			n, err = dst.Write(b)
+			v.Take(n)
+			return n, nil, err
+		}
+	}
+	waiter, _ := src.(interface{ WaitReadable() error })
+	more := false
+	return func() (n int, readErr, writeErr error) {
+		if waiter != nil && !more {
+			if err := waiter.WaitReadable(); err != nil && err != io.EOF {
+				return 0, err, nil
+			}
+		}
+		b := NewBuffer()
+		k, readErr := src.Read(b.Bytes[BufferHeadroom:])
+		more = k == BufferSize
+		if k == 0 {
+			b.Free()
+			return 0, readErr, nil
+		}
+		n, writeErr = out.pass(b, k)
+		return n, readErr, writeErr
+	}
 }
 
 // bufferWriter is the best way to write a buffer that an endpoint has.

@@ -164,3 +164,14 @@ func (c *Conn) frameBuffered() bool {
 func (c *Conn) SendClose(code StatusCode, reason string) {
 	c.queueClose(closePayload(code, reason))
 }
+
+// Buffered reports whether bytes have been read from the connection that no
+// method has given out yet. There may be more than it knows of, and while
+// another goroutine reads it reports none.
+func (c *Conn) Buffered() bool {
+	if !c.readMu.TryLock() {
+		return false // Close reads
+	}
+	defer c.readMu.Unlock()
+	return c.start < c.end || c.records != nil && c.records.ahead != nil
+}

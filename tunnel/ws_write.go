@@ -151,7 +151,7 @@ func (c *Conn) send(b []byte) error {
 }
 
 func (c *Conn) write(b []byte) error {
-	if c.records != nil && len(b) > maxPlaintext {
+	if c.records != nil && len(b) > worthGathering {
 		return c.records.gather(c.nc, b)
 	}
 	_, err := c.nc.Write(b)

@@ -1,0 +1,113 @@
+//go:build !race
+
+package mux // the race detector has pools forget what they are given
+
+import (
+	"io"
+	"runtime"
+	"testing"
+
+	"adit/tunnel"
+)
+
+// A steady stream allocates no memory for its frames. What is left is small and
+// comes once in many of them: timers of those who wait, and what the garbage
+// collector takes from the pools.
+func TestStreamAllocations(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	wanted, got := make(chan int), make(chan bool)
+	go func() {
+		for n := range wanted {
+			for n > 0 {
+				b, err := far.View()
+				if err != nil {
+					break
+				}
+				far.Take(len(b))
+				n -= len(b)
+			}
+			got <- n == 0
+		}
+	}()
+	defer close(wanted)
+	small := make([]byte, near.Headroom()+100)
+	for name, f := range map[string]struct {
+		size int
+		send func() (int, error)
+	}{
+		"WriteOwned":  {tunnel.BufferSize, func() (int, error) { return near.WriteOwned(tunnel.NewBuffer(), tunnel.BufferSize) }},
+		"WriteBuffer": {100, func() (int, error) { return near.WriteBuffer(small) }},
+	} {
+		frame := func() {
+			wanted <- f.size
+			if n, err := f.send(); n != f.size || err != nil {
+				t.Fatal(n, err)
+			}
+			if !<-got {
+				t.Fatal("the bytes do not arrive")
+			}
+		}
+		for range 200 { // let the window and the pools grow
+			frame()
+		}
+		const frames = 500
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if n := testing.AllocsPerRun(frames, frame); n > 8 {
+			t.Errorf("%s: %v allocations per frame", name, n)
+		}
+		runtime.ReadMemStats(&after)
+		if n := (after.TotalAlloc - before.TotalAlloc) / frames; n > tunnel.BufferSize/4 {
+			t.Errorf("%s: %v bytes allocated per frame", name, n)
+		}
+	}
+}
+
+// The ring allocates nothing for what passes through it.
+func TestRingAllocations(t *testing.T) {
+	var r ring
+	p := make([]byte, 100)
+	if n := testing.AllocsPerRun(1000, func() {
+		r.append(p)
+		r.lend(tunnel.NewBuffer(), chunkHeadroom, chunkHeadroom+tunnel.BufferSize)
+		for r.unsent() > 0 {
+			s := r.take()
+			s.head(chunkHeadroom)
+			r.release(s)
+		}
+		r.acknowledge(r.sent)
+	}); n >= 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Nor do frames on their way to a stream.
+func TestInboxAllocations(t *testing.T) {
+	in := newInbox()
+	c := &yamuxConn{limit: 1 << 62, inboxes: map[uint32]*inbox{3: in}, updateAfter: 1 << 30}
+	out := &reader{conn: c, stream: 3, in: in}
+	for _, size := range []int{1, smallPiece, MaxFrame} {
+		frame := dataFrame(3, make([]byte, size))
+		r := &pieces{n: 16 << 10}
+		if n := testing.AllocsPerRun(1000, func() {
+			r.b = frame
+			if _, err := c.read(r, nil); err != io.EOF {
+				t.Fatal(err)
+			}
+			for left := size; left > 0; {
+				b, err := out.view(left)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out.take(len(b))
+				left -= len(b)
+			}
+			out.window = 0
+		}); n >= 1 {
+			t.Errorf("%v allocations for a frame of %d bytes", n, size)
+		}
+	}
+}

@@ -1,0 +1,386 @@
+package mux
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"adit/tunnel"
+)
+
+// bareLink is a client's link whose peer is a connection in the test's hands.
+func bareLink(t *testing.T) (*Session, *tunnel.Conn) {
+	cc, sc := newConns(t)
+	s := bareSession(cc, newSessionKey())
+	t.Cleanup(func() { s.link.Close(); s.link.wait() })
+	return s, sc
+}
+
+// nextData gives the next data message's acknowledgement and bytes, or the
+// next acknowledgement alone.
+func nextData(t *testing.T, conn *tunnel.Conn) (ack uint64, data []byte) {
+	t.Helper()
+	if _, err := conn.NextMessage(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(conn)
+	if err != nil || len(b) < 1+ackSize {
+		t.Fatalf("%x, %v", b, err)
+	}
+	return binary.BigEndian.Uint64(b[1:]), b[1+ackSize:]
+}
+
+func dataMessage(ack uint64, data ...byte) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{byte(messageData)}, ack), data...)
+}
+
+// What came by the old connection after the client had said how much it has is
+// acknowledged when it comes again: the server counts from where it has begun.
+func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
+	s, old := bareLink(t)
+	read := make(chan byte, 1000)
+	reader := async(func() error {
+		for b := make([]byte, 1); ; {
+			if _, err := s.link.Read(b); err != nil {
+				return err
+			}
+			read <- b[0]
+		}
+	})
+	old.WriteMessage(tunnel.OpBinary, dataMessage(0, 0, 1, 2, 3))
+	eventually(t, "four bytes", func() bool { return s.link.received.Load() == 4 })
+	cc, next := newConns(t)
+	resumed1 := async(func() error { _, err := s.Resume(t.Context(), cc); return err })
+	ask, err := readFirst(next)
+	if err != nil || ask.resume == nil || ask.resume.received != 4 {
+		t.Fatalf("%+v, %v", ask.resume, err)
+	}
+	old.WriteMessage(tunnel.OpBinary, dataMessage(0, 4, 5, 6, 7, 8))
+	eventually(t, "nine bytes", func() bool { return s.link.received.Load() == 9 })
+	next.WriteMessage(tunnel.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &resumed{start: 4}}))
+	if err := await(t, "resumption", resumed1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.link.write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if ack, data := nextData(t, next); ack != 4 || string(data) != "x" {
+		t.Fatalf("%q with acknowledgement of %d, 4 are known", data, ack)
+	}
+	next.WriteMessage(tunnel.OpBinary, dataMessage(1, 4, 5))
+	if ack, _ := nextData(t, next); ack != 6 {
+		t.Fatalf("acknowledgement of %d, 6 have come again", ack)
+	}
+	next.WriteMessage(tunnel.OpBinary, dataMessage(1, 6, 7, 8, 9))
+	if ack, _ := nextData(t, next); ack != 10 {
+		t.Fatalf("acknowledgement of %d, 10 have come", ack)
+	}
+	for want := range byte(10) {
+		if got := <-read; got != want {
+			t.Fatalf("byte %d is %d", want, got)
+		}
+	}
+	s.link.Close()
+	await(t, "end of the reader", reader)
+}
+
+// watchedConn notes the deadlines that are set on it.
+type watchedConn struct {
+	net.Conn
+	mu        sync.Mutex
+	both, one int // SetDeadline; SetReadDeadline after it
+}
+
+func (c *watchedConn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.both, c.one = c.both+1, 0
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *watchedConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.one++
+	return c.Conn.SetReadDeadline(t)
+}
+
+type watchedListener struct {
+	net.Listener
+	conns chan *watchedConn
+}
+
+func (l watchedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	w := &watchedConn{Conn: c}
+	l.conns <- w
+	return w, nil
+}
+
+// A writer that was stuck on a connection which another has relieved does not
+// make the reader wait for last words there.
+func TestRelievedReaderGoesOn(t *testing.T) {
+	accepted := make(chan *tunnel.Conn, 1)
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := tunnel.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- c
+	}))
+	ln := watchedListener{web.Listener, make(chan *watchedConn, 1)}
+	web.Listener = ln
+	web.Start()
+	defer web.Close()
+	conn, err := new(tunnel.Dialer).Dial(t.Context(), "ws://"+ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	watched := <-ln.conns
+	s := bareSession(<-accepted, newSessionKey())
+	s.link.mu.Lock()
+	s.link.cfg.ring, s.link.cfg.queue = 64<<20, 64<<20
+	s.link.mu.Unlock()
+	defer func() { s.link.Close(); s.link.wait() }()
+	if err := s.link.write(make([]byte, 32<<20)); err != nil { // nobody reads it
+		t.Fatal(err)
+	}
+	stuck, since := -1, time.Now()
+	eventually(t, "a writer that is stuck", func() bool {
+		if n := s.Stats().Queued; n != stuck {
+			stuck, since = n, time.Now()
+		}
+		return time.Since(since) > 100*time.Millisecond
+	})
+	if _, _, err := s.link.fence(0); err != nil {
+		t.Fatal(err)
+	}
+	far, near := newConns(t)
+	if err := s.link.attach(near); err != nil {
+		t.Fatal(err)
+	}
+	nextData(t, far) // the writer has turned to the next connection
+	watched.mu.Lock()
+	defer watched.mu.Unlock()
+	if watched.both == 0 || watched.one > 0 {
+		t.Errorf("the deadline for both was set %d times, and that for the reader %d times after it", watched.both, watched.one)
+	}
+}
+
+// The notes about who waits are right although the calls that lead to them
+// overtake each other.
+func TestWaitingOvertaken(t *testing.T) {
+	g := newGateway(t, nil)
+	client, server := g.session(t, "/", nil)
+	g.path.Cut()
+	eventually(t, "a session that waits", func() bool { n, _, _ := g.registry.Waiting(); return n == 1 })
+	server.cameUp(Resumption{}) // of a connection that has been lost since
+	if n, bytes, _ := g.registry.Waiting(); n != 1 || bytes == 0 {
+		t.Errorf("%d sessions with %d bytes wait", n, bytes)
+	}
+	await(t, "loss", client.Down())
+	if _, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no session that waits", func() bool { n, _, _ := g.registry.Waiting(); return n == 0 })
+	server.wentDown(errRelieved) // before that connection came
+	if n, bytes, _ := g.registry.Waiting(); n != 0 || bytes != 0 {
+		t.Errorf("%d sessions with %d bytes wait", n, bytes)
+	}
+}
+
+// A session that is to end with its connection keeps what is not acknowledged
+// as long as an attempt that has begun before may still move it.
+func TestEndWithConnectionDuringResumption(t *testing.T) {
+	s, old := bareLink(t)
+	s.link.write([]byte("before "))
+	nextData(t, old)
+	s.EndWithConnection()
+	s.link.write([]byte("after"))
+	nextData(t, old)
+	cc, next := newConns(t)
+	if err := s.link.relieve(cc, 0, resumed{received: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, data := nextData(t, next); string(data) != "after" {
+		t.Errorf("%q comes again", data)
+	}
+	if next, err := s.Resume(t.Context(), cc); next != nil || !errors.Is(err, ErrNotResumable) {
+		t.Errorf("%v, %v", next, err)
+	}
+}
+
+// An answer that cannot be sent costs the session its connection, if it had
+// one, and is told once.
+func TestAnswerNotSent(t *testing.T) {
+	var downs atomic.Int64
+	g := newGateway(t, &Config{OnDown: func(error) { downs.Add(1) }})
+	client, server := g.session(t, "/", nil)
+	lost := server.Down()
+	for range 3 {
+		_, dead := newConns(t)
+		dead.CloseNow()
+		client.attempt++
+		ask := &resumption{id: client.key.id, attempt: client.attempt, received: client.link.received.Load()}
+		ask.proof = client.key.sign(ask)
+		if _, err := server.takeOver(t.Context(), dead, "/", ask); err == nil {
+			t.Fatal("resumed over a connection that is closed")
+		}
+		await(t, "loss of the connection", lost)
+		if n, _, _ := g.registry.Waiting(); n != 1 || downs.Load() != 1 {
+			t.Errorf("%d wait, %d losses were told", n, downs.Load())
+		}
+	}
+	await(t, "the client's loss", client.Down()) // it has been fenced off
+	if next, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil || next != client {
+		t.Error(err)
+	}
+}
+
+// A refusal that takes its time does not hold up the attempt that is right.
+func TestRefusalHoldsNobodyUp(t *testing.T) {
+	g := newGateway(t, nil)
+	client, server := g.session(t, "/", nil)
+	conn := g.mustDial(t, "/")
+	own := client.cfg.hello()
+	own.resume = &resumption{id: client.key.id} // attempt 0
+	own.resume.proof = client.key.sign(own.resume)
+	if _, err := askHello(conn, own); err == nil {
+		t.Fatal("attempt 0 counts")
+	}
+	select { // while the refused connection is not closed yet
+	case server.resuming <- struct{}{}:
+		<-server.resuming
+	default:
+		t.Error("the next attempt would have to wait")
+	}
+}
+
+// A session that ends between two connections has lost the first.
+func TestEndWhileFenced(t *testing.T) {
+	s, _ := bareLink(t)
+	lost := s.Down()
+	if _, _, err := s.link.fence(0); err != nil {
+		t.Fatal(err)
+	}
+	if closed(lost) {
+		t.Error("a move is told as a loss")
+	}
+	s.link.fail(errLinkClosed)
+	if !closed(lost) {
+		t.Error("the end is not told as a loss")
+	}
+}
+
+// The time in which a stream has to say its target stands still while there is
+// no connection.
+func TestReadTargetAcrossResumption(t *testing.T) {
+	cfg := &Config{OpenTimeout: 200 * time.Millisecond}
+	g := newGateway(t, cfg)
+	client, server := g.session(t, "/", nil)
+	defer func() { client.Close(); server.Close() }() // or closing the streams would wait for a connection
+	open := func() (*Stream, <-chan error) {
+		ys, err := client.yamux.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		near := client.newStream(ys, true)
+		t.Cleanup(func() { near.Close() })
+		client.control.send(controlFrame{}) // takes the opening along
+		far, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { far.Close() })
+		return near, async(func() error { _, err := far.ReadTarget(); return err })
+	}
+	if _, target := open(); await(t, "a timeout", target) == nil {
+		t.Error("a stream without a target has one")
+	}
+	near, target := open()
+	g.path.Cut()
+	await(t, "loss", client.Down())
+	await(t, "loss", server.Down())
+	select {
+	case err := <-target:
+		t.Fatalf("given up while there is no connection: %v", err)
+	case <-time.After(3 * cfg.OpenTimeout):
+	}
+	if _, err := client.Resume(context.Background(), g.mustDial(t, "/")); err != nil {
+		t.Fatal(err)
+	}
+	near.writeRaw(appendOpen(make([]byte, yamuxHeader), anywhere))
+	if err := await(t, "target", target); err != nil {
+		t.Error(err)
+	}
+}
+
+// A cut in the first round trip, before the server has the control stream, is
+// no worse than a later one: the client may have opened streams by then.
+func TestResumeFirstRoundTrip(t *testing.T) {
+	for range 20 {
+		g := newGateway(t, nil)
+		client, err := Client(t.Context(), g.mustDial(t, "/"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		g.path.Cut()
+		await(t, "loss of the connection", client.Down())
+		opened := async(func() error {
+			near, err := client.Open(t.Context(), anywhere)
+			if err == nil {
+				_, err = near.Write([]byte("first"))
+			}
+			return err
+		})
+		if next, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil || next != client {
+			t.Fatalf("%p, %v; %v", next, err, client.Err())
+		}
+		if err := await(t, "stream", opened); err != nil {
+			t.Fatal(err)
+		}
+		server := await(t, "session", g.started)
+		t.Cleanup(func() { server.Close() })
+		far, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.ReadTarget(); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(far, got); err != nil || string(got) != "first" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+// A client that says hello and never comes back leaves nothing behind.
+func TestNeverBegun(t *testing.T) {
+	cfg := &Config{HandshakeTimeout: 100 * time.Millisecond, ResumeTimeout: 100 * time.Millisecond}
+	g := newGateway(t, cfg)
+	conn := g.mustDial(t, "/")
+	if _, err := askHello(conn, hello{version: Version, maxStreams: 1, credit: 1 << 16, hold: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	conn.CloseNow()
+	if err := await(t, "end", g.refused); !errors.Is(err, ErrLinkLost) {
+		t.Error(err)
+	}
+	if n, bytes, _ := g.registry.Waiting(); n != 0 || bytes != 0 || len(g.registry.sessions) != 0 {
+		t.Errorf("%d sessions with %d bytes are left", n, bytes)
+	}
+}

@@ -1,0 +1,161 @@
+package tunnel
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"adit/internal/testnet"
+)
+
+// countedConn counts what is written to it.
+type countedConn struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// recordPair gives the two ends of a WebSocket over TLS of some version, and what
+// is beneath the client's.
+func recordPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
+	t.Helper()
+	x, y := testnet.Pair(t, "tcp")
+	ca := testnet.NewCA(t, "records")
+	below = &countedConn{Conn: x}
+	clientConfig, serverConfig := ca.ClientConfig(), ca.ServerConfig(t, "localhost")
+	clientConfig.ServerName, clientConfig.MaxVersion = "localhost", version
+	near, far := tls.Client(newRecordConn(below), clientConfig), tls.Server(newRecordConn(y), serverConfig)
+	done := make(chan error, 1)
+	go func() { done <- far.Handshake() }()
+	if err := errors.Join(near.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	client = newConn(near, nil, true, true, ConnOptions{})
+	server = newConn(far, nil, false, true, ConnOptions{})
+	t.Cleanup(func() {
+		client.CloseNow()
+		server.CloseNow()
+	})
+	return client, server, below
+}
+
+// Messages of all sizes arrive whole, each by few system calls, and leave no
+// buffers behind.
+func TestRecords(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client, server, below := recordPair(t, version)
+		p := make([]byte, 1<<20)
+		for _, size := range []int{0, 1, maxPlaintext - 20, maxPlaintext, maxPlaintext + 1, 64 << 10, BufferSize, BufferSize + 100, 1 << 20} {
+			sent := relayBytes(byte(size), size)
+			for range 3 { // at first, crypto/tls writes small records
+				before := below.writes.Load()
+				failed := make(chan error, 1)
+				go func() { failed <- client.WriteBuffer(OpBinary, append(make([]byte, client.Headroom()), sent...)) }()
+				if _, err := server.NextMessage(); err != nil {
+					t.Fatal(err)
+				}
+				n, err := io.ReadFull(server, p[:size])
+				if err != nil || !bytes.Equal(p[:n], sent) {
+					t.Fatalf("%d bytes of %d: %v", n, size, err)
+				}
+				if err := soon(t, "WriteBuffer", func() error { return <-failed }); err != nil {
+					t.Fatal(err)
+				}
+				if writes := int(below.writes.Load() - before); writes > 1+2*(size/gatherSize) {
+					t.Errorf("%d writes for %d bytes", writes, size)
+				}
+			}
+		}
+		for name, c := range map[string]*Conn{"client": client, "server": server} {
+			if r := c.records; r == nil || r.ahead != nil || r.out != nil {
+				t.Errorf("the idle %s has %+v", name, r)
+			}
+		}
+	}
+}
+
+// A write that fails in the middle of the records is the last one.
+func TestRecordsCutShort(t *testing.T) {
+	client, _, below := recordPair(t, tls.VersionTLS13)
+	below.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	b := make([]byte, client.Headroom()+64<<20) // more than the socket takes
+	if err := client.WriteBuffer(OpBinary, b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	below.SetWriteDeadline(time.Time{})
+	before := below.writes.Load()
+	closeWrite(client.nc) // wants to send an alert
+	if below.writes.Load() != before {
+		t.Error("something was written behind half a record")
+	}
+	if out := client.records.out; out != nil {
+		t.Error("the buffer is not given back")
+	}
+}
+
+// Read deadlines end a read that waits for more than one record, and lose
+// nothing.
+func TestRecordsReadDeadline(t *testing.T) {
+	client, server, _ := recordPair(t, tls.VersionTLS13)
+	b := make([]byte, client.Headroom()+BufferSize)
+	p := make([]byte, BufferSize)
+	for range 20 {
+		if err := client.WriteBuffer(OpBinary, b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.NextMessage(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(server, p); err != nil {
+			t.Fatal(err)
+		}
+		server.records.more = server.records.raw != nil // as if there were
+		server.nc.SetReadDeadline(time.Unix(1, 0))
+		if _, err := server.NextMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		server.nc.SetReadDeadline(time.Time{})
+	}
+}
+
+// A steady stream over TLS allocates nothing of ours. crypto/tls allocates a
+// reader for each time it reads.
+func TestRecordsNoAllocations(t *testing.T) {
+	client, server, _ := recordPair(t, tls.VersionTLS13)
+	done := sink(server.nc)
+	b := make([]byte, client.Headroom()+BufferSize)
+	if n := testing.AllocsPerRun(300, func() {
+		if err := client.WriteBuffer(OpBinary, b); err != nil {
+			t.Error(err)
+		}
+	}); n > 0.5+float64(BufferSize/maxPlaintext) { // the sink's reads
+		t.Errorf("%v allocations per message", n)
+	}
+	client.CloseNow()
+	<-done
+}
+
+func BenchmarkRecords(b *testing.B) {
+	client, server, _ := recordPair(b, tls.VersionTLS13)
+	done := sink(server.nc)
+	p := make([]byte, client.Headroom()+BufferSize)
+	b.SetBytes(BufferSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := client.WriteBuffer(OpBinary, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	client.CloseNow()
+	<-done
+}
