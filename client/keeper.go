@@ -17,8 +17,8 @@ const (
 	// steadyAfter is how long a link must have lasted for the next attempt to
 	// be immediate again, where it has to begin anew …
 	steadyAfter = 10 * time.Second
-	// … and where the session goes on. A connection that is lost sooner was
-	// not worth its handshake.
+	// … and where the session goes on. A connection that is lost sooner, and
+	// before any byte has arrived by it, was not worth its handshake.
 	worthAfter = 100 * time.Millisecond
 )
 
@@ -35,6 +35,7 @@ type keeper struct {
 	server  string       // that the session is with, or that was tried last
 	up      bool         // the session has a connection
 	since   time.Time    // when that came
+	arrived uint64       // bytes that had arrived, at either end, by then
 	moving  bool         // it shall get another connection
 
 	cancel  context.CancelFunc // of the attempt under way, or nil
@@ -83,7 +84,7 @@ func (k *keeper) run() error {
 			return nil
 		case <-k.c.pulse: // Healthy asks
 		case out := <-k.result:
-			err = k.arrived(out)
+			err = k.took(out)
 		case <-down:
 			k.lost()
 		case <-done:
@@ -189,8 +190,8 @@ func (c *Client) look(ctx context.Context, _ *mux.Session, server string) outcom
 	return outcome{session: session, server: found, err: err, looked: true}
 }
 
-// arrived takes the outcome of an attempt.
-func (k *keeper) arrived(out outcome) error {
+// took takes the outcome of an attempt.
+func (k *keeper) took(out outcome) error {
 	k.cancel()
 	k.cancel = nil
 	switch {
@@ -264,6 +265,7 @@ var (
 
 func (k *keeper) comeUp() {
 	k.up, k.since, k.moving = true, time.Now(), false
+	k.arrived = arrivals(k.session)
 	k.retry.Stop()
 	if age := k.c.cfg.MaxConnectionAge; age > 0 {
 		k.move.Reset(age - rand.N(age/10+1))
@@ -284,7 +286,7 @@ func (k *keeper) lost() {
 	reason := k.session.Stats().Lost
 	k.c.log.Warn("link lost", "server", k.server, "after", lasted.Round(time.Millisecond), "reason", reason)
 	k.c.publish(nil, State{Server: k.server, Err: reason})
-	if lasted < worthAfter && k.cancel == nil {
+	if lasted < worthAfter && arrivals(k.session) == k.arrived && k.cancel == nil {
 		k.retry.Reset(jitter(k.pause))
 		k.longer()
 		return
@@ -294,6 +296,12 @@ func (k *keeper) lost() {
 		k.restart()
 	}
 	k.begin()
+}
+
+// arrivals is how many bytes have come to either end.
+func arrivals(session *mux.Session) uint64 {
+	st := session.Stats()
+	return st.Received + st.Sent - uint64(st.Unacknowledged)
 }
 
 func (k *keeper) goDown() {
@@ -323,6 +331,9 @@ func (k *keeper) leave() {
 	k.c.retired.Go(func() { k.c.retire(k.ctx, session, server) })
 	k.c.publish(nil, State{Server: server, Err: errAway})
 	k.c.log.Warn("link down", "server", server, "after", time.Since(k.since).Round(time.Millisecond), "reason", errAway)
+	if time.Since(k.since) > worthAfter {
+		k.pause = k.c.cfg.BackoffMin // it is no failure
+	}
 	k.anew()
 }
 

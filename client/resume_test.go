@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"slices"
@@ -244,4 +245,35 @@ func TestStdioOutlivesLink(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// However soon each connection is cut, as long as some bytes pass, the whole
+// does in the end.
+func TestProgressInSmallPieces(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, nil)
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for i := int64(0); ; i++ {
+			fault.CutAfter(8<<10 + i*7919%(32<<10)) // a handshake is 4 KiB
+			total := fault.Total()
+			for fault.Total() == total {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}
+	}()
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<15)
+	go c.Write(want)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatal(err)
+	}
+	t.Logf("%d connections", fault.Total())
 }
