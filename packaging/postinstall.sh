@@ -3,12 +3,18 @@
 # rpm says how many versions there are now.
 #
 # Nothing is enabled or started: without a configuration neither end has anything to do. What ran
-# before an upgrade is restarted; the socket unit keeps the server's port meanwhile.
+# before an upgrade is restarted. If the server has its port from the socket unit, clients go over to a
+# second one meanwhile; where that cannot start, the port is kept and they wait.
 set -e
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload || true
 case $1:$2 in
 configure:?* | [2-9]:*)
-	systemctl try-restart adit-server.service 'adit-client@*.service' || true
+	if systemctl --quiet is-active adit-server.service && systemctl --quiet is-active adit-server.socket; then
+		systemctl start adit-server-standby.service || true
+	fi
+	systemctl try-restart adit-server.service || true
+	systemctl --no-block stop adit-server-standby.service || true
+	systemctl try-restart 'adit-client@*.service' || true
 	;;
 esac

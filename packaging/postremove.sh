@@ -6,7 +6,7 @@ set -e
 rmdir /run/adit-client 2>/dev/null || true # where a client made sockets
 if [ "$1" = purge ]; then
 	rm -rf /etc/adit /var/lib/adit /var/lib/private/adit /var/log/adit /var/log/private/adit
-	rm -rf /etc/systemd/system/adit-server.service.d /etc/systemd/system/adit-server.socket.d /etc/systemd/system/adit-client@*.service.d
+	rm -rf /etc/systemd/system/adit-server.service.d /etc/systemd/system/adit-server-standby.service.d /etc/systemd/system/adit-server.socket.d /etc/systemd/system/adit-client@*.service.d
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true

@@ -6,7 +6,7 @@ remove | 0) ;;
 *) exit 0 ;;
 esac
 if [ -d /run/systemd/system ]; then
-	systemctl stop adit-server.socket adit-server.service 'adit-client@*.service' || true
+	systemctl stop adit-server.socket adit-server-standby.service adit-server.service 'adit-client@*.service' || true
 fi
 if command -v systemctl >/dev/null; then
 	systemctl --quiet disable adit-server.socket adit-server.service adit-client@.service || true

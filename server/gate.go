@@ -102,6 +102,18 @@ func (g *gate) connState(nc net.Conn, state http.ConnState) {
 	}
 }
 
+// silent reports whether there are connections that have not sent a request yet.
+func (g *gate) silent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for e := g.all.Front(); e != nil; e = e.Next() {
+		if !e.Value.(*gatedConn).spoke {
+			return true
+		}
+	}
+	return false
+}
+
 // stop closes the connections that have not sent a request yet, and all that
 // come later.
 func (g *gate) stop() { g.close(func(c *gatedConn) bool { return !c.spoke }) }

@@ -56,6 +56,11 @@ type Config struct {
 	// IdleTimeout is how long a connection may wait between requests.
 	// Default 1 min.
 	IdleTimeout time.Duration
+	// LastRequestTimeout is how long Shutdown still serves what was under way when
+	// it began: the first request of a connection that has been accepted, and
+	// streams that clients open before they know that they are to leave.
+	// Default 1 s.
+	LastRequestTimeout time.Duration
 	// DialTimeout bounds the name resolution and the connection to a target.
 	// Default 10 s.
 	DialTimeout time.Duration
@@ -138,6 +143,9 @@ type Server struct {
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
 
+	listening     context.Context // ends when nothing more is to be accepted
+	stopListening context.CancelFunc
+
 	routeCtx   context.Context // ends when routes' connections are to end
 	cutRoutes  context.CancelFunc
 	routeConns sync.WaitGroup
@@ -173,6 +181,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	orDefault(&cfg.HandshakeTimeout, 10*time.Second)
 	orDefault(&cfg.RequestTimeout, time.Minute)
 	orDefault(&cfg.IdleTimeout, time.Minute)
+	orDefault(&cfg.LastRequestTimeout, time.Second)
 	orDefault(&cfg.DialTimeout, 10*time.Second)
 	orDefault(&cfg.TicketLifetime, time.Minute)
 	orDefault(&cfg.Mux.Silence, 45*time.Second)
@@ -197,6 +206,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	s.refusals.log, s.refusals.message = s.log, routeRefused
 	s.resumable.MaxWaiting = cfg.ResumeMemory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.listening, s.stopListening = context.WithCancel(context.Background())
 	s.routeCtx, s.cutRoutes = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s,
@@ -270,6 +280,8 @@ func (s *Server) SetAccess(a Access) error {
 func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	s.log.Info("listening", "addr", ln.Addr().String(), "tls", config != nil)
 	defer s.addListener(ln, config != nil)()
+	socket := ln
+	defer context.AfterFunc(s.listening, func() { socket.Close() })()
 	if config != nil {
 		ln = tunnel.ListenTLS(ln)
 	}
@@ -278,7 +290,7 @@ func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	if config != nil {
 		ln = tls.NewListener(ln, s.offerHTTP2(config))
 	}
-	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) && s.listening.Err() == nil {
 		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -308,6 +320,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		close(routesEnded)
 	})
 	all.Go(func() {
+		s.stopListening()
+		s.awaitLastRequests(ctx)
 		s.gate.stop() // net/http would wait 5 s for connections that never said anything
 		if s.http.Shutdown(ctx) == nil {
 			return
@@ -324,6 +338,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, x := range sessions {
 		all.Go(func() {
 			x.mux.EndWithConnection() // nobody could come back
+			x.mux.AskToLeave()
+			s.awaitLastStreams(ctx, x)
 			if x.mux.Shutdown(ctx, mux.CloseAway, "the server is stopping") != nil {
 				cut.Add(1)
 			}
@@ -344,6 +360,44 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		faults = append(faults, fmt.Errorf("%d connections of routes were cut short: %w", n, context.Cause(ctx)))
 	}
 	return errors.Join(faults...)
+}
+
+// awaitLastRequests waits until all that were accepted have sent a request, for
+// the time that they get. net/http answers none that come later.
+func (s *Server) awaitLastRequests(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.LastRequestTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		accepting := len(s.listeners) > 0
+		s.mu.Unlock()
+		if !accepting && !s.gate.silent() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// awaitLastStreams gives a client that has been asked to leave the time for it:
+// streams that it opened before it knew are served. One that has none closes
+// its session. Of a short time to drain it is half.
+func (s *Server) awaitLastStreams(ctx context.Context, x *session) {
+	patience := s.cfg.LastRequestTimeout
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case <-x.mux.Done():
+	case <-ctx.Done():
+	}
 }
 
 // ServeHTTP is the whole of the server: the tunnel and the routes for those

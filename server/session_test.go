@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -77,6 +78,35 @@ func wait(t *testing.T, done chan error) error {
 	case <-time.After(watchdog):
 		t.Fatal("Shutdown does not return")
 		return nil
+	}
+}
+
+// Who was let in a moment before the end is served.
+func TestShutdownLastRequest(t *testing.T) {
+	g := start(t, Config{LastRequestTimeout: time.Minute}, Access{Users: users(t, user("alice"))})
+	raw, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(watchdog))
+	eventually(t, "the connection is accepted", func() bool { return g.gate.len() > 0 })
+	done := shutdown(t, g, time.Hour)
+	eventually(t, "the server does not listen any more", func() bool {
+		c, err := net.Dial("tcp", g.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	config := g.ca.ClientConfig()
+	config.ServerName = "localhost"
+	conn := tls.Client(raw, config)
+	if resp, _ := askOn(t, conn, request("GET / HTTP/1.1")); resp.StatusCode != http.StatusOK {
+		t.Error(resp.Status)
+	}
+	if err := wait(t, done); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -84,9 +85,48 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
+// TestStandbyIsTheServer keeps the second server's settings in step with the first one's.
+func TestStandbyIsTheServer(t *testing.T) {
+	own := []string{
+		"Sockets=adit-server.socket", "Environment=ADIT_LISTEN=systemd:adit-server.socket", // all that both can have
+		"Environment=ADIT_ADMIN_LISTEN=unix:/run/adit-standby/admin.sock", "RuntimeDirectory=adit-standby",
+		"User=adit-server", "BindReadOnlyPaths=-/run/credentials/adit-server-standby.service:/run/credentials/adit-server.service",
+		"Restart=no",
+	}
+	others := []string{"RuntimeDirectory=adit", "Restart=always", "RestartSec=2s"}
+	want := slices.DeleteFunc(service(t, "adit-server.service"), func(s string) bool { return slices.Contains(others, s) })
+	want = append(want, own...)
+	got := service(t, "adit-server-standby.service")
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the standby has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// service returns the settings of a unit's section [Service].
+func service(t *testing.T, name string) (settings []string) {
+	t.Helper()
+	unit, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	for line := range strings.Lines(string(unit)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "["):
+			inside = line == "[Service]"
+		case inside && line != "" && !strings.HasPrefix(line, "#"):
+			settings = append(settings, line)
+		}
+	}
+	return settings
+}
+
 // TestUnitsRunTheInstalledProgram keeps the path in step with the Makefile, which replaces it.
 func TestUnitsRunTheInstalledProgram(t *testing.T) {
-	for _, name := range []string{"adit-server.service", "adit-client@.service"} {
+	for _, name := range []string{"adit-server.service", "adit-server-standby.service", "adit-client@.service"} {
 		unit, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -143,7 +143,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 			systemd.Ready("")
 		case <-stop:
 			systemd.Stopping("")
-			exitOnSecond(stop, make(chan struct{}))
+			exitOnSecond(stop, make(chan struct{}), log)
 			cancel()
 			return <-finished
 		}

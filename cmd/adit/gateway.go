@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +80,7 @@ func (g *gateway) run(ctx context.Context) error {
 	g.site.Store(&g.plan.site)
 	g.tls.Store(g.plan.tls)
 	g.publish(g.plan.source)
-	g.plan.watch(ctx, g.log)
+	g.plan.watch(ctx, g.log, g.renewed)
 	defer func() { g.plan.stop() }()
 	g.startAudit(g.plan.audit)
 	defer g.stopAudit()
@@ -112,7 +114,7 @@ func (g *gateway) run(ctx context.Context) error {
 		case <-reload:
 			g.reloads.Note(g.reload(ctx))
 		case <-stop:
-			exitOnSecond(stop, ctx.Done())
+			exitOnSecond(stop, ctx.Done(), g.log)
 			g.shutdown(g.plan.cfg.DrainTimeout)
 			serving.Wait()
 			return nil
@@ -197,7 +199,10 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	g.site.Store(&next.site)
 	g.tls.Store(next.tls)
 	g.publish(next.source)
-	next.watch(ctx, g.log)
+	if !sameCertificates(old.source, next.source) {
+		g.renewed()
+	}
+	next.watch(ctx, g.log, g.renewed)
 	g.level.Set(cfg.Log.Level)
 	g.startAudit(next.audit)
 	for _, key := range cfg.NeedRestart(g.started) {
@@ -206,6 +211,34 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	g.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
 	g.announce()
 	return true
+}
+
+// Clients that are asked to go over to new connections do so at random moments:
+// of so much time for each client, but at most of a minute.
+const (
+	moveEach   = 100 * time.Millisecond
+	moveWithin = time.Minute
+)
+
+// renewed asks the clients to go over to connections under the certificate that
+// is now in force.
+func (g *gateway) renewed() {
+	n := len(g.server.Status().Sessions)
+	if n == 0 {
+		return
+	}
+	within := min(time.Duration(n)*moveEach, moveWithin)
+	g.log.Info("clients are asked to move to connections under the new certificate", "sessions", n, "within", within)
+	g.server.AskToMove(within)
+}
+
+// sameCertificates reports whether two sources, either of them nil, serve the
+// same.
+func sameCertificates(a, b certs.Source) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.EqualFunc(a.Leaves(), b.Leaves(), (*x509.Certificate).Equal)
 }
 
 // record hands an audit record on.

@@ -215,8 +215,8 @@ func (p *plan) siteProxyOrigin() string {
 }
 
 // watch keeps the certificate fresh in the background until p.stop, which
-// waits for it.
-func (p *plan) watch(ctx context.Context, log *slog.Logger) {
+// waits for it, and calls renewed when there is another.
+func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	if p.stop != nil {
 		return // taken over from the plan before, still running
 	}
@@ -235,6 +235,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger) {
 					logFault(log, "the new certificate cannot be used, the old one stays", err)
 				} else if reloaded {
 					log.Info("certificate loaded again", "expires", source.Expiry())
+					renewed()
 				}
 			})
 		}()
@@ -246,6 +247,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger) {
 					logFault(log, "no certificate for "+domain, err)
 				} else {
 					log.Info("certificate obtained", "domain", domain)
+					renewed()
 				}
 			})
 		}()

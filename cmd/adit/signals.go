@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,10 +19,11 @@ func signals() (reload, stop <-chan os.Signal, release func()) {
 // exitOnSecond ends the process at the next signal to stop: whoever sends a
 // second one does not want to wait. Not by the signal's default action, which
 // process 1 of a container does not have.
-func exitOnSecond(stop <-chan os.Signal, done <-chan struct{}) {
+func exitOnSecond(stop <-chan os.Signal, done <-chan struct{}, log *slog.Logger) {
 	go func() {
 		select {
 		case <-stop:
+			log.Warn("ended at once by a second signal", "status", exitFailed)
 			os.Exit(exitFailed)
 		case <-done:
 		}

@@ -25,7 +25,7 @@ import (
 )
 
 // defaultSockets are where the shipped units have their admin sockets.
-var defaultSockets = []string{"/run/adit/" + adminSocket, "/run/adit-client/*/" + adminSocket}
+var defaultSockets = []string{"/run/adit/" + adminSocket, "/run/adit-standby/" + adminSocket, "/run/adit-client/*/" + adminSocket}
 
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -33,7 +33,7 @@ func statusCommand() *cobra.Command {
 		Short: "show what a running server or client does",
 		Long: `Asks a running adit for its sessions, streams, bytes and round-trip times, and
 for what it refused. Without --admin it asks all services of this machine that
-systemd runs: ` + strings.Join(defaultSockets, " and ") + `.
+systemd runs: ` + strings.Join(defaultSockets, ", ") + `.
 
 Any other adit can be asked that runs with --admin-listen. In a browser the same
 is at its root, and for Prometheus at /metrics, if it listens on loopback TCP.
@@ -79,7 +79,7 @@ func statusSources(given string) ([]*statusSource, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, &hinted{fmt.Errorf("there is no %s", strings.Join(defaultSockets, " and no ")),
+		return nil, &hinted{fmt.Errorf("there is no %s", strings.Join(defaultSockets, ", ")),
 			"start adit as a systemd service, or with --admin-listen unix:/run/user/1000/adit.sock, and name that: adit status --admin unix:/run/user/1000/adit.sock"}
 	}
 	return found, nil
