@@ -85,17 +85,36 @@ func (s *signalling) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What is lost in mid-transfer is reset at the application and at the backend, never ended well:
-// a file that is cut short must not look complete.
+// resumeFor is the setting of both ends, how long streams wait for the link.
+func resumeFor(d string) setup {
+	return setup{client: []string{"--resume-timeout", d}, server: []string{"--resume-timeout", d}}
+}
+
+// What is lost for good in mid-transfer is reset at the application and at the backend, never ended
+// well: a file that is cut short must not look complete. Without resumption that is so at once.
 func TestLossIsReset(t *testing.T) {
 	for _, loss := range []struct {
-		name string
-		lose func(t *testing.T, r *rig)
-		root bool
+		name   string
+		resume string
+		lose   func(t *testing.T, r *rig)
+		root   bool
 	}{
-		{name: "server killed", lose: func(t *testing.T, r *rig) { r.server.kill(t) }},
-		{name: "client killed", lose: func(t *testing.T, r *rig) { r.client.kill(t) }},
-		{name: "link destroyed", lose: destroyLink, root: true},
+		{name: "server killed", resume: "0s", lose: func(t *testing.T, r *rig) { r.server.kill(t) }},
+		{name: "client killed", resume: "0s", lose: func(t *testing.T, r *rig) { r.client.kill(t) }},
+		{name: "link destroyed", resume: "0s", root: true, lose: func(t *testing.T, r *rig) {
+			destroyLink(t, r)
+			r.client.wait(t, linkDown, 1)
+			r.client.wait(t, linkUp, 2)
+		}},
+		{name: "server gone for long", resume: "1s", lose: func(t *testing.T, r *rig) {
+			r.server.kill(t)
+			r.client.wait(t, linkLost, 1)
+			r.client.wait(t, linkDown+`.*not resumed within 1s`, 1)
+		}},
+		{name: "client gone for long", resume: "1s", lose: func(t *testing.T, r *rig) {
+			r.client.kill(t)
+			r.server.wait(t, `msg="session closed".*not resumed within 1s`, 1)
+		}},
 	} {
 		for _, f := range everyTraffic {
 			t.Run(loss.name+"/"+f.name, func(t *testing.T) {
@@ -105,11 +124,58 @@ func TestLossIsReset(t *testing.T) {
 					need(t, "ss")
 				}
 				a := newApplication(t, machine(t))
-				r := setup{targets: []string{a.addr}}.start(t)
+				s := resumeFor(loss.resume)
+				s.targets = []string{a.addr}
+				r := s.start(t)
 				near, far := r.open(t, a)
 				f.run(t, near, far, func() { loss.lose(t, r) })
 			})
 		}
+	}
+}
+
+// Without a word about it both ends keep what goes on when a connection is destroyed.
+func TestLossIsMended(t *testing.T) {
+	const size = 64 << 20
+	for _, f := range everyTraffic {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			needRoot(t)
+			need(t, "ss")
+			a := newApplication(t, machine(t))
+			r := setup{targets: []string{a.addr}}.start(t)
+			near, far := r.open(t, a)
+			var up, down int64
+			if f.up {
+				up = size
+			}
+			if f.down {
+				down = size
+			}
+			var running sync.WaitGroup
+			half := make(chan struct{}, 2)
+			end := func(who string, conn *net.TCPConn, out, in int64) {
+				if err := exchangeSizes(conn, 1, out, 1, in, half); err != nil {
+					t.Errorf("%s: %v", who, err)
+				}
+			}
+			if f.up || f.down {
+				running.Go(func() { end("the application", near, up, down) })
+				running.Go(func() { end("the backend", far, down, up) })
+				<-half
+			}
+			destroyLink(t, r)
+			r.client.wait(t, linkBack, 1)
+			r.server.wait(t, linkBack, 1)
+			running.Wait()
+			if !f.up && !f.down {
+				passByte(t, near, far)
+				passByte(t, far, near)
+			}
+			if r.client.count(linkLost) != 1 || r.client.count(linkDown) != 0 || r.client.count(streamLost) != 0 {
+				t.Error("more is lost than a connection")
+			}
+		})
 	}
 }
 
@@ -119,35 +185,58 @@ func destroyLink(t *testing.T, r *rig) {
 	if out := r.host.run(t, "", "ss", "-KHtn", "state", "established", "dport", "=", ":"+port); strings.Count(out, "\n") != 1 {
 		t.Errorf("ss -K destroyed these connections, want one:\n%s", out)
 	}
-	r.client.wait(t, linkDown, 1)
-	r.client.wait(t, linkUp, 2)
 }
 
 // A link that has gone silent, with nothing to tell it from an idle one but the silence, is given up
-// by both ends within 45 s, and the client has a new one when the network is back.
+// by both ends within 45 s. Its streams go on when the network is back; without resumption they are
+// reset, and the client has a new link then.
 func TestDeadLink(t *testing.T) {
 	t.Parallel()
-	a := newApplication(t, machine(t))
-	var path *testnet.Fault
-	r := setup{targets: []string{a.addr}, through: func(server string) string {
-		path = testnet.NewFault(t, server)
-		return path.Addr()
-	}}.start(t)
-	near, far := r.open(t, a)
-	for _, conn := range []*net.TCPConn{near, far} {
-		conn.SetDeadline(time.Now().Add(3 * time.Minute))
+	type silent struct {
+		*rig
+		app       *application
+		path      *testnet.Fault
+		near, far *net.TCPConn
 	}
-	path.Stall(true)
-	start := time.Now()
+	start := func(resume string) *silent {
+		t.Helper()
+		x := &silent{app: newApplication(t, machine(t))}
+		s := resumeFor(resume)
+		s.targets = []string{x.app.addr}
+		s.through = func(server string) string {
+			x.path = testnet.NewFault(t, server)
+			return x.path.Addr()
+		}
+		x.rig = s.start(t)
+		x.near, x.far = x.open(t, x.app)
+		for _, conn := range []*net.TCPConn{x.near, x.far} {
+			conn.SetDeadline(time.Now().Add(4 * time.Minute))
+		}
+		return x
+	}
+	waiting, ending := start("2m"), start("0s")
+	waiting.path.Stall(true)
+	ending.path.Stall(true)
+	began := time.Now()
 	const silence, slack = 45 * time.Second, 15 * time.Second
-	r.client.waitWithin(t, silence+slack, linkDown+`.*not a byte from the peer`, 1)
-	r.server.waitWithin(t, silence+slack-time.Since(start), `msg="session closed".*not a byte from the peer`, 1)
-	wantReset(t, "the application", near)
-	wantReset(t, "the backend", far)
+	within := func() time.Duration { return silence + slack - time.Since(began) }
+	waiting.client.waitWithin(t, within(), linkLost+`.*not a byte from the peer`, 1)
+	waiting.server.waitWithin(t, within(), linkLost+`.*not a byte from the peer`, 1)
+	ending.client.waitWithin(t, within(), linkDown+`.*not a byte from the peer`, 1)
+	ending.server.waitWithin(t, within(), `msg="session closed".*not a byte from the peer`, 1)
+	wantReset(t, "the application", ending.near)
+	wantReset(t, "the backend", ending.far)
 
-	path.Stall(false)
-	r.client.wait(t, linkUp, 2)
-	r.open(t, a)
+	waiting.path.Stall(false)
+	ending.path.Stall(false)
+	ending.client.wait(t, linkUp, 2)
+	ending.open(t, ending.app)
+	waiting.client.wait(t, linkBack, 1)
+	passByte(t, waiting.near, waiting.far)
+	passByte(t, waiting.far, waiting.near)
+	if waiting.client.count(linkDown) != 0 {
+		t.Error("the session that waited has ended")
+	}
 }
 
 // A connection that comes while the link is down waits for it: in vain, and is then reset with a
@@ -167,7 +256,7 @@ func TestLinkWait(t *testing.T) {
 				return path.Addr()
 			}}.start(t)
 			path.Down()
-			r.client.wait(t, linkDown, 1)
+			r.client.wait(t, linkLost, 1)
 			start := time.Now()
 			near := r.connect(t, a.addr)
 			if !c.returns {

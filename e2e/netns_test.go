@@ -246,6 +246,8 @@ func newLine(t *testing.T, gateway *host) *line {
 	m.ip(t, "addr add "+middleOuter+"/24 dev out0")
 	m.ip(t, "link set in0 up")
 	m.ip(t, "link set out0 up")
+	// A link-local address comes a while after the link: another change of the client's network.
+	l.client.ip(t, "link set eth0 addrgenmode none")
 	l.attachClient(t, clientAddr)
 	gateway.ip(t, "addr add "+gatewayAddr+"/24 dev eth0")
 	gateway.ip(t, "link set eth0 up")

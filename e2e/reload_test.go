@@ -102,8 +102,11 @@ func serial(t *testing.T, h *host, addr string) string {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
+const askedToMove = `msg="clients are asked to move to connections under the new certificate" sessions=1`
+
 // Certificate files that are replaced are served from then on, by SIGHUP at once and otherwise within
-// seconds. A pair that is not good is not, and the server says so. Streams notice nothing.
+// seconds, and clients go over to connections under them. A pair that is not good is not, and the
+// server says so. Streams notice nothing.
 func TestReloadCertificate(t *testing.T) {
 	t.Parallel()
 	ca := testnet.NewCA(t, "adit e2e CA")
@@ -151,11 +154,18 @@ func TestReloadCertificate(t *testing.T) {
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded`, 1)
 	wantServed(number, "after SIGHUP")
+	s.wait(t, askedToMove, 1)
+	c.wait(t, linkMoved, 1)
+	// Read again, and the same.
+	s.signal(t, syscall.SIGHUP)
+	s.wait(t, `msg=reloaded`, 2)
 
 	cert, key, number = renew()
 	install(cert, key)
 	s.wait(t, `msg="certificate loaded again"`, 1)
 	wantServed(number, "without SIGHUP")
+	s.wait(t, askedToMove, 2)
+	c.wait(t, linkMoved, 2)
 
 	// Halves of two pairs.
 	_, otherKey, _ := renew()
@@ -173,11 +183,15 @@ func TestReloadCertificate(t *testing.T) {
 	cert, key, number = renew()
 	install(cert, key)
 	s.signal(t, syscall.SIGHUP)
-	s.wait(t, `msg=reloaded`, 2)
+	s.wait(t, `msg=reloaded`, 3)
 	wantServed(number, "once the pair is good again")
+	c.wait(t, linkMoved, 3)
 	expectEcho(t, conn)
-	if c.count(linkDown) != 0 {
+	if c.count(linkDown) != 0 || c.count(linkLost) != 0 {
 		t.Error("the link went down")
+	}
+	if n := s.count(askedToMove); n != 3 {
+		t.Errorf("the client was asked to move %d times, for 3 certificates", n)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // A client whose machine changes its address, as a laptop that moves to another network does, goes
-// on by itself, and so does one whose network was away for a while.
+// on by itself, and so does one whose network was away for a while. What is open stays open.
 func TestAddressChange(t *testing.T) {
 	g := newGateway(t, (*backends).startBulk)
 	l := newLine(t, g.host)
@@ -21,30 +21,44 @@ func TestAddressChange(t *testing.T) {
 	c, user := g.connect(t, l.client, "")
 	c.wait(t, linkUp, 1)
 	user.use(t)
+	all, err := user.ask("echo\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	all.SetDeadline(time.Now().Add(10 * time.Minute))
+	goesOn := func() {
+		t.Helper()
+		passByte(t, all, all)
+		user.use(t)
+	}
 
 	// Away, and back with another address.
-	downs, ups := c.count(linkDown), c.count(linkUp)
+	losses, returns := c.count(linkLost), c.count(linkBack)
 	l.client.ip(t, "addr del "+clientAddr+"/24 dev eth0")
 	l.client.ip(t, "link set eth0 down")
-	c.waitWithin(t, 2*time.Minute, linkDown, downs+1)
+	c.waitWithin(t, 2*time.Minute, linkLost, losses+1)
 	l.attachClient(t, "10.77.1.77")
-	c.wait(t, linkUp, ups+1)
-	user.use(t)
+	c.wait(t, linkBack, returns+1)
+	goesOn()
 
 	// At once from one address to another: the old connection's packets lead nowhere.
-	ups = c.count(linkUp)
+	changes := c.count(linkBack + "|" + linkMoved)
 	l.client.ip(t, "addr flush dev eth0")
 	l.attachClient(t, "10.77.1.78")
-	c.waitWithin(t, 2*time.Minute, linkUp, ups+1)
-	user.use(t)
+	c.waitWithin(t, 2*time.Minute, linkBack+"|"+linkMoved, changes+1)
+	goesOn()
 
 	// A network that swallows everything for a while, with no change at the client.
-	downs, ups = c.count(linkDown), c.count(linkUp)
+	losses, returns = c.count(linkLost), c.count(linkBack)
 	l.firewall(t, "add chain inet wall swallow { type filter hook prerouting priority 0; policy drop; }\n")
-	c.waitWithin(t, 2*time.Minute, linkDown, downs+1)
+	c.waitWithin(t, 2*time.Minute, linkLost, losses+1)
 	l.firewall(t, only443)
-	c.wait(t, linkUp, ups+1)
-	user.use(t)
+	c.wait(t, linkBack, returns+1)
+	goesOn()
+	if n := c.count(linkDown); n != 0 {
+		t.Errorf("the session ended %d times", n)
+	}
 }
 
 // use passes some data through the tunnel.

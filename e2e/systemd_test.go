@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +69,9 @@ func TestSystemd(t *testing.T) {
 		{"watchdog", (*installed).watchdog},
 		{"no network and no DNS", (*installed).networkLater},
 		{"a long drain", (*installed).drain},
+		{"a second server during the restart", (*installed).standby},
+		{"a second server, and the link is cut", (*installed).standbyCut},
+		{"without a drain", (*installed).abrupt},
 		{"stop and start", (*installed).stopAndStart},
 		{"upgrade", (*installed).upgrade},
 		{"remove and purge", (*installed).purge},
@@ -345,18 +347,8 @@ func (m *installed) rotate(t *testing.T) {
 		t.Errorf("of those who connected during the restart, number %d was not let in: %v", r.tried, r.err)
 	}
 	t.Logf("%d connections during the restart", r.tried)
-	conn, err := m.dial(unitsPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
-	served := tls.Client(conn, &tls.Config{RootCAs: m.ca.Pool(), ServerName: "127.0.0.1"})
-	if err := served.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	if sha256.Sum256(served.ConnectionState().PeerCertificates[0].Raw) != digest {
-		t.Error("the server has not taken up the new certificate")
+	if got, err := m.servedCertificate(); err != nil || got != digest {
+		t.Errorf("the server has not taken up the new certificate: %v", err)
 	}
 }
 
@@ -548,8 +540,10 @@ func (m *installed) stopAndStart(t *testing.T) {
 func (m *installed) upgrade(t *testing.T) {
 	conf := m.run(t, "cat", "/etc/adit/server.toml", "/etc/adit/test.toml")
 	server, client := m.show(t, serverUnit, "MainPID"), m.show(t, clientUnit, "MainPID")
+	stopVisits := m.visits(t, m.visitSite)
 	// Without an answer to its question whose configuration is to stay, dpkg keeps the operator's.
 	m.run(t, "dpkg", "--force-confdef", "--force-confold", "--install", "/debs/later.deb")
+	t.Logf("%d visits during the upgrade", stopVisits())
 	if version := m.run(t, "dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "adit"); version != "9.0.0-1 installed" {
 		t.Errorf("after the upgrade there is %s", version)
 	}
@@ -566,6 +560,10 @@ func (m *installed) upgrade(t *testing.T) {
 			t.Errorf("after the upgrade %s is %s", unit, out)
 		}
 	}
+	if log := m.journal(standbyUnit); strings.Count(log, "Started ") < 3 {
+		t.Errorf("there was no second server during the upgrade:\n%s", log)
+	}
+	m.awaitState(t, standbyUnit, "inactive")
 	m.tunnelIsBack(t)
 }
 
@@ -604,7 +602,7 @@ func TestMakeInstall(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, unit := range []string{"adit-server.service", "adit-client@.service"} {
+	for _, unit := range []string{"adit-server.service", "adit-server-standby.service", "adit-client@.service"} {
 		if text := readFile(t, filepath.Join(stage, "opt/adit/lib/systemd/system", unit)); !strings.Contains(text, "\nExecStart=/opt/adit/bin/adit ") {
 			t.Errorf("%s does not start the program that is installed", unit)
 		}

@@ -28,6 +28,12 @@ var proxyUserinfo = proxyUser + ":" + strings.NewReplacer("@", "%40", ":", "%3A"
 // the proxy's URL.
 func squid(t *testing.T, l *line) string {
 	t.Helper()
+	_, url := runSquid(t, l)
+	return url
+}
+
+func runSquid(t *testing.T, l *line) (p *process, url string) {
+	t.Helper()
 	need(t, "squid", "basic_ncsa_auth")
 	dir := workDir(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte(proxyPassword), bcrypt.MinCost)
@@ -61,7 +67,7 @@ shutdown_lifetime 0
 max_filedescriptors 4096
 `, middleAddr, program(t, "basic_ncsa_auth"), passwords, dir))
 	// squid keeps shared memory under /run, and names it by -n.
-	p := l.middle.start(t, "squid", spec{argv: []string{"squid", "-N", "-n", "adite2e", "-f", conf}})
+	p = l.middle.start(t, "squid", spec{argv: []string{"squid", "-N", "-n", "adite2e", "-f", conf}})
 	p.awaitPort(t, l.middle, middleAddr+":3128")
 
 	// What the scenario claims about this proxy, before anything relies on it.
@@ -91,7 +97,7 @@ max_filedescriptors 4096
 			t.Fatalf("squid answered %q with %s, want %d", probe.request, reply.Status, probe.want)
 		}
 	}
-	return "http://" + proxyUserinfo + "@" + middleAddr + ":3128"
+	return p, "http://" + proxyUserinfo + "@" + middleAddr + ":3128"
 }
 
 // socks runs a SOCKS5 server with a password in the middle and returns the proxy's URL. Only the
@@ -121,10 +127,16 @@ type front func(t *testing.T, gateway *host, pair keyPair, backend string)
 
 func nginxFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	t.Helper()
+	runNginx(t, gateway, pair, backend, "master_process off;")
+}
+
+// runNginx runs nginxFront with something more at the top of its configuration.
+func runNginx(t *testing.T, gateway *host, pair keyPair, backend, top string) *process {
+	t.Helper()
 	need(t, "nginx")
 	dir := workDir(t)
 	conf := writeFile(t, dir, "nginx.conf", fmt.Sprintf(`daemon off;
-master_process off;
+%[6]s
 error_log stderr warn;
 pid %[1]s/pid;
 events { worker_connections 1024; }
@@ -149,9 +161,10 @@ http {
 		}
 	}
 }
-`, dir, gatewayAddr, pair.cert, pair.key, backend))
-	gateway.start(t, "nginx", spec{argv: []string{"nginx", "-p", dir, "-e", "stderr", "-c", conf}}).
-		awaitPort(t, gateway, gatewayAddr+":443")
+`, dir, gatewayAddr, pair.cert, pair.key, backend, top))
+	p := gateway.start(t, "nginx", spec{argv: []string{"nginx", "-p", dir, "-e", "stderr", "-c", conf}})
+	p.awaitPort(t, gateway, gatewayAddr+":443")
+	return p
 }
 
 // haproxyDefaults begins every configuration of haproxy.

@@ -55,11 +55,17 @@ func (u *tunnelUser) sshProxyCommand(t *testing.T) {
 	u.sshAndScp(t, "-o", "ProxyCommand="+strings.Join(command, " "))
 }
 
-func (u *tunnelUser) sshAndScp(t *testing.T, options ...string) {
+// sshOptions are what ssh and scp have to be told in any case, and more.
+func (u *tunnelUser) sshOptions(t *testing.T, more ...string) []string {
+	t.Helper()
 	need(t, "ssh", "scp")
-	options = append([]string{"-F", "none", "-q", "-i", u.backends.login,
+	return append([]string{"-F", "none", "-q", "-i", u.backends.login,
 		"-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "HostKeyAlias=gateway",
-		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + u.backends.known}, options...)
+		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + u.backends.known}, more...)
+}
+
+func (u *tunnelUser) sshAndScp(t *testing.T, options ...string) {
+	options = u.sshOptions(t, options...)
 
 	got := u.at.run(t, "", append(append([]string{"ssh"}, options...), "root@127.0.0.1", "echo over the tunnel; exit 0")...)
 	if got != "over the tunnel\n" {
