@@ -225,10 +225,14 @@ func (c *clientEnd) backendBroke(err error) {
 	c.end(tunnel.StatusInternalError, "the backend's connection failed", "the backend failed: "+err.Error())
 }
 
-// cut ends the connection of a client that has done nothing wrong.
+// cut ends the connection of a client that has done nothing wrong. The backend
+// is reset first: the client's answer to the Close is no end of its data.
 func (c *clientEnd) cut(code tunnel.StatusCode, reason string) {
-	c.end(code, reason, reason)
+	first := c.claim(reason)
 	c.backend.Abort()
+	if first {
+		c.close(code, reason)
+	}
 }
 
 // Abort ends the connection. The first reason to do so decides about the code.
@@ -240,16 +244,24 @@ func (c *clientEnd) Abort() {
 // wait. Only the first call counts. The rest of the relay then has
 // Route.LingerTimeout to come to its own end.
 func (c *clientEnd) end(code tunnel.StatusCode, reason, cause string) {
+	if c.claim(cause) {
+		c.close(code, reason)
+	}
+}
+
+// claim reports whether this is the first cause to end the connection.
+func (c *clientEnd) claim(cause string) bool {
 	c.mu.Lock()
-	first := c.cause == ""
-	if first {
-		c.cause = cause
+	defer c.mu.Unlock()
+	if c.cause != "" {
+		return false
 	}
-	c.mu.Unlock()
-	if !first {
-		return
-	}
+	c.cause = cause
 	c.over.Store(true)
+	return true
+}
+
+func (c *clientEnd) close(code tunnel.StatusCode, reason string) {
 	go func() {
 		defer close(c.finished)
 		if code == 0 {

@@ -441,7 +441,7 @@ func TestEndings(t *testing.T) {
 // A client that is slow to read, or whose backend is slow to read, may take
 // longer than a pong is waited for.
 func TestPongIsNotWaitedForBehindData(t *testing.T) {
-	const interval, pong = 50 * time.Millisecond, 50 * time.Millisecond
+	const interval, pong = 50 * time.Millisecond, 500 * time.Millisecond
 	big := strings.Repeat("x", 16<<20)
 	t.Run("client reads nothing", func(t *testing.T) {
 		b := accepting(t)
@@ -454,7 +454,7 @@ func TestPongIsNotWaitedForBehindData(t *testing.T) {
 			io.WriteString(c, big)
 			c.CloseWrite()
 		}()
-		time.Sleep(10 * (interval + pong)) // the situation itself, not a wait for something
+		time.Sleep(3 * (interval + pong)) // the situation itself, not a wait for something
 		n := 0
 		for {
 			f, p, err := ws.next()
@@ -480,7 +480,7 @@ func TestPongIsNotWaitedForBehindData(t *testing.T) {
 	t.Run("backend reads nothing", func(t *testing.T) {
 		b := accepting(t)
 		frames := append(maskedFrame(binMsg, big), maskedFrame(closeF, closePayload(1000, ""))...)
-		g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}, PingInterval: 10 * interval, PongTimeout: 10 * pong})
+		g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}, PingInterval: interval, PongTimeout: 4 * pong})
 		ws := g.enter(t, "/r")
 		c := b.next(t)
 		done := make(chan error, 1)
@@ -488,7 +488,7 @@ func TestPongIsNotWaitedForBehindData(t *testing.T) {
 			_, err := ws.Write(frames)
 			done <- err
 		}()
-		time.Sleep(30 * (interval + pong))
+		time.Sleep(11 * (interval + pong))
 		n, err := io.Copy(io.Discard, c)
 		if n != int64(len(big)) || err != nil {
 			t.Errorf("%d of %d bytes came, %v; %v", n, len(big), err, g.log.Wait(t, 1, "route closed"))
