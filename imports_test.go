@@ -47,7 +47,8 @@ var mayImport = map[string][]string{
 	"server/demopage":          {},
 	"e2e":                      {},
 	// A program for releases.
-	"packaging/sbom": {},
+	"packaging/sbom":  {},
+	"packaging/image": {},
 	// A program for developers, made of the same parts as the command.
 	"bench": {"client", "server", "mux", "tunnel", "certs", "auth", "internal/testnet"},
 }

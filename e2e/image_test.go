@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,27 @@ address = %q
 	}
 	client.stop(t)
 	server.stop(t)
+}
+
+// TestReleaseImage loads the image of the release and runs it with no right at all.
+func TestReleaseImage(t *testing.T) {
+	needRoot(t)
+	need(t, "podman", "runc")
+	r, c := released(t), newContainers(t)
+	c.run(t, "podman", "load", "--quiet", "--input="+r.image)
+	c.run(t, "podman", "tag", "localhost/adit:v"+releaseVersion, aditImage)
+	if out := c.run(t, "podman", c.sandbox(nil, "version")...); !strings.HasPrefix(out, "adit v"+releaseVersion+" ") {
+		t.Errorf("adit version prints %q", out)
+	}
+	if config := c.run(t, "podman", "image", "inspect", "--format={{.User}} {{.Architecture}}", aditImage); strings.TrimSpace(config) != "65532:65532 "+runtime.GOARCH {
+		t.Errorf("the image has user and architecture %q", config)
+	}
+	// What it needs to write is there, and its user's; what it needs to trust, too.
+	out := c.run(t, "podman", c.sandbox([]string{"--tmpfs=/tmp"}, "server", "--listen", "127.0.0.1:8443", "--self-signed", "/var/lib/adit/tls",
+		"--allow-anonymous", "127.0.0.1:22", "--check-config")...)
+	if !strings.Contains(out, "good") {
+		t.Errorf("check-config prints %q", out)
+	}
 }
 
 const aditImage = "localhost/adit:e2e"

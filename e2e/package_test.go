@@ -23,8 +23,8 @@ import (
 
 // A release is what make dist makes for this machine, from the tree as it is.
 type release struct {
-	dir                     string
-	archive, deb, rpm, sbom string
+	dir                            string
+	archive, deb, rpm, sbom, image string
 }
 
 // releaseVersion is the version of every release here.
@@ -69,7 +69,7 @@ func makeRelease(t *testing.T, dir string, argv ...string) (release, error) {
 		return release{dir: dir}, fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
 	}
 	r := release{dir: dir}
-	for pattern, to := range map[string]*string{"*.tar.gz": &r.archive, "*.deb": &r.deb, "*.rpm": &r.rpm, "*.cdx.json": &r.sbom} {
+	for pattern, to := range map[string]*string{"*.tar.gz": &r.archive, "*.deb": &r.deb, "*.rpm": &r.rpm, "*.cdx.json": &r.sbom, "*-image.tar": &r.image} {
 		found, _ := filepath.Glob(filepath.Join(dir, pattern))
 		if len(found) != 1 {
 			return r, fmt.Errorf("there are %d files %s", len(found), pattern)
@@ -110,7 +110,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != string(want) || strings.Count(string(want), "\n") != 4 {
+	if string(got) != string(want) || strings.Count(string(want), "\n") != 5 {
 		t.Errorf("the second build has the sums\n%s\nthe first\n%s", got, want)
 	}
 	here.run(t, "", "sh", "-c", `cd "$1" && sha256sum --quiet --check SHA256SUMS`, "check", again)

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Builds what is released: for each target an archive with the program, manual pages and
-# completions, for Linux also a .deb and an .rpm, and for each a bill of materials; then SHA256SUMS.
+# completions, for Linux also a .deb, an .rpm and a container image, and for each a bill of
+# materials; then SHA256SUMS.
 #
 #   packaging/dist.sh DIRECTORY [GOOS/GOARCH …]        default: all targets
 #
 # The same commit makes the same bytes, wherever and whenever it is built, with the same Go: nothing
-# of the place, the time or the user goes in. VERSION and SOURCE_DATE_EPOCH come from git, or from
+# of the place, the time or the user goes in; into the image, the CA certificates of CA_BUNDLE, by
+# default Debian's. VERSION and SOURCE_DATE_EPOCH come from git, or from
 # the environment where there is no git.
 #
 # Needs Go, GNU tar, gzip, sha256sum, and zip for the target windows.
@@ -132,7 +134,8 @@ for target; do
 	[ "$os" != windows ] || program=adit.exe
 	build "$os" "$arch" "$tree/$program"
 	licences "$os" "$arch" >"$tree/LICENSE"
-	env -u GOOS -u GOARCH "$GO" run ./packaging/sbom -version "$VERSION" -date "$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
+	date=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+	env -u GOOS -u GOARCH "$GO" run ./packaging/sbom -version "$VERSION" -date "$date" \
 		"$tree/$program" >"$out/$name.cdx.json"
 	if [ "$os" = linux ]; then
 		rm -rf "$work/package"
@@ -140,6 +143,8 @@ for target; do
 		sed -i 's,/usr/local/bin/,/usr/bin/,' "$work/package/systemd/"*
 		gzip -n -9 "$work/package/man/"*/* "$work/package/doc/CHANGELOG.md"
 		package "$arch"
+		env -u GOOS -u GOARCH "$GO" run ./packaging/image -arch "$arch" -version "$VERSION" -date "$date" \
+			-ca "${CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}" "$tree/$program" >"$out/$name-image.tar"
 	else
 		rm -r "$tree/systemd" "$tree/etc" "$tree/fail2ban"
 	fi
