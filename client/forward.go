@@ -16,7 +16,7 @@ func listen(network, address string) (net.Listener, error) {
 	if network == "unix" {
 		return tunnel.ListenUnix(address, 0o600)
 	}
-	return net.Listen(network, address)
+	return tunnel.Listen(network, address)
 }
 
 // serve accepts a forward's connections until ctx is done.

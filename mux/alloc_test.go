@@ -74,7 +74,7 @@ func TestRingAllocations(t *testing.T) {
 		r.append(p)
 		r.lend(tunnel.NewBuffer(), chunkHeadroom, chunkHeadroom+tunnel.BufferSize)
 		for r.unsent() > 0 {
-			s := r.take()
+			s := r.take(1 << 20)
 			s.head(chunkHeadroom)
 			r.release(s)
 		}

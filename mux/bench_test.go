@@ -51,7 +51,7 @@ func BenchmarkRing(b *testing.B) {
 			q = q[r.append(q):]
 		}
 		for r.unsent() > 0 {
-			s := r.take()
+			s := r.take(1 << 20)
 			s.head(23)
 			r.release(s)
 		}
@@ -66,7 +66,7 @@ func BenchmarkRingSmall(b *testing.B) {
 	b.ReportAllocs()
 	for range b.N {
 		r.append(p)
-		s := r.take()
+		s := r.take(1 << 20)
 		s.head(23)
 		r.release(s)
 		r.acknowledge(r.sent)

@@ -37,11 +37,12 @@ func (l *link) carryLocked(c *carrier) {
 	}
 	l.rtt.Store(0) // another path, maybe
 	l.pace = pace{sentTo: l.ring.sent, ackedTo: l.ring.sent}
+	l.piece.Store(int64(l.pace.piece()))
 	l.holdTimer.Stop()
 	c.conn.OnPong(l.pong)
 	l.wg.Go(func() { l.watch(c) })
 	l.attached.Broadcast()
-	l.space.Signal()
+	l.space.Broadcast()
 	l.work.Signal()
 }
 

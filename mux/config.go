@@ -70,7 +70,7 @@ func (c *Config) withDefaults() Config {
 	d.InitialCredit = max(d.InitialCredit, 8<<10)
 	d.InitialCredit = min(d.InitialCredit, maxWindow)
 	d.MaxWindow = min(max(d.MaxWindow, d.InitialCredit), maxWindow)
-	d.Ring = max(d.Ring, 2*sendQueue)
+	d.Ring = max(d.Ring, minRing)
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -83,10 +83,8 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// sendQueue is how many bytes wait for the connection at most: enough to
-// gather the next message while one is being written, and no more, because a
-// keystroke waits behind them.
-const sendQueue = 256 << 10
+// minRing holds what is gathered and what is on its way on a short path.
+const minRing = 512 << 10
 
 // maxWindow is the bound of Config.MaxWindow: yamux's own windows, which are
 // more than twice as large, fit 32 bits.

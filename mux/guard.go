@@ -47,9 +47,14 @@ type yamuxConn struct {
 	inboxes map[uint32]*inbox // of the streams that yamux knows; nil when the link is over
 
 	// Outbound.
+	bulk    sync.Mutex // before writing, for more than is urgent
 	writing sync.Mutex // one at a time
 	pending []byte     // headers that wait for what follows them
 }
+
+// urgent is what is written, at most, for somebody at a keyboard. It does not
+// wait behind those who wait to write more.
+const urgent = 2 << 10
 
 // maxPending bounds the headers held back while many streams open at once.
 const maxPending = 32 * yamuxHeader
@@ -243,6 +248,13 @@ func (c *yamuxConn) writeLocked(b []byte) error {
 // the header.
 func (c *yamuxConn) writeData(stream uint32, b []byte) error {
 	putYamuxData(b, stream, len(b)-yamuxHeader)
+	if len(b) > urgent {
+		c.bulk.Lock()
+		defer c.bulk.Unlock()
+		if err := c.link.awaitLull(); err != nil {
+			return err
+		}
+	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	return c.writeLocked(b)
@@ -251,6 +263,12 @@ func (c *yamuxConn) writeData(stream uint32, b []byte) error {
 // lendData is writeData of b.Bytes[from:to], without a copy: it frees b.
 func (c *yamuxConn) lendData(stream uint32, b *tunnel.Buffer, from, to int) error {
 	putYamuxData(b.Bytes[from:], stream, to-from-yamuxHeader)
+	c.bulk.Lock()
+	defer c.bulk.Unlock()
+	if err := c.link.awaitLull(); err != nil {
+		b.Free()
+		return err
+	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if len(c.pending) > 0 {

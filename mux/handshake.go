@@ -140,7 +140,7 @@ var errNoControl = errors.New("the client opens no control stream")
 func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Duration, client bool) error {
 	cfg := s.cfg
 	s.link = newLink(conn, linkConfig{
-		ring: cfg.Ring, queue: sendQueue, pingInterval: cfg.PingInterval, silence: cfg.Silence,
+		ring: cfg.Ring, pingInterval: cfg.PingInterval, silence: cfg.Silence,
 		hold: hold, settled: s.registry != nil, onDown: s.wentDown, onUp: s.cameUp,
 	})
 	s.conn = &yamuxConn{link: s.link, inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2), ended: s.endStreams, limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20}

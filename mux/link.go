@@ -22,14 +22,15 @@ var (
 )
 
 const (
-	ackEvery = 256 << 10             // acknowledge at the latest after so many bytes …
-	ackDelay = 25 * time.Millisecond // … or so long
+	ackEvery     = 256 << 10             // acknowledge at the latest after so many bytes …
+	ackDelay     = 25 * time.Millisecond // … or so long after the first of them,
+	bulkAfter    = 8 << 10               // or when it was so many …
+	bulkAckDelay = 1 * time.Millisecond  // … so long after that
 )
 
 // linkConfig has the bounds and times of a link; all are set.
 type linkConfig struct {
 	ring         int           // bytes kept until the peer acknowledges them
-	queue        int           // of these, bytes that wait to be written
 	pingInterval time.Duration // jittered by a quarter
 	silence      time.Duration // a connection silent for so long is dead
 	hold         time.Duration // how long a link without a connection waits for one; 0: not at all
@@ -83,6 +84,7 @@ type link struct {
 	current   *carrier      // the one that Read reads; only Read's
 	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
+	piece     atomic.Int64  // pace.piece
 
 	done chan struct{} // closed when err is set
 	wg   sync.WaitGroup
@@ -175,6 +177,8 @@ func (l *link) took(c *carrier, p []byte) int {
 	case owed >= ackEvery && !l.ackDue:
 		l.ackDue = true
 		l.work.Signal()
+	case owed >= bulkAfter && owed-came < bulkAfter:
+		l.ackTimer.Reset(bulkAckDelay)
 	case owed == came: // the first since the last acknowledgement
 		l.ackTimer.Reset(ackDelay)
 	}
@@ -213,7 +217,8 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	if l.carrier != c {
 		return nil
 	}
-	l.pace.acked(to, time.Now())
+	l.pace.acked(to, l.ring.unsent() > 0, time.Now())
+	l.piece.Store(int64(l.pace.piece()))
 	l.work.Signal()
 	if to <= l.ring.acked {
 		return nil
@@ -221,8 +226,11 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	if to > l.ring.sent {
 		return protocolError("acknowledgement of byte %d, %d were sent", to, l.ring.sent)
 	}
+	full := l.ring.held() >= l.cfg.ring
 	l.ring.acknowledge(to)
-	l.space.Signal()
+	if full {
+		l.space.Broadcast()
+	}
 	l.drained.Broadcast()
 	return nil
 }
@@ -247,7 +255,7 @@ func (l *link) write(parts ...[]byte) error {
 			if err := l.awaitSpace(); err != nil {
 				return err
 			}
-			n := min(len(p), l.cfg.queue-l.ring.unsent(), l.cfg.ring-l.ring.held())
+			n := min(len(p), 2*l.pace.piece()-l.ring.unsent(), l.cfg.ring-l.ring.held())
 			p = p[l.ring.append(p[:n]):]
 		}
 	}
@@ -269,8 +277,20 @@ func (l *link) lend(b *tunnel.Buffer, from, to int) error {
 }
 
 // awaitSpace waits until something may be queued. mu is held.
-func (l *link) awaitSpace() error {
-	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= l.cfg.queue || l.ring.held() >= l.cfg.ring) {
+func (l *link) awaitSpace() error { return l.awaitQueue(4) }
+
+// awaitLull waits until little is queued. Who has much to write does so before:
+// then those who have little find space, and few bytes ahead of theirs.
+func (l *link) awaitLull() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.awaitQueue(1)
+}
+
+// awaitQueue waits until less than so many halves of a piece wait to be sent,
+// and there is room for more. mu is held.
+func (l *link) awaitQueue(halves int) error {
+	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= halves*l.pace.piece()/2 || l.ring.held() >= l.cfg.ring) {
 		l.work.Signal()
 		l.space.Wait()
 	}
@@ -298,18 +318,18 @@ func (l *link) flush() {
 			l.failLocked(errFarewell)
 			return
 		case l.sendable():
-			span := l.ring.take()
+			span := l.ring.take(l.pace.piece() + streamHeadroom)
 			l.pace.sent(l.ring.sent, time.Now())
 			head := span.head(l.headroom + 1 + ackSize)
 			l.appendAck(head[l.headroom:l.headroom], messageData)
-			l.space.Signal()
+			l.space.Broadcast()
 			l.mu.Unlock()
 			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
 			l.mu.Lock()
 			l.ring.release(span)
 			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
 				l.ring.acknowledge(l.ring.sent)
-				l.space.Signal()
+				l.space.Broadcast()
 				l.drained.Broadcast()
 			}
 		default:
@@ -335,6 +355,10 @@ func (l *link) awaitWork() *carrier {
 	}
 	return nil
 }
+
+// frame is how many bytes of data a frame should have at most, for the next one
+// not to wait for long.
+func (l *link) frame() int { return int(l.piece.Load()) }
 
 // sendable says that there are bytes that may leave now.
 func (l *link) sendable() bool { return l.ring.unsent() > 0 && !l.pace.full() }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,4 +254,30 @@ func TestChoppedPath(t *testing.T) {
 	}
 	near.Close()
 	far.Close()
+}
+
+// Who writes little does not wait behind those who write much and have to wait.
+func TestLittleOvertakesMuch(t *testing.T) {
+	s, _ := bareLink(t) // nobody acknowledges
+	s.link.mu.Lock()
+	s.link.cfg.ring = 16 << 20
+	s.link.mu.Unlock()
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer s.link.Close()
+	var written atomic.Int32
+	const many = 32
+	for range many {
+		writing.Go(func() {
+			s.conn.writeData(3, make([]byte, yamuxHeader+firstPiece))
+			written.Add(1)
+		})
+	}
+	eventually(t, "a queue", func() bool { return s.Stats().Queued >= firstPiece/2 })
+	if err := await(t, "keystroke", async(func() error { return s.conn.writeData(5, make([]byte, yamuxHeader+frameHeader+1)) })); err != nil {
+		t.Fatal(err)
+	}
+	if n := written.Load(); n == many {
+		t.Error("nothing had to wait")
+	}
 }

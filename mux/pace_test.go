@@ -5,55 +5,117 @@ import (
 	"time"
 )
 
-// A sender with endless data over a simulated path: it fills the path, and
-// keeps no more in its buffer than about as much again.
+// simulation is a path with a bottleneck and a deep buffer, and a sender that
+// has endless data. The acknowledgements leave the far end at multiples of
+// every.
+type simulation struct {
+	rtt   time.Duration
+	rate  float64 // bytes per second
+	every time.Duration
+
+	acks []ack
+	free time.Time // when the bottleneck has sent all that it was given
+}
+
+type ack struct {
+	to uint64
+	at time.Time
+}
+
+// run sends for a time, and gives the rate and the most bytes that were on
+// their way in the second half of it.
+func (s *simulation) run(p *pace, start time.Time, d time.Duration) (rate, most float64) {
+	now, half := start, start.Add(d/2)
+	began := uint64(0)
+	for now.Sub(start) < d {
+		if !p.full() {
+			to := p.sentTo + uint64(p.piece())
+			n := float64(to - p.sentTo)
+			p.sent(to, now)
+			if s.free.Before(now) {
+				s.free = now
+			}
+			s.free = s.free.Add(time.Duration(n / s.rate * 1e9))
+			at := s.free
+			if s.every > 0 {
+				at = at.Add(s.every - 1).Truncate(s.every)
+			}
+			s.acks = append(s.acks, ack{to, at.Add(s.rtt)})
+			if now.After(half) {
+				most = max(most, float64(p.sentTo-p.ackedTo))
+			}
+			continue
+		}
+		now = s.acks[0].at
+		p.acked(s.acks[0].to, true, now)
+		if now.Before(half) {
+			began = p.ackedTo
+		}
+		s.acks = s.acks[1:]
+	}
+	return float64(p.ackedTo-began) / now.Sub(half).Seconds(), most
+}
+
+// A sender fills the path, and keeps little more than that on its way.
 func TestPace(t *testing.T) {
-	for name, path := range map[string]struct {
-		rtt  time.Duration
-		rate float64 // bytes per second
-	}{
-		"loopback":          {200 * time.Microsecond, 500 << 20},
-		"1 Gbit/s, 100 ms":  {100 * time.Millisecond, 125e6},
-		"100 Mbit/s, 20 ms": {20 * time.Millisecond, 12.5e6},
-		"20 Mbit/s, 50 ms":  {50 * time.Millisecond, 2.5e6},
+	for name, s := range map[string]*simulation{
+		"fast":                            {rtt: 2 * time.Millisecond, rate: 500 << 20, every: 0},
+		"1 Gbit/s, 100 ms":                {rtt: 100 * time.Millisecond, rate: 125e6, every: 0},
+		"100 Mbit/s, 20 ms":               {rtt: 20 * time.Millisecond, rate: 12.5e6, every: time.Millisecond},
+		"20 Mbit/s, 50 ms":                {rtt: 50 * time.Millisecond, rate: 2.5e6, every: time.Millisecond},
+		"uneven, 100 Mbit/s, 5 to 20 ms":  {rtt: 5 * time.Millisecond, rate: 12.5e6, every: 15 * time.Millisecond},
+		"uneven, 100 Mbit/s, 30 to 60 ms": {rtt: 30 * time.Millisecond, rate: 12.5e6, every: 30 * time.Millisecond},
+		"uneven, 300 Mbit/s, 10 to 30 ms": {rtt: 10 * time.Millisecond, rate: 37e6, every: 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p pace
-			start := time.Unix(1000, 0)
-			now, free := start, start // free: when the bottleneck has sent all it was given
-			type ack struct {
-				to uint64
-				at time.Time
+			rate, most := s.run(&p, time.Unix(1000, 0), 100*time.Second)
+			if rate < 0.95*s.rate {
+				t.Errorf("%.2f of the path's rate", rate/s.rate)
 			}
-			var acks []ack
-			var delivered, most uint64
-			const message = 64 << 10
-			for now.Sub(start) < 100*time.Second {
-				if !p.full() {
-					to := p.sentTo + message
-					p.sent(to, now)
-					if free.Before(now) {
-						free = now
-					}
-					free = free.Add(time.Duration(message / path.rate * 1e9))
-					acks = append(acks, ack{to, free.Add(path.rtt)})
-					if now.Sub(start) > 10*time.Second {
-						most = max(most, p.sentTo-p.ackedTo)
-					}
-					continue
-				}
-				now = acks[0].at
-				p.acked(acks[0].to, now)
-				delivered = acks[0].to
-				acks = acks[1:]
+			bdp := s.rate * (s.rtt + stall + s.every).Seconds()
+			gain := 1.6
+			if s.every > time.Millisecond {
+				gain = 2.5
 			}
-			if got := float64(delivered) / now.Sub(start).Seconds(); got < 0.95*path.rate {
-				t.Errorf("%.2f of the path's rate", got/path.rate)
-			}
-			bdp := path.rate * (path.rtt + stall).Seconds()
-			if limit := 3*bdp + 2*minFlight; float64(most) > limit {
-				t.Errorf("%d bytes on their way, the path takes %.0f", most, bdp)
+			if most > gain*bdp+4*minFlight {
+				t.Errorf("%.0f bytes on their way, the path takes %.0f", most, bdp)
 			}
 		})
+	}
+}
+
+// What little is sent between transfers is not taken for what the path can do.
+func TestPaceAfterKeystrokes(t *testing.T) {
+	s := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6, every: time.Millisecond}
+	var p pace
+	now := time.Unix(1000, 0)
+	s.run(&p, now, 10*time.Second)
+	s.acks = nil
+	now = now.Add(20 * time.Second)
+	for range 1000 {
+		p.acked(p.sentTo, false, now)
+		now = now.Add(10 * time.Millisecond)
+		p.sent(p.sentTo+30, now)
+		now = now.Add(s.rtt)
+	}
+	p.acked(p.sentTo, false, now)
+	if rate, _ := s.run(&p, now, time.Second); rate < 0.9*s.rate {
+		t.Errorf("%.2f of the path's rate", rate/s.rate)
+	}
+}
+
+// A path that becomes slower, or faster, is followed.
+func TestPaceFollows(t *testing.T) {
+	var p pace
+	now := time.Unix(1000, 0)
+	s := simulation{rtt: 20 * time.Millisecond, every: time.Millisecond}
+	for _, rate := range []float64{12.5e6, 2.5e6, 12.5e6, 125e6} {
+		s.rate = rate
+		got, most := s.run(&p, now, 20*time.Second)
+		now = now.Add(20 * time.Second)
+		if got < 0.95*rate || most > 1.6*rate*0.022+4*minFlight {
+			t.Errorf("at %.0f bytes/s: %.2f of it, with %.0f bytes on their way", rate, got/rate, most)
+		}
 	}
 }

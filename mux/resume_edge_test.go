@@ -150,13 +150,12 @@ func TestRelievedReaderGoesOn(t *testing.T) {
 	defer conn.CloseNow()
 	watched := <-ln.conns
 	s := bareSession(<-accepted, newSessionKey())
-	s.link.mu.Lock()
-	s.link.cfg.ring, s.link.cfg.queue = 64<<20, 64<<20
-	s.link.mu.Unlock()
-	defer func() { s.link.Close(); s.link.wait() }()
-	if err := s.link.write(make([]byte, 32<<20)); err != nil { // nobody reads it
+	if err := watched.Conn.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
+	var writing sync.WaitGroup
+	writing.Go(func() { s.link.write(make([]byte, 32<<20)) }) // nobody reads it
+	defer func() { s.link.Close(); s.link.wait(); writing.Wait() }()
 	stuck, since := -1, time.Now()
 	eventually(t, "a writer that is stuck", func() bool {
 		if n := s.Stats().Queued; n != stuck {

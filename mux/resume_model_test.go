@@ -113,7 +113,7 @@ func bareSession(conn *tunnel.Conn, key *sessionKey) *Session {
 	s.key = key
 	s.conn = &yamuxConn{}
 	s.link = newLink(conn, linkConfig{
-		ring: 32 << 10, queue: 4 << 10, pingInterval: time.Hour, silence: time.Hour, hold: time.Hour,
+		ring: 32 << 10, pingInterval: time.Hour, silence: time.Hour, hold: time.Hour,
 		onDown: func(err error) { s.wentDown(err) }, onUp: func(r Resumption) { s.cameUp(r) },
 	})
 	s.conn.link = s.link

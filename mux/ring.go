@@ -111,9 +111,9 @@ type span struct {
 	saved    [chunkHeadroom]byte
 }
 
-// take gives the next unsent bytes, which count as sent from now on. Only one
-// span may be taken at a time; release gives it back.
-func (r *ring) take() span {
+// take gives the next unsent bytes, max at most, which count as sent from now
+// on. Only one span may be taken at a time; release gives it back.
+func (r *ring) take(max int) span {
 	i, _ := slices.BinarySearchFunc(r.chunks, r.sent, func(c *chunk, sent uint64) int {
 		if c.start+uint64(c.n) <= sent {
 			return -1
@@ -121,9 +121,13 @@ func (r *ring) take() span {
 		return 1
 	})
 	c := r.chunks[i]
-	s := span{chunk: c, from: c.first + int(r.sent-c.start), to: c.first + c.n}
-	r.sent = c.start + uint64(c.n)
-	r.high = max(r.high, r.sent)
+	n := min(int(c.start+uint64(c.n)-r.sent), max)
+	s := span{chunk: c, from: c.first + int(r.sent-c.start)}
+	s.to = s.from + n
+	r.sent += uint64(n)
+	if r.sent > r.high {
+		r.high = r.sent
+	}
 	r.busy = c
 	return s
 }

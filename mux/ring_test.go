@@ -59,7 +59,8 @@ func (p *ringPlay) take(head int) {
 	if p.taken != nil || p.model.sent == len(p.model.all) {
 		return
 	}
-	s := p.ring.take()
+	most := 1 + len(p.model.all)*41%tunnel.BufferSize
+	s := p.ring.take(most)
 	p.front = bytes.Clone(s.chunk.buf[:s.from])
 	b := s.head(head)
 	if len(b) != head {
@@ -70,7 +71,7 @@ func (p *ringPlay) take(head int) {
 	}
 	got := s.bytes()[head:]
 	to := p.model.sent + len(got)
-	if len(got) == 0 || len(got) > tunnel.BufferSize || to > len(p.model.all) {
+	if len(got) == 0 || len(got) > most || to > len(p.model.all) {
 		p.t.Fatalf("a span of %d bytes from %d, of %d", len(got), p.model.sent, len(p.model.all))
 	}
 	p.want = bytes.Clone(p.model.all[p.model.sent:to])

@@ -274,7 +274,7 @@ func (s *Stream) Headroom() int { return streamHeadroom }
 func (s *Stream) WriteBuffer(b []byte) (int, error) {
 	total := 0
 	for len(b) > streamHeadroom {
-		n, err := s.reserve(min(len(b)-streamHeadroom, MaxFrame))
+		n, err := s.reserve(min(len(b)-streamHeadroom, s.session.link.frame()))
 		if err != nil {
 			return total, err
 		}
@@ -291,7 +291,7 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 // WriteOwned writes the n bytes of data in b, and takes b over: nothing of it
 // is copied.
 func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
-	first, err := s.reserve(min(n, MaxFrame))
+	first, err := s.reserve(min(n, s.session.link.frame()))
 	if err != nil || first < n {
 		defer b.Free()
 		if err != nil {

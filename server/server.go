@@ -194,7 +194,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	cfg.Mux.Logger = cfg.Logger
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
-		dialer:   net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver},
+		dialer:   net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, Control: tunnel.Unpaced},
 		gate:     newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
 		sessions: make(map[*session]struct{}),
 		perUser:  make(map[string]int),

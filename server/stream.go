@@ -131,12 +131,15 @@ func (s *Server) dialAllowed(ctx context.Context, policy *auth.Policy, to addres
 	if err := policy.MayAsk(to.host, to.port); err != nil {
 		return nil, err
 	}
-	d.ControlContext = func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
+	d.ControlContext = func(_ context.Context, network, resolved string, conn syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(resolved)
 		if err != nil {
 			return fmt.Errorf("%w: resolved address %q", auth.ErrForbidden, resolved)
 		}
-		return policy.Authorize(to.host, ap)
+		if err := policy.Authorize(to.host, ap); err != nil {
+			return err
+		}
+		return tunnel.Unpaced(network, resolved, conn)
 	}
 	return d.DialContext(ctx, "tcp", to.String())
 }

@@ -31,7 +31,7 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 			start = time.Now()
 		},
 	})
-	nd := net.Dialer{Timeout: timeout(a.ConnectTimeout, DefaultConnectTimeout), Resolver: interruptible(a.Resolver)}
+	nd := net.Dialer{Timeout: timeout(a.ConnectTimeout, DefaultConnectTimeout), Resolver: interruptible(a.Resolver), Control: Unpaced}
 	nc, err := nd.DialContext(traced, "tcp", a.dialAddr)
 	if err == nil {
 		if uerr := SetUserTimeout(nc, timeout(a.LivenessTimeout, DefaultLivenessTimeout)); uerr != nil {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,12 @@ import (
 	"syscall"
 	"time"
 )
+
+// Listen is net.Listen, with connections that are [Unpaced].
+func Listen(network, address string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: Unpaced}
+	return lc.Listen(context.Background(), network, address)
+}
 
 // ListenUnix listens on a unix stream socket with the given permissions. A
 // socket that nobody listens on any more, as a crash leaves it, is replaced;

@@ -155,7 +155,7 @@ func (d *demo) startBackend() (addr string, err error) {
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 		io.CopyN(w, noise(), n)
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := tunnel.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("start the backend: %w", err)
 	}
@@ -207,7 +207,7 @@ func (d *demo) startServer(backend, lines string) error {
 
 // serve has the server listen on a loopback port.
 func (d *demo) serve(s *server.Server, conf *tls.Config) (addr string, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := tunnel.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("start the server: %w", err)
 	}

@@ -78,7 +78,7 @@ func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, 
 			}
 			all = append(all, l)
 		default:
-			l, err := net.Listen(a.Network, a.Address)
+			l, err := tunnel.Listen(a.Network, a.Address)
 			if err != nil {
 				return all, listenFault(a, err)
 			}
