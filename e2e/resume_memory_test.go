@@ -26,7 +26,7 @@ func TestWaitingSessionsMemory(t *testing.T) {
 	}{
 		{name: "idle", sessions: 1000, bound: 128 << 20}, // 64 KiB for each, and as much for its last bytes
 		{name: "many streams", sessions: 400, streams: 8, bound: 64 << 20},
-		{name: "full", sessions: 100, streams: 2, bound: 64 << 20, full: true},
+		{name: "full", sessions: 200, streams: 2, bound: 64 << 20, full: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var workers [4]abandoner

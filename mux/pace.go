@@ -80,14 +80,14 @@ func (p *pace) limit() uint64 {
 	case p.rate == 0:
 		return firstFlight
 	case p.looks < settledAfter:
-		return p.flight(2)
+		return p.fill(2)
 	default:
-		return p.flight(settledGain)
+		return p.fill(settledGain)
 	}
 }
 
-// flight is what fills the path, times gain, and what its unevenness needs.
-func (p *pace) flight(gain float64) uint64 {
+// fill is what fills the path, times gain, and what its unevenness needs.
+func (p *pace) fill(gain float64) uint64 {
 	return uint64(max(minFlight, gain*p.rate*(p.rtt+stall).Seconds()+p.burst))
 }
 
@@ -118,7 +118,7 @@ func (p *pace) look(now time.Time) {
 // acked says that the peer has received the bytes before number to, and
 // whether more wait to be sent.
 func (p *pace) acked(to uint64, more bool, now time.Time) {
-	p.limited = p.limited || more || p.sentTo-p.ackedTo >= p.flight(settledGain)
+	p.limited = p.limited || more || p.sentTo-p.ackedTo >= p.fill(settledGain)
 	to = min(to, p.sentTo)
 	if to <= p.ackedTo {
 		return
