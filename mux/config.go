@@ -70,7 +70,7 @@ func (c *Config) withDefaults() Config {
 	d.InitialCredit = max(d.InitialCredit, 8<<10)
 	d.InitialCredit = min(d.InitialCredit, maxWindow)
 	d.MaxWindow = min(max(d.MaxWindow, d.InitialCredit), maxWindow)
-	d.Ring = max(d.Ring, minRing)
+	d.Ring = max(d.Ring, 2*sendQueue)
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -83,8 +83,10 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// minRing holds what is gathered and what is on its way on a short path.
-const minRing = 512 << 10
+// sendQueue is how many bytes wait for the connection at most. What answers a
+// peer has room in it although the path is full: who reads must not have to
+// wait for that.
+const sendQueue = 256 << 10
 
 // maxWindow is the bound of Config.MaxWindow: yamux's own windows, which are
 // more than twice as large, fit 32 bits.

@@ -255,7 +255,7 @@ func (l *link) write(parts ...[]byte) error {
 			if err := l.awaitSpace(); err != nil {
 				return err
 			}
-			n := min(len(p), 2*l.pace.piece()-l.ring.unsent(), l.cfg.ring-l.ring.held())
+			n := min(len(p), sendQueue-l.ring.unsent(), l.cfg.ring-l.ring.held())
 			p = p[l.ring.append(p[:n]):]
 		}
 	}
@@ -277,20 +277,20 @@ func (l *link) lend(b *tunnel.Buffer, from, to int) error {
 }
 
 // awaitSpace waits until something may be queued. mu is held.
-func (l *link) awaitSpace() error { return l.awaitQueue(4) }
+func (l *link) awaitSpace() error { return l.awaitQueue(sendQueue) }
 
 // awaitLull waits until little is queued. Who has much to write does so before:
 // then those who have little find space, and few bytes ahead of theirs.
 func (l *link) awaitLull() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.awaitQueue(1)
+	return l.awaitQueue(l.pace.piece() / 2)
 }
 
-// awaitQueue waits until less than so many halves of a piece wait to be sent,
-// and there is room for more. mu is held.
-func (l *link) awaitQueue(halves int) error {
-	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= halves*l.pace.piece()/2 || l.ring.held() >= l.cfg.ring) {
+// awaitQueue waits until fewer than so many bytes wait to be sent, and there is
+// room for more. mu is held.
+func (l *link) awaitQueue(most int) error {
+	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= most || l.ring.held() >= l.cfg.ring) {
 		l.work.Signal()
 		l.space.Wait()
 	}

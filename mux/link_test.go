@@ -266,7 +266,7 @@ func TestLittleOvertakesMuch(t *testing.T) {
 	defer writing.Wait()
 	defer s.link.Close()
 	var written atomic.Int32
-	const many = 32
+	const many = 64
 	for range many {
 		writing.Go(func() {
 			s.conn.writeData(3, make([]byte, yamuxHeader+firstPiece))

@@ -44,7 +44,7 @@ type flight struct {
 const (
 	// firstFlight is allowed while nothing is known of the path, and minFlight
 	// always.
-	firstFlight = 256 << 10
+	firstFlight = 512 << 10
 	minFlight   = 64 << 10
 	// stall is how long either end's process may not get to run.
 	stall = 700 * time.Microsecond
