@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -278,15 +279,16 @@ func TestPlannedMoves(t *testing.T) {
 			c.setup.targets = []string{echo}
 			r := c.setup.start(t)
 			typist := r.connect(t, echo)
-			done := make(chan struct{})
+			typing, stop := context.WithCancel(t.Context())
+			defer stop()
 			var running sync.WaitGroup
 			running.Go(func() {
-				if _, err := typeAlong(typist, done); err != nil {
+				if _, err := typeAlong(typist, typing.Done()); err != nil {
 					t.Errorf("typing: %v", err)
 				}
 			})
 			running.Go(func() {
-				for n := int64(0); !closed(done); n++ {
+				for n := int64(0); typing.Err() == nil; n++ {
 					if err := echoes(r.host, r.local[echo], n%1000); err != nil {
 						t.Errorf("new connection %d: %v", n, err)
 					}
@@ -301,20 +303,11 @@ func TestPlannedMoves(t *testing.T) {
 					t.Errorf("move %d: %v", n, err)
 				}
 			}
-			close(done)
+			stop()
 			running.Wait()
 			if r.client.count(linkLost)+r.client.count(linkDown)+r.client.count(streamLost)+r.server.count(linkLost) != 0 {
 				t.Error("a move lost something")
 			}
 		})
-	}
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }

@@ -111,9 +111,9 @@ type span struct {
 	saved    [chunkHeadroom]byte
 }
 
-// take gives the next unsent bytes, max at most, which count as sent from now
+// take gives the next unsent bytes, so many at most, which count as sent from now
 // on. Only one span may be taken at a time; release gives it back.
-func (r *ring) take(max int) span {
+func (r *ring) take(most int) span {
 	i, _ := slices.BinarySearchFunc(r.chunks, r.sent, func(c *chunk, sent uint64) int {
 		if c.start+uint64(c.n) <= sent {
 			return -1
@@ -121,13 +121,11 @@ func (r *ring) take(max int) span {
 		return 1
 	})
 	c := r.chunks[i]
-	n := min(int(c.start+uint64(c.n)-r.sent), max)
-	s := span{chunk: c, from: c.first + int(r.sent-c.start)}
-	s.to = s.from + n
+	at := int(r.sent - c.start)
+	n := min(c.n-at, most)
+	s := span{chunk: c, from: c.first + at, to: c.first + at + n}
 	r.sent += uint64(n)
-	if r.sent > r.high {
-		r.high = r.sent
-	}
+	r.high = max(r.high, r.sent)
 	r.busy = c
 	return s
 }
