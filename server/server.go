@@ -282,10 +282,7 @@ func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	defer s.addListener(ln, config != nil)()
 	socket := ln
 	defer context.AfterFunc(s.listening, func() { socket.Close() })()
-	if config != nil {
-		ln = tunnel.ListenTLS(ln)
-	}
-	ln = s.gate.listener(ln, s.cfg.Mux.Silence)
+	ln = s.gate.listener(tunnel.DirectListener(ln), s.cfg.Mux.Silence)
 	ln = s.progress.Listener(ln)
 	if config != nil {
 		ln = tls.NewListener(ln, s.offerHTTP2(config))

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 // Socket makes an Endpoint of a TCP or unix stream connection.
 type Socket struct {
 	net.Conn
+	bytes io.ReadWriter   // Conn, or better
 	raw   syscall.RawConn // nil where the connection is no socket
 	ended atomic.Bool     // our direction, by CloseWrite
 }
@@ -16,7 +18,7 @@ type Socket struct {
 // NewSocket wraps c, which should be a *net.TCPConn or *net.UnixConn. Others
 // work, but cannot end one direction or reset.
 func NewSocket(c net.Conn) *Socket {
-	s := &Socket{Conn: c}
+	s := &Socket{Conn: c, bytes: readWriter(c)}
 	if sc, ok := c.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
@@ -33,6 +35,9 @@ func (s *Socket) setLinger(seconds int) {
 		l.SetLinger(seconds)
 	}
 }
+
+// Write writes all of p, or fails.
+func (s *Socket) Write(p []byte) (int, error) { return s.bytes.Write(p) }
 
 // CloseWrite sends a FIN.
 func (s *Socket) CloseWrite() error {

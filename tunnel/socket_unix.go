@@ -19,12 +19,8 @@ func (s *Socket) WaitReadable() error {
 	var n int
 	var failure error
 	err := s.raw.Read(func(fd uintptr) bool {
-		for {
-			n, _, failure = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			if failure != unix.EINTR {
-				return failure != unix.EAGAIN
-			}
-		}
+		n, failure = peekNow(fd, one[:])
+		return failure != unix.EAGAIN
 	})
 	switch {
 	case err != nil:
@@ -42,7 +38,7 @@ func (s *Socket) WaitReadable() error {
 // Read reads data. A reset is reported once by the system, and perhaps to a
 // Write at the same time: what then looks like an end is none.
 func (s *Socket) Read(p []byte) (int, error) {
-	n, err := s.Conn.Read(p)
+	n, err := s.bytes.Read(p)
 	if err == io.EOF && s.wasReset() {
 		err = s.readError(unix.ECONNRESET)
 	}

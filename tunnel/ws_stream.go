@@ -173,5 +173,5 @@ func (c *Conn) Buffered() bool {
 		return false // Close reads
 	}
 	defer c.readMu.Unlock()
-	return c.start < c.end || c.records != nil && c.records.ahead != nil
+	return c.start < c.end
 }

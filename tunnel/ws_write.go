@@ -151,8 +151,8 @@ func (c *Conn) send(b []byte) error {
 }
 
 func (c *Conn) write(b []byte) error {
-	if c.records != nil && len(b) > worthGathering {
-		return c.records.gather(c.nc, b)
+	if c.records != nil && len(b) > worthHolding {
+		return c.records.message(c.nc, b)
 	}
 	_, err := c.nc.Write(b)
 	return err
