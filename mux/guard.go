@@ -39,7 +39,8 @@ type yamuxConn struct {
 	unread atomic.Int64 // bytes of frames received and not yet consumed
 
 	// Inbound.
-	updateAfter int // bytes of a stream after which the peer's yamux gets to know of them
+	crew        *crew // for the streams' readers
+	updateAfter int   // bytes of a stream after which the peer's yamux gets to know of them
 	hdr         [yamuxHeader]byte
 	held        []byte // of hdr, what yamux has still to get
 
@@ -179,7 +180,7 @@ func (c *yamuxConn) addInbox(stream uint32) {
 	c.boxes.Lock()
 	defer c.boxes.Unlock()
 	if c.inboxes != nil && c.inboxes[stream] == nil {
-		c.inboxes[stream] = newInbox()
+		c.inboxes[stream] = newInbox(c.crew)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 type inbox struct {
 	mu      sync.Mutex
 	arrived sync.Cond // there is something to say to the reader
+	ready   func()    // called when there is, once
+	crew    *crew     // calls ready
 	pieces  []piece   // in order; all but the last are full
 	one     [1]piece  // where pieces is as long as that is enough
 	filling bool      // room has been given out, in the last piece
@@ -55,8 +57,8 @@ func (p *piece) free() {
 	}
 }
 
-func newInbox() *inbox {
-	b := &inbox{}
+func newInbox(c *crew) *inbox {
+	b := &inbox{crew: c}
 	b.arrived.L = &b.mu
 	b.pieces = b.one[:0]
 	return b
@@ -92,9 +94,34 @@ func (b *inbox) filled(n int, tell bool) bool {
 	b.pieces[len(b.pieces)-1].to += n
 	b.dropEmpty()
 	if tell {
-		b.arrived.Signal()
+		b.tell()
 	}
 	return true
+}
+
+// tell has the reader look. mu is held.
+func (b *inbox) tell() {
+	b.arrived.Broadcast()
+	if ready := b.ready; ready != nil {
+		b.ready = nil
+		b.crew.run(ready)
+	}
+}
+
+// await has ready called once, when view need not wait, or reports false when
+// it need not now.
+func (b *inbox) await(ready func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.readable() || b.ended || b.stopped || b.deaf {
+		return false
+	}
+	b.ready = ready
+	return true
+}
+
+func (b *inbox) readable() bool {
+	return len(b.pieces) > 0 && b.pieces[0].from < b.pieces[0].to
 }
 
 // view gives the next bytes, up to max of them, and waits until there are
@@ -104,12 +131,10 @@ func (b *inbox) view(max int) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		if len(b.pieces) > 0 {
-			if p := &b.pieces[0]; p.from < p.to {
-				return p.mem[p.from:min(p.to, p.from+max)], nil
-			}
-		}
 		switch {
+		case b.readable():
+			p := &b.pieces[0]
+			return p.mem[p.from:min(p.to, p.from+max)], nil
 		case b.ended:
 			return nil, io.EOF
 		case b.stopped || b.deaf:
@@ -148,7 +173,7 @@ func (b *inbox) dropEmpty() {
 func (b *inbox) end() {
 	b.mu.Lock()
 	b.ended = true
-	b.arrived.Broadcast()
+	b.tell()
 	b.mu.Unlock()
 }
 
@@ -157,7 +182,7 @@ func (b *inbox) end() {
 func (b *inbox) stop() {
 	b.mu.Lock()
 	b.stopped = true
-	b.arrived.Broadcast()
+	b.tell()
 	b.mu.Unlock()
 }
 
@@ -177,7 +202,7 @@ func (b *inbox) close() (unread int, ended bool) {
 	}
 	b.pieces, b.one = nil, [1]piece{} // to the garbage collector: a reader may still look
 	b.deaf = true
-	b.arrived.Broadcast()
+	b.tell()
 	return unread, b.ended
 }
 

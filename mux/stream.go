@@ -209,6 +209,12 @@ func (s *Stream) WaitReadable() error {
 	return nil
 }
 
+// Await has ready called in a goroutine of its own, once, when WaitReadable
+// would not block for the first byte of what is next. It reports false, and
+// does not call it, when that is so already. Only the reader calls it, and not
+// again before ready has been called.
+func (s *Stream) Await(ready func()) bool { return s.raw.in != nil && s.raw.in.await(ready) }
+
 // Read reads data. It returns io.EOF only when the peer has ended its
 // direction with CloseWrite; any other end is an error.
 func (s *Stream) Read(p []byte) (int, error) {

@@ -27,19 +27,24 @@ func (s *Server) acceptStreams(x *session) {
 		if err != nil {
 			break
 		}
-		streams.Go(func() { s.serveStream(x, st) })
+		streams.Go(func() {
+			if relay := s.serveStream(x, st); relay != nil {
+				streams.Go(relay) // on a stack that has not grown, for as long as it lasts
+			}
+		})
 	}
 	x.cancel()
 	streams.Wait()
 }
 
-// serveStream connects a stream to its target.
-func (s *Server) serveStream(x *session, st *mux.Stream) {
+// serveStream connects a stream to its target, and gives what is then to be
+// done, or nil.
+func (s *Server) serveStream(x *session, st *mux.Stream) (relay func()) {
 	target, err := st.ReadTarget()
 	if err != nil {
 		s.log.Debug("stream without a target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
 		st.Close()
-		return
+		return nil
 	}
 	log := s.log.With("session", x.id, "user", userName(x.user), "addr", x.currentAddr(), "target", target.String())
 	rec := s.record(audit.Stream, x.id, x.user, x.currentAddr(), target.String())
@@ -59,7 +64,7 @@ func (s *Server) serveStream(x *session, st *mux.Stream) {
 		rec.refused(code.String(), err.Error())
 		st.Refuse(code, reason)
 		st.Close()
-		return
+		return nil
 	}
 	rec.dialled(conn)
 	s.counters.targetDials.Add(mux.Connected.String(), time.Since(rec.start))
@@ -69,14 +74,16 @@ func (s *Server) serveStream(x *session, st *mux.Stream) {
 		socket.Abort() // the client has gone: no clean end for the target
 		rec.relayed(0, 0, err, "")
 		st.Close()
-		return
+		return nil
 	}
-	// Else the end of the session would wait for the data to be delivered.
-	stop := context.AfterFunc(x.ctx, st.Abort)
-	defer stop()
-	n, err := tunnel.Relay(socket, st)
-	rec.relayed(n.BToA, n.AToB, err, "")
-	log.Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(rec.start).Round(time.Millisecond), "error", err)
+	return func() {
+		// Else the end of the session would wait for the data to be delivered.
+		stop := context.AfterFunc(x.ctx, st.Abort)
+		defer stop()
+		n, err := tunnel.Relay(socket, st)
+		rec.relayed(n.BToA, n.AToB, err, "")
+		log.Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(rec.start).Round(time.Millisecond), "error", err)
+	}
 }
 
 // dialFor dials a stream's target, and gives up when the stream goes away.

@@ -19,6 +19,10 @@ import (
 //     that b holds, and take b over.
 //   - View() ([]byte, error) and Take(n int): show what Read would give, and
 //     remove n bytes of it: then the relay needs no buffer.
+//   - Await(ready func()) bool: have ready called in a goroutine of its own,
+//     once, as soon as Read has something to say or fails as it would, or
+//     report false if it has already. While the endpoint is idle, the relay
+//     then has no goroutine that waits for it.
 //   - Watch(gone func(), blocked func() error): see [Watcher].
 //   - Alive() error: whether the connection is known to be reset, without
 //     reading from it.
@@ -80,11 +84,11 @@ func Relay(a, b Endpoint) (Transferred, error) {
 	r := &relay{}
 	r.watch(a, b)
 	r.watch(b, a)
-	var t Transferred
-	var wg sync.WaitGroup
-	wg.Go(func() { t.BToA = r.copy(a, b) })
-	t.AToB = r.copy(b, a)
-	wg.Wait()
+	aToB, bToA := r.direction(b, a), r.direction(a, b)
+	bToA.start()
+	aToB.copy()
+	<-bToA.done
+	t := Transferred{aToB.total, bToA.total}
 	if r.err != nil {
 		a.Abort()
 		b.Abort()
@@ -122,28 +126,54 @@ func (r *relay) watch(a, b Endpoint) {
 	}, alive)
 }
 
-// copy passes bytes from src to dst until src ends or either fails, and says
-// how many.
-func (r *relay) copy(dst, src Endpoint) (total int64) {
-	pass := passing(dst, src)
-	for {
-		n, readErr, writeErr := pass()
-		total += int64(n)
+// direction passes bytes from src to dst.
+type direction struct {
+	relay    *relay
+	dst, src Endpoint
+	pass     func() (n int, readErr, writeErr error)
+	await    func(ready func()) bool // or nil
+	resume   func()                  // copy, bound once
+	total    int64
+	done     chan struct{} // closed at its end
+}
+
+func (r *relay) direction(dst, src Endpoint) *direction {
+	return &direction{relay: r, dst: dst, src: src, pass: passing(dst, src), done: make(chan struct{})}
+}
+
+// start has the bytes passed on in goroutines of their own, until done.
+func (d *direction) start() {
+	if a, ok := d.src.(interface{ Await(ready func()) bool }); ok {
+		d.await, d.resume = a.Await, d.copy
+		if d.await(d.resume) {
+			return
+		}
+	}
+	go d.copy()
+}
+
+// copy passes bytes on until src ends or either fails, or until there is
+// nothing to read and src will have it called again.
+func (d *direction) copy() {
+	for d.await == nil || !d.await(d.resume) {
+		n, readErr, writeErr := d.pass()
+		d.total += int64(n)
 		switch {
 		case writeErr != nil:
-			r.failed(writeErr, dst, src)
-			return total
+			d.relay.failed(writeErr, d.dst, d.src)
 		case readErr == io.EOF:
-			if err := dst.CloseWrite(); err != nil {
-				r.failed(err, dst, src)
+			if err := d.dst.CloseWrite(); err != nil {
+				d.relay.failed(err, d.dst, d.src)
 			} else {
-				r.ended(dst, src)
+				d.relay.ended(d.dst, d.src)
 			}
-			return total
 		case readErr != nil:
-			r.failed(readErr, dst, src)
-			return total
+			d.relay.failed(readErr, d.dst, d.src)
+		default:
+			continue
 		}
+		close(d.done)
+		return
 	}
 }
 
