@@ -17,6 +17,7 @@ const (
 	yamuxWindowUpdate = 1
 	yamuxGoAway       = 3
 	yamuxSYN          = 1
+	yamuxACK          = 2
 	yamuxFIN          = 4
 	yamuxRST          = 8
 )
@@ -25,8 +26,8 @@ const (
 //
 // Outwards yamux writes only the headers that open and close streams. What the
 // streams carry goes around it: yamux would copy it, and pass it from one
-// goroutine to another and back. Opening a stream leaves together with the
-// first data of one, which follows at once.
+// goroutine to another and back. What opens a stream leaves together with
+// what is written next.
 //
 // Inwards it is the same: what streams carry goes to their inboxes, and yamux
 // gets the headers that open and close them. And it lets no peer make yamux do
@@ -50,15 +51,11 @@ type yamuxConn struct {
 	// Outbound.
 	bulk    sync.Mutex // before writing, for more than is urgent
 	writing sync.Mutex // one at a time
-	pending []byte     // headers that wait for what follows them
 }
 
 // urgent is what is written, at most, for somebody at a keyboard. It does not
 // wait behind those who wait to write more.
 const urgent = 2 << 10
-
-// maxPending bounds the headers held back while many streams open at once.
-const maxPending = 32 * yamuxHeader
 
 // Read gives yamux its headers.
 func (c *yamuxConn) Read(p []byte) (int, error) {
@@ -227,22 +224,15 @@ func (c *yamuxConn) Write(h []byte) (int, error) {
 		delete(c.inboxes, stream)
 		c.boxes.Unlock()
 	}
-	if flags&yamuxSYN != 0 && len(c.pending) < maxPending {
-		c.pending = append(c.pending, h...)
-		return len(h), nil
+	write := c.link.write
+	if flags&(yamuxSYN|yamuxACK) != 0 { // the target, or the result, comes next
+		write = c.link.writeSoon
 	}
-	if err := c.writeLocked(h); err != nil {
+	if err := write(h); err != nil {
 		c.over()
 		return 0, err
 	}
 	return len(h), nil
-}
-
-// writeLocked writes b, a whole frame, behind what waits for it.
-func (c *yamuxConn) writeLocked(b []byte) error {
-	err := c.link.write(c.pending, b)
-	c.pending = c.pending[:0]
-	return err
 }
 
 // writeData sends b[yamuxHeader:] as data on a stream; the front of b is for
@@ -258,7 +248,7 @@ func (c *yamuxConn) writeData(stream uint32, b []byte) error {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	return c.writeLocked(b)
+	return c.link.write(b)
 }
 
 // lendData is writeData of b.Bytes[from:to], without a copy: it frees b.
@@ -272,12 +262,6 @@ func (c *yamuxConn) lendData(stream uint32, b *tunnel.Buffer, from, to int) erro
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if len(c.pending) > 0 {
-		if err := c.writeLocked(nil); err != nil {
-			b.Free()
-			return err
-		}
-	}
 	return c.link.lend(b, from, to)
 }
 
@@ -293,7 +277,7 @@ func (c *yamuxConn) consumed(stream uint32, n int) error {
 	binary.BigEndian.PutUint32(h[8:], uint32(n))
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	return c.writeLocked(h[:])
+	return c.link.write(h[:])
 }
 
 // putYamuxData makes the header of a frame with n bytes of data.

@@ -244,22 +244,37 @@ func (l *link) ackLater() {
 	l.mu.Unlock()
 }
 
-// write queues the parts as one piece, so that what belongs together leaves
-// together, and blocks while the queue is full or nobody takes from it. Only
-// one goroutine may call it, or lend, at a time.
-func (l *link) write(parts ...[]byte) error {
+// write queues b, and blocks while the queue is full or nobody takes from it.
+// Only one goroutine may call it, or writeSoon, or lend, at a time.
+func (l *link) write(b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range parts {
-		for len(p) > 0 {
-			if err := l.awaitSpace(); err != nil {
-				return err
-			}
-			n := min(len(p), sendQueue-l.ring.unsent(), l.cfg.ring-l.ring.held())
-			p = p[l.ring.append(p[:n]):]
-		}
-	}
+	err := l.queue(b)
 	l.work.Signal()
+	return err
+}
+
+// writeSoon is write for what may leave together with what is written next, or
+// with the next acknowledgement.
+func (l *link) writeSoon(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.queue(b)
+	if l.arrivedLocked() == l.ackSent {
+		l.work.Signal()
+	}
+	return err
+}
+
+// queue appends b to what is to be sent. mu is held.
+func (l *link) queue(b []byte) error {
+	for len(b) > 0 {
+		if err := l.awaitSpace(); err != nil {
+			return err
+		}
+		n := min(len(b), sendQueue-l.ring.unsent(), l.cfg.ring-l.ring.held())
+		b = b[l.ring.append(b[:n]):]
+	}
 	return nil
 }
 

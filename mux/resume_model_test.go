@@ -177,7 +177,8 @@ func (w *world) writer(side int) {
 			b[i] = modelByte(side, from+uint64(i))
 		}
 		w.wrote[side].Add(uint64(n))
-		if w.sides[side].link.write(b[:n/3], b[n/3:]) != nil {
+		l := w.sides[side].link
+		if l.writeSoon(b[:n/3]) != nil || l.write(b[n/3:]) != nil {
 			return
 		}
 	}

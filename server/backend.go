@@ -150,7 +150,7 @@ func (b *backend) dial(ctx context.Context, dialer *net.Dialer, left int) (net.C
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
 	defer cancel()
-	conn, err := dialer.DialContext(ctx, b.to.network, b.to.String())
+	conn, err := b.to.dial(ctx, *dialer)
 	switch {
 	case err == nil:
 		return conn, nil

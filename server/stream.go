@@ -112,7 +112,7 @@ func (s *Server) dial(ctx context.Context, a *access, policy *auth.Policy, t mux
 			return nil, err
 		}
 		if allowed == nil { // by its name, so the address is the operator's choice
-			return s.dialer.DialContext(ctx, to.network, to.String())
+			return to.dial(ctx, s.dialer)
 		}
 		return s.dialAllowed(ctx, policy, to)
 	case mux.Unix:
@@ -133,7 +133,7 @@ func (s *Server) dialAllowed(ctx context.Context, policy *auth.Policy, to addres
 		if err := policy.AllowUnix(to.host); err != nil {
 			return nil, err
 		}
-		return d.DialContext(ctx, "unix", to.host)
+		return to.dial(ctx, d)
 	}
 	if err := policy.MayAsk(to.host, to.port); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (s *Server) dialAllowed(ctx context.Context, policy *auth.Policy, to addres
 		}
 		return tunnel.Unpaced(network, resolved, conn)
 	}
-	return d.DialContext(ctx, "tcp", to.String())
+	return to.dial(ctx, d)
 }
 
 var errNoTarget = errors.New("the server has no target of that name")
@@ -166,6 +166,14 @@ func (a address) String() string {
 		return a.host
 	}
 	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port)))
+}
+
+// dial connects to the address.
+func (a address) dial(ctx context.Context, d net.Dialer) (net.Conn, error) {
+	if tunnel.Local(a.host) {
+		d.KeepAlive = -1
+	}
+	return d.DialContext(ctx, a.network, a.String())
 }
 
 // parseAddress reads HOST:PORT or unix:PATH.

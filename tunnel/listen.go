@@ -6,15 +6,27 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
 )
 
-// Listen is net.Listen, with connections that are [Unpaced].
+// Listen is net.Listen, with connections that are [Unpaced], and without
+// keepalives for those that do not leave the machine.
 func Listen(network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: Unpaced}
+	if host, _, err := net.SplitHostPort(address); err == nil && Local(host) {
+		lc.KeepAlive = -1
+	}
 	return lc.Listen(context.Background(), network, address)
+}
+
+// Local reports whether host is an address of this machine's loopback
+// interface, or the name of one: who is there cannot go away unnoticed.
+func Local(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // ListenUnix listens on a unix stream socket with the given permissions. A
