@@ -294,6 +294,12 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 	return total, nil
 }
 
+// Room is how much is best written at once now: without waiting, and in one
+// frame.
+func (s *Stream) Room() int {
+	return min(int(s.credit.Load())-frameHeader, s.session.link.frame())
+}
+
 // WriteOwned writes the n bytes of data in b, and takes b over: nothing of it
 // is copied.
 func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {

@@ -12,6 +12,14 @@ type window struct {
 	since    time.Time // when that was
 }
 
+// A stream that uses up its window within bulkPace may have bulkWindow, however
+// short the path is: credit comes in quarters, and what is sent in small pieces
+// costs more.
+const (
+	bulkWindow = 512 << 10
+	bulkPace   = 400 * time.Millisecond
+)
+
 // assumedRTT stands for a round-trip time not yet measured.
 const assumedRTT = 50 * time.Millisecond
 
@@ -30,7 +38,8 @@ func (s *Stream) consumed(n int) {
 	}
 	// A window that is used up in less than two round trips holds the peer up.
 	grant := w.consumed
-	if pace := float64(now.Sub(w.since)) * float64(w.size) / float64(w.consumed); pace < 2*float64(rtt) {
+	pace := time.Duration(float64(now.Sub(w.since)) * float64(w.size) / float64(w.consumed))
+	if pace < 2*rtt || pace < bulkPace && w.size < bulkWindow {
 		more := s.session.grow(w.size)
 		w.size += more
 		grant += more

@@ -17,6 +17,7 @@ import (
 //     b[Headroom():], using the rest as scratch space.
 //   - WriteOwned(b *Buffer, n int) (int, error): write the n bytes of data
 //     that b holds, and take b over.
+//   - Room() int: how much is best written at once now.
 //   - View() ([]byte, error) and Take(n int): show what Read would give, and
 //     remove n bytes of it: then the relay needs no buffer.
 //   - Await(ready func()) bool: have ready called in a goroutine of its own,
@@ -235,6 +236,10 @@ func passing(dst, src Endpoint) func() (n int, readErr, writeErr error) {
 		}
 	}
 	waiter, _ := src.(interface{ WaitReadable() error })
+	var room func() int
+	if r, ok := dst.(interface{ Room() int }); ok {
+		room = r.Room
+	}
 	more := false
 	return func() (n int, readErr, writeErr error) {
 		if waiter != nil && !more {
@@ -243,8 +248,12 @@ func passing(dst, src Endpoint) func() (n int, readErr, writeErr error) {
 			}
 		}
 		b := NewBuffer()
-		k, readErr := src.Read(b.Bytes[BufferHeadroom:])
-		more = k == BufferSize
+		size := BufferSize
+		if room != nil {
+			size = min(max(room(), worthOwning), BufferSize)
+		}
+		k, readErr := src.Read(b.Bytes[BufferHeadroom : BufferHeadroom+size])
+		more = k == size
 		if k == 0 {
 			b.Free()
 			return 0, readErr, nil
