@@ -64,6 +64,7 @@ type link struct {
 	down     chan struct{} // closed when the carrier goes
 	ring     ring
 	pace     pace
+	urgentTo uint64    // what is queued before this number is waited for
 	ackSent  uint64    // what the peer has been told about received
 	ackDue   bool      // tell it soon
 	farewell []byte    // a close message to send next, or nil
@@ -250,6 +251,9 @@ func (l *link) write(b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.queue(b)
+	if len(b) <= urgent {
+		l.urgentTo = l.ring.tail
+	}
 	l.work.Signal()
 	return err
 }
@@ -376,7 +380,9 @@ func (l *link) awaitWork() *carrier {
 func (l *link) frame() int { return int(l.piece.Load()) }
 
 // sendable says that there are bytes that may leave now.
-func (l *link) sendable() bool { return l.ring.unsent() > 0 && !l.pace.full() }
+func (l *link) sendable() bool {
+	return l.ring.unsent() > 0 && !l.pace.full(l.ring.sent < l.urgentTo)
+}
 
 // appendAck appends a message's type and what has been received so far.
 func (l *link) appendAck(b []byte, t messageType) []byte {

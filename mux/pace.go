@@ -47,7 +47,7 @@ const (
 	firstFlight = 512 << 10
 	minFlight   = 64 << 10
 	// stall is how long either end's process may not get to run.
-	stall = 700 * time.Microsecond
+	stall = 850 * time.Microsecond
 	// maxFlights bounds the messages that are kept account of. Others go
 	// without.
 	maxFlights = 1024
@@ -64,13 +64,20 @@ const (
 	rttFor  = 10 * time.Second
 	// pieceTime is how long the path may be busy with one message: something
 	// more urgent waits behind it. But minPiece is sent however slow it is.
-	pieceTime  = 2 * time.Millisecond
+	pieceTime  = 1 * time.Millisecond
 	minPiece   = 8 << 10
 	firstPiece = 32 << 10
 )
 
-// full reports whether no more should be sent now.
-func (p *pace) full() bool { return p.sentTo-p.ackedTo >= p.limit() }
+// full reports whether no more should be sent now. What is urgent may be a
+// piece ahead of the rest.
+func (p *pace) full(urgent bool) bool {
+	limit := p.limit()
+	if urgent {
+		limit += uint64(p.piece())
+	}
+	return p.sentTo-p.ackedTo >= limit
+}
 
 // limit is how many bytes may be on their way.
 func (p *pace) limit() uint64 {
@@ -88,7 +95,8 @@ func (p *pace) limit() uint64 {
 
 // fill is what fills the path, times gain, and what its unevenness needs.
 func (p *pace) fill(gain float64) uint64 {
-	return uint64(max(minFlight, gain*p.rate*(p.rtt+stall).Seconds()+p.burst))
+	needs := p.rate * (p.rtt + stall).Seconds()
+	return uint64(max(minFlight, needs+max((gain-1)*needs, p.burst*0.75)))
 }
 
 // piece is how many bytes one message, and one frame, should have at most.

@@ -28,7 +28,7 @@ func (s *simulation) run(p *pace, start time.Time, d time.Duration) (rate, most 
 	now, half := start, start.Add(d/2)
 	began := uint64(0)
 	for now.Sub(start) < d {
-		if !p.full() {
+		if !p.full(false) {
 			to := p.sentTo + uint64(p.piece())
 			n := float64(to - p.sentTo)
 			p.sent(to, now)
@@ -117,5 +117,25 @@ func TestPaceFollows(t *testing.T) {
 		if got < 0.95*rate || most > 1.6*rate*0.022+4*minFlight {
 			t.Errorf("at %.0f bytes/s: %.2f of it, with %.0f bytes on their way", rate, got/rate, most)
 		}
+	}
+}
+
+// What is urgent need not wait until the path is less full, but for no more
+// than a piece of it: much that is urgent must not fill the path either.
+func TestPaceUrgent(t *testing.T) {
+	start := time.Unix(1000, 0)
+	var p pace
+	path := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6}
+	path.run(&p, start, 2*time.Second)
+	now := path.free
+	for !p.full(false) {
+		p.sent(p.sentTo+100, now)
+	}
+	before := p.sentTo
+	for !p.full(true) {
+		p.sent(p.sentTo+100, now)
+	}
+	if more := int(p.sentTo - before); more < p.piece()-100 || more > p.piece()+100 {
+		t.Errorf("%d bytes more, a piece is %d", more, p.piece())
 	}
 }
