@@ -65,6 +65,7 @@ type link struct {
 	ring     ring
 	pace     pace
 	urgentTo uint64    // what is queued before this number is waited for
+	soonTo   uint64    // what is queued waits for more to leave with, when it ends here
 	ackSent  uint64    // what the peer has been told about received
 	ackDue   bool      // tell it soon
 	farewell []byte    // a close message to send next, or nil
@@ -258,14 +259,15 @@ func (l *link) write(b []byte) error {
 	return err
 }
 
-// writeSoon is write for what may leave together with what is written next, or
+// writeSoon is write for what leaves together with what is written next, or
 // with the next acknowledgement.
 func (l *link) writeSoon(b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	alone := l.ring.unsent() == 0 || l.ring.tail == l.soonTo
 	err := l.queue(b)
-	if l.arrivedLocked() == l.ackSent {
-		l.work.Signal()
+	if alone {
+		l.soonTo = l.ring.tail
 	}
 	return err
 }
@@ -381,7 +383,8 @@ func (l *link) frame() int { return int(l.piece.Load()) }
 
 // sendable says that there are bytes that may leave now.
 func (l *link) sendable() bool {
-	return l.ring.unsent() > 0 && !l.pace.full(l.ring.sent < l.urgentTo)
+	waits := l.ring.tail == l.soonTo && !l.ackDue
+	return l.ring.unsent() > 0 && !waits && !l.pace.full(l.ring.sent < l.urgentTo)
 }
 
 // appendAck appends a message's type and what has been received so far.
@@ -411,6 +414,8 @@ func (l *link) finish(code CloseCode, reason string) {
 	})
 	defer timer.Stop()
 	l.mu.Lock()
+	l.soonTo = 0
+	l.work.Signal()
 	for to := l.ring.tail; l.err == nil && l.carrier != nil && l.ring.acked < to && !expired; {
 		l.drained.Wait()
 	}
