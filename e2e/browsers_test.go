@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -19,6 +21,25 @@ type surfer struct {
 	spki  string // BASE64 of the hash of the server's key, which is to be trusted
 	http1 bool   // never HTTP/2
 	dark  bool
+}
+
+// unusedPort gives a port that is free on all addresses. What the system would
+// choose may be in use by a connection of one address family, and chromedriver,
+// which listens on both, then gives up.
+func (h *host) unusedPort(t *testing.T) (port string) {
+	t.Helper()
+	for range 100 {
+		port = strconv.Itoa(20000 + rand.IntN(10000)) // below those of connections
+		var ln net.Listener
+		var err error
+		h.do(func() { ln, err = net.Listen("tcp", ":"+port) })
+		if err == nil {
+			ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // chromium starts Chromium in the host. chromedriver translates between WebDriver BiDi and what
@@ -43,7 +64,7 @@ func (s surfer) chromium(t *testing.T, h *host) *browser {
 		argv = append(argv, "--blink-settings=preferredColorScheme=0")
 	}
 	chromium := h.start(t, "chromium", spec{argv: append(argv, "about:blank"), env: []string{"HOME=" + dir}})
-	driver := h.start(t, "chromedriver", spec{argv: []string{"chromedriver", "--port=0"}, env: []string{"HOME=" + dir}})
+	driver := h.start(t, "chromedriver", spec{argv: []string{"chromedriver", "--port=" + h.unusedPort(t)}, env: []string{"HOME=" + dir}})
 	devtools := chromium.wait(t, `DevTools listening on ws://([0-9.:]+)/`, 1)[1]
 	port := driver.wait(t, `started successfully on port (\d+)`, 1)[1]
 
