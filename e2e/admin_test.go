@@ -317,6 +317,7 @@ backend = [%q]
 	forbidden := testnet.RefusedAddr(t)
 	c, forward := w.client(t, 0, way.Addr(), app.addr, "-L", "127.0.0.1:0:"+forbidden, "--admin-listen", "unix:"+socket)
 	server, client := newBoard(w.admin), newBoard("unix:"+socket)
+	began := time.Now() // the server has read its file, and made its certificate
 
 	// The way to the server is not there yet.
 	client.await(t, `adit_handshake_failures_total{step="tcp"}`, positive)
@@ -459,6 +460,8 @@ backend = [%q]
 	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), good+"\nnonsense = 1\n")
 	w.server.signal(t, syscall.SIGHUP)
 	server.await(t, `adit_config_reloads_total{result="failure"}`, positive)
+	// Both of the times that it changes are in seconds: of another than at the start.
+	time.Sleep(time.Until(time.Unix(began.Unix()+1, 0)))
 	next := newKeyPair(t, "next.test")
 	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), strings.NewReplacer(w.pair.cert, next.cert, w.pair.key, next.key).Replace(good))
 	w.server.signal(t, syscall.SIGHUP)

@@ -244,7 +244,7 @@ tls.off = true
 					t.Errorf("standard error has, too:\n%s", p.log.tail(10))
 				}
 			}
-			if faults := disclosed(overheard.secrets, []output{{format, lines}}); len(faults) > 0 {
+			if faults := disclosed(secretsSoFar(), []output{{format, lines}}); len(faults) > 0 {
 				t.Errorf("%q", faults)
 			}
 			banned(t, lines(), map[string]int{"127.0.0.1": 6, "::1": crowd})

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		remove()
 		removeRelease()
-		for _, fault := range disclosed(overheard.secrets, overheard.outputs) {
+		for _, fault := range disclosed(secretsSoFar(), overheard.outputs) {
 			fmt.Fprintln(os.Stderr, "e2e: a secret is in an output:", fault)
 			code = 1
 		}

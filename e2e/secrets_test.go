@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +36,13 @@ func secret(what, text string) string {
 	}
 	overheard.secrets[text] = what
 	return text
+}
+
+// secretsSoFar gives those that have been made, while others may be.
+func secretsSoFar() map[string]string {
+	overheard.Lock()
+	defer overheard.Unlock()
+	return maps.Clone(overheard.secrets)
 }
 
 // overhear notes what a process has said, or will have by the end.
