@@ -312,6 +312,7 @@ func (l *link) awaitLull() error {
 // room for more. mu is held.
 func (l *link) awaitQueue(most int) error {
 	for l.err == nil && (l.carrier == nil || l.ring.unsent() >= most || l.ring.held() >= l.cfg.ring) {
+		l.soonTo = 0 // there is more
 		l.work.Signal()
 		l.space.Wait()
 	}

@@ -281,3 +281,22 @@ func TestLittleOvertakesMuch(t *testing.T) {
 		t.Error("nothing had to wait")
 	}
 }
+
+// What waits for more to leave with does not hold up who waits for little to
+// be queued.
+func TestSoonHoldsNobodyUp(t *testing.T) {
+	client, _ := newPair(t, nil)
+	var h [yamuxHeader]byte // credit of nothing, for the control stream
+	h[1] = yamuxWindowUpdate
+	binary.BigEndian.PutUint32(h[4:], 1)
+	client.conn.writing.Lock()
+	for range MaxFrame / len(h) {
+		if err := client.link.writeSoon(h[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client.conn.writing.Unlock()
+	if err := await(t, "lull", async(client.link.awaitLull)); err != nil {
+		t.Fatal(err)
+	}
+}
