@@ -68,7 +68,7 @@ func (d *direct) Read(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case t.err != nil:
-		return 0, d.failed("read", t.err)
+		return 0, socketError(d.conn, "read", os.NewSyscallError("read", t.err))
 	case t.n == 0:
 		return 0, io.EOF
 	}
@@ -94,7 +94,7 @@ func (d *direct) write(p []byte, flags int) (int, error) {
 	err := d.raw.Write(t.try)
 	t.p = nil
 	if err == nil && t.err != nil {
-		err = d.failed("write", t.err)
+		err = socketError(d.conn, "write", os.NewSyscallError("write", t.err))
 	}
 	return t.n, err
 }
@@ -109,9 +109,4 @@ func (t *transfer) write(fd uintptr) (done bool) {
 		t.n, t.err = t.n+n, nil
 	}
 	return true
-}
-
-// failed gives a failure the form that package net gives it.
-func (d *direct) failed(op string, cause error) error {
-	return &net.OpError{Op: op, Net: d.conn.LocalAddr().Network(), Source: d.conn.LocalAddr(), Addr: d.conn.RemoteAddr(), Err: os.NewSyscallError(op, cause)}
 }

@@ -28,7 +28,7 @@ func (s *Socket) WaitReadable() error {
 	case failure != nil:
 		// Reported here or nowhere: the peek has taken it from the socket, and
 		// a Read would now find a clean end.
-		return s.readError(os.NewSyscallError("recvfrom", failure))
+		return socketError(s.Conn, "read", os.NewSyscallError("recvfrom", failure))
 	case n == 0:
 		return io.EOF
 	}
@@ -40,14 +40,14 @@ func (s *Socket) WaitReadable() error {
 func (s *Socket) Read(p []byte) (int, error) {
 	n, err := s.bytes.Read(p)
 	if err == io.EOF && s.wasReset() {
-		err = s.readError(unix.ECONNRESET)
+		err = socketError(s.Conn, "read", unix.ECONNRESET)
 	}
 	return n, err
 }
 
-// readError gives a failure of reading the form that package net gives it.
-func (s *Socket) readError(cause error) error {
-	return &net.OpError{Op: "read", Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: cause}
+// socketError gives a failure the form that package net gives it.
+func socketError(c net.Conn, op string, cause error) error {
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause}
 }
 
 // wasReset says that a connection has no peer any more, though we have not
