@@ -26,7 +26,7 @@ const (
 	cutStreams = 8
 	cutEvery   = 300 * time.Millisecond
 	// cutAmount is what goes each way over all streams, unless ADIT_RESUME_MIB says how many MiB.
-	cutAmount = 256 << 20
+	cutAmount = 512 << 20
 )
 
 func amountOfCut(t *testing.T) int64 {
