@@ -181,9 +181,7 @@ func TestRelayVanish(t *testing.T) {
 					if network == "unix" && blocked == "nothing" {
 						stays.Write([]byte("x"))
 						eventually(t, "data to be read", func() bool { return r.near.credit.Load() != r.far.credit.Load() })
-						if err := tunnel.NewSocket(leaves).WaitReadable(); err != nil {
-							t.Fatal(err)
-						}
+						testnet.AwaitReadable(t, leaves)
 					}
 					var up, down <-chan error
 					if blocked == "upload" || blocked == "both" {
@@ -194,9 +192,7 @@ func TestRelayVanish(t *testing.T) {
 					}
 					if network == "unix" && (blocked == "upload" && who == "app" || blocked == "download" && who == "backend") {
 						stays.Write([]byte("x")) // as above
-						if err := tunnel.NewSocket(leaves).WaitReadable(); err != nil {
-							t.Fatal(err)
-						}
+						testnet.AwaitReadable(t, leaves)
 					}
 					start := time.Now()
 					vanish(leaves)

@@ -169,13 +169,16 @@ type backendEnd struct {
 	deaf   bool        // it takes no more data; of the writer
 }
 
-// WaitReadable is Socket's.
-func (e *backendEnd) WaitReadable() error { return e.note(e.Socket.WaitReadable()) }
-
 // Read is Socket's.
 func (e *backendEnd) Read(p []byte) (int, error) {
 	n, err := e.Socket.Read(p)
 	return n, e.note(err)
+}
+
+// ReadBuffer is Socket's.
+func (e *backendEnd) ReadBuffer(size int) (*tunnel.Buffer, int, error) {
+	b, n, err := e.Socket.ReadBuffer(size)
+	return b, n, e.note(err)
 }
 
 func (e *backendEnd) note(err error) error {

@@ -12,11 +12,6 @@ import (
 // has. No bytes are the end.
 func readNow(fd uintptr, p []byte) (int, error) { return callNow(unix.SYS_READ, fd, p, 0) }
 
-// peekNow is readNow, but leaves the bytes where they are.
-func peekNow(fd uintptr, p []byte) (int, error) {
-	return callNow(unix.SYS_RECVFROM, fd, p, unix.MSG_PEEK)
-}
-
 // writeNow writes what a socket that does not block takes of p. The flags are
 // those of send(2).
 func writeNow(fd uintptr, p []byte, flags int) (int, error) {

@@ -2,24 +2,13 @@
 
 package tunnel
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "syscall"
 
 // The race detector learns from package syscall what happens before what when
 // two goroutines talk to each other by a socket.
 
 func readNow(fd uintptr, p []byte) (n int, err error) {
 	return uninterrupted(func() (int, error) { return syscall.Read(int(fd), p) })
-}
-
-func peekNow(fd uintptr, p []byte) (int, error) {
-	return uninterrupted(func() (n int, err error) {
-		n, _, err = syscall.Recvfrom(int(fd), p, unix.MSG_PEEK)
-		return n, err
-	})
 }
 
 func writeNow(fd uintptr, p []byte, _ int) (int, error) {

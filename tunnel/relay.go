@@ -11,8 +11,11 @@ import (
 // session, a WebSocket. An endpoint may also implement, for the relay's
 // benefit:
 //
-//   - WaitReadable() error: block until Read has something to say or fail as
-//     it would. While an endpoint is idle, the relay then holds no buffer.
+//   - ReadBuffer(size int) (b *Buffer, n int, err error): Read at most size
+//     bytes into a buffer that is taken for them, or nil without any; the
+//     caller frees it. While an endpoint is idle, the relay then holds no buffer.
+//   - WaitReadable() error: the same by other means: block until Read has
+//     something to say or fail as it would.
 //   - Headroom() int and WriteBuffer(b []byte) (int, error): write
 //     b[Headroom():], using the rest as scratch space.
 //   - WriteOwned(b *Buffer, n int) (int, error): write the n bytes of data
@@ -235,31 +238,43 @@ func passing(dst, src Endpoint) func() (n int, readErr, writeErr error) {
 			return n, nil, err
 		}
 	}
-	waiter, _ := src.(interface{ WaitReadable() error })
-	var room func() int
+	room := func() int { return BufferSize }
 	if r, ok := dst.(interface{ Room() int }); ok {
 		room = r.Room
 	}
-	more := false
+	read := reading(src)
 	return func() (n int, readErr, writeErr error) {
-		if waiter != nil && !more {
-			if err := waiter.WaitReadable(); err != nil && err != io.EOF {
-				return 0, err, nil
-			}
-		}
-		b := NewBuffer()
-		size := BufferSize
-		if room != nil {
-			size = min(max(room(), worthOwning), BufferSize)
-		}
-		k, readErr := src.Read(b.Bytes[BufferHeadroom : BufferHeadroom+size])
-		more = k == size
+		b, k, readErr := read(min(max(room(), worthOwning), BufferSize))
 		if k == 0 {
-			b.Free()
 			return 0, readErr, nil
 		}
 		n, writeErr = out.pass(b, k)
 		return n, readErr, writeErr
+	}
+}
+
+// reading is the best way to read that an endpoint has, in the form of
+// Socket.ReadBuffer.
+func reading(e Endpoint) func(size int) (*Buffer, int, error) {
+	if r, ok := e.(interface {
+		ReadBuffer(size int) (*Buffer, int, error)
+	}); ok {
+		return r.ReadBuffer
+	}
+	wait := func() error { return nil }
+	if w, ok := e.(interface{ WaitReadable() error }); ok {
+		wait = w.WaitReadable
+	}
+	more := false
+	return func(size int) (*Buffer, int, error) {
+		if !more {
+			if err := wait(); err != nil && err != io.EOF {
+				return nil, 0, err
+			}
+		}
+		b, n, err := readBuffer(e, size)
+		more = n == size
+		return b, n, err
 	}
 }
 

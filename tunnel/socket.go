@@ -10,9 +10,10 @@ import (
 // Socket makes an Endpoint of a TCP or unix stream connection.
 type Socket struct {
 	net.Conn
-	bytes io.ReadWriter   // Conn, or better
-	raw   syscall.RawConn // nil where the connection is no socket
-	ended atomic.Bool     // our direction, by CloseWrite
+	bytes   io.ReadWriter   // Conn, or better
+	raw     syscall.RawConn // nil where the connection is no socket
+	reading bufferRead
+	ended   atomic.Bool // our direction, by CloseWrite
 }
 
 // NewSocket wraps c, which should be a *net.TCPConn or *net.UnixConn. Others
@@ -59,4 +60,15 @@ func (s *Socket) Abort() {
 func (s *Socket) Close() error {
 	s.setLinger(-1)
 	return s.Conn.Close()
+}
+
+// readBuffer is ReadBuffer where reading takes a buffer while it waits.
+func readBuffer(r io.Reader, size int) (*Buffer, int, error) {
+	b := NewBuffer()
+	n, err := r.Read(b.Bytes[BufferHeadroom : BufferHeadroom+size])
+	if n == 0 {
+		b.Free()
+		return nil, 0, err
+	}
+	return b, n, err
 }

@@ -2,8 +2,12 @@
 
 package tunnel
 
-// WaitReadable does not wait on this system: the Read that follows does.
-func (s *Socket) WaitReadable() error { return nil }
+type bufferRead struct{}
+
+// ReadBuffer is Read, of at most size bytes, into a buffer, which it has while it
+// waits on this system. The buffer is nil when nothing was read, and else the
+// caller's to free.
+func (s *Socket) ReadBuffer(size int) (*Buffer, int, error) { return readBuffer(s, size) }
 
 // Alive cannot tell on this system.
 func (s *Socket) Alive() error { return nil }

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -52,42 +53,58 @@ func soon[T any](t testing.TB, what string, f func() T) T {
 	}
 }
 
-func TestSocketWaitReadable(t *testing.T) {
+// read1 reads a byte by ReadBuffer.
+func read1(s *Socket) (byte, error) {
+	b, n, err := s.ReadBuffer(1)
+	if b == nil {
+		if n != 0 || err == nil {
+			return 0, fmt.Errorf("%d bytes in no buffer: %w", n, err)
+		}
+		return 0, err
+	}
+	defer b.Free()
+	if n != 1 || err != nil {
+		return 0, fmt.Errorf("%d bytes: %w", n, err)
+	}
+	return b.Bytes[BufferHeadroom], nil
+}
+
+func TestSocketReadBuffer(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			s, peer := socketPair(t, network)
-			waiting := make(chan error, 1)
-			go func() { waiting <- s.WaitReadable() }()
-			peer.Write([]byte("ab"))
-			if err := soon(t, "WaitReadable", func() error { return <-waiting }); err != nil {
-				t.Fatal(err)
+			type result struct {
+				b   byte
+				err error
 			}
-			// It takes nothing, and does not wait for what is there.
-			b := make([]byte, 1)
-			for range 2 {
-				if err := soon(t, "WaitReadable", s.WaitReadable); err != nil {
-					t.Fatal(err)
-				}
-				if n, err := s.Read(b); n != 1 || err != nil {
-					t.Fatal(n, err)
-				}
+			read := func() result {
+				b, err := read1(s)
+				return result{b, err}
+			}
+			waiting := make(chan result, 1)
+			go func() { waiting <- read() }()
+			peer.Write([]byte("ab"))
+			if got := soon(t, "ReadBuffer", func() result { return <-waiting }); got != (result{'a', nil}) {
+				t.Fatal(got)
+			}
+			if got := soon(t, "ReadBuffer", read); got != (result{'b', nil}) {
+				t.Fatal(got)
 			}
 			peer.CloseWrite()
-			if err := soon(t, "WaitReadable", s.WaitReadable); err != io.EOF {
-				t.Fatal(err)
-			}
-			if _, err := s.Read(b); err != io.EOF {
-				t.Fatal(err)
+			for range 2 {
+				if got := soon(t, "ReadBuffer", read); got.err != io.EOF {
+					t.Fatal(got)
+				}
 			}
 			s.Close()
-			if err := s.WaitReadable(); err == nil || err == io.EOF {
-				t.Fatalf("of a closed connection: %v", err)
+			if got := read(); got.err == nil || got.err == io.EOF {
+				t.Fatalf("of a closed connection: %v", got)
 			}
 		})
 	}
 }
 
-func TestSocketWaitReadableUnblocked(t *testing.T) {
+func TestSocketReadBufferUnblocked(t *testing.T) {
 	for name, unblock := range map[string]func(*Socket){
 		"abort":    func(s *Socket) { s.Abort() },
 		"close":    func(s *Socket) { s.Close() },
@@ -95,9 +112,12 @@ func TestSocketWaitReadableUnblocked(t *testing.T) {
 	} {
 		s, _ := socketPair(t, "tcp")
 		waiting := make(chan error, 1)
-		go func() { waiting <- s.WaitReadable() }()
+		go func() {
+			_, err := read1(s)
+			waiting <- err
+		}()
 		unblock(s)
-		err := soon(t, "WaitReadable", func() error { return <-waiting })
+		err := soon(t, "ReadBuffer", func() error { return <-waiting })
 		if err == nil || err == io.EOF || name == "deadline" && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -108,8 +128,8 @@ func TestSocketWaitReadableUnblocked(t *testing.T) {
 func TestSocketReset(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for name, meet := range map[string]func(*Socket) error{
-			"WaitReadable": (*Socket).WaitReadable,
-			"Read":         func(s *Socket) error { _, err := s.Read(make([]byte, 1)); return err },
+			"ReadBuffer": func(s *Socket) error { _, err := read1(s); return err },
+			"Read":       func(s *Socket) error { _, err := s.Read(make([]byte, 1)); return err },
 			"after a Write": func(s *Socket) error {
 				for s.Alive() == nil {
 					time.Sleep(time.Millisecond)
@@ -145,9 +165,7 @@ func TestSocketAlive(t *testing.T) {
 		s, peer := socketPair(t, network)
 		peer.Write([]byte("unread"))
 		peer.CloseWrite()
-		if err := soon(t, "WaitReadable", s.WaitReadable); err != nil {
-			t.Fatal(err)
-		}
+		testnet.AwaitReadable(t, s.Conn)
 		if err := s.Alive(); err != nil {
 			t.Errorf("%s: %v", network, err)
 		}
@@ -206,8 +224,16 @@ func TestSocketSimultaneousEnd(t *testing.T) {
 func TestSocketOfTLS(t *testing.T) {
 	s, _ := socketPair(t, "tcp")
 	c := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true}))
-	if err := errors.Join(c.WaitReadable(), c.Alive()); err != nil {
+	if err := c.Alive(); err != nil {
 		t.Fatal(err)
 	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := read1(c)
+		read <- err
+	}()
 	c.Abort()
+	if err := soon(t, "ReadBuffer", func() error { return <-read }); err == nil || err == io.EOF {
+		t.Fatal(err)
+	}
 }

@@ -10,37 +10,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WaitReadable blocks until there are bytes, an end, or an error to read.
-func (s *Socket) WaitReadable() error {
-	if s.raw == nil {
-		return nil
+// bufferRead is a ReadBuffer that goes on.
+type bufferRead struct {
+	size   int
+	buffer *Buffer // nil if nothing was read
+	n      int
+	err    error
+	try    func(fd uintptr) (done bool) // is read, bound once
+}
+
+func (r *bufferRead) read(fd uintptr) (done bool) {
+	b := NewBuffer()
+	r.n, r.err = readNow(fd, b.Bytes[BufferHeadroom:BufferHeadroom+r.size])
+	if r.n > 0 {
+		r.buffer = b
+		return true
 	}
-	var one [1]byte
-	var n int
-	var failure error
-	err := s.raw.Read(func(fd uintptr) bool {
-		n, failure = peekNow(fd, one[:])
-		return failure != unix.EAGAIN
-	})
+	b.Free()
+	return r.err != unix.EAGAIN
+}
+
+// ReadBuffer is Read, of at most size bytes, into a buffer that it takes when
+// there is something to read and no sooner. The buffer is nil when nothing was
+// read, and else the caller's to free. Only one goroutine may call it at a time.
+func (s *Socket) ReadBuffer(size int) (b *Buffer, n int, err error) {
+	if s.raw == nil {
+		return readBuffer(s, size)
+	}
+	r := &s.reading
+	if r.try == nil {
+		r.try = r.read
+	}
+	r.size, r.n, r.err = size, 0, nil
+	err = s.raw.Read(r.try)
+	b, r.buffer = r.buffer, nil
 	switch {
 	case err != nil:
-		return err
-	case failure != nil:
-		// Reported here or nowhere: the peek has taken it from the socket, and
-		// a Read would now find a clean end.
-		return socketError(s.Conn, "read", os.NewSyscallError("recvfrom", failure))
-	case n == 0:
-		return io.EOF
+	case r.err != nil:
+		err = socketError(s.Conn, "read", os.NewSyscallError("read", r.err))
+	case r.n == 0:
+		err = s.ending()
 	}
-	return nil
+	return b, r.n, err
 }
 
 // Read reads data. A reset is reported once by the system, and perhaps to a
 // Write at the same time: what then looks like an end is none.
 func (s *Socket) Read(p []byte) (int, error) {
 	n, err := s.bytes.Read(p)
-	if err == io.EOF && s.wasReset() {
-		err = socketError(s.Conn, "read", unix.ECONNRESET)
+	if err == io.EOF {
+		err = s.ending()
 	}
 	return n, err
 }
@@ -50,20 +69,25 @@ func socketError(c net.Conn, op string, cause error) error {
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause}
 }
 
-// wasReset says that a connection has no peer any more, though we have not
-// ended our direction: that is no half-close.
-func (s *Socket) wasReset() bool {
+// ending says what it was that looked like an end. A connection that has no peer
+// any more, though we have not ended our direction, was reset: that is no
+// half-close.
+func (s *Socket) ending() error {
 	if s.raw == nil || s.ended.Load() {
-		return false
+		return io.EOF
 	}
 	var reset bool
 	err := s.raw.Control(func(fd uintptr) {
 		_, err := unix.Getpeername(int(fd))
 		reset = err == unix.ENOTCONN || err == unix.EINVAL // the latter on BSD
 	})
-	// CloseWrite may have come in between, and with it the orderly end of a
-	// connection that has no peer any more either.
-	return err == nil && reset && !s.ended.Load()
+	switch {
+	case err != nil: // closed here in the meantime: nobody can tell
+		return err
+	case reset && !s.ended.Load(): // CloseWrite may have come in between
+		return socketError(s.Conn, "read", unix.ECONNRESET)
+	}
+	return io.EOF
 }
 
 // Alive reports a connection that the peer has reset. An orderly end is no
