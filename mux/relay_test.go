@@ -65,14 +65,28 @@ func newRigOn(t testing.TB, client, server *Session, network string) *rig {
 
 func socketPair(t testing.TB, network string) (conn, net.Conn) {
 	t.Helper()
-	x, y := testnet.Pair(t, network)
+	if network != local {
+		x, y := testnet.Pair(t, network)
+		return x.(conn), y
+	}
+	ln := tunnel.LocalListener(testnet.Listen(t))
+	defer ln.Close()
+	x, err := tunnel.DialLocal(t.Context(), new(net.Dialer), ln.Addr().(*net.TCPAddr).AddrPort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { x.Close(); y.Close() })
 	return x.(conn), y
 }
 
 // vanish ends a connection as a killed process does that has unread data: with
 // a reset.
 func vanish(c conn) {
-	if tc, ok := c.(*net.TCPConn); ok {
+	if tc, ok := c.(interface{ SetLinger(int) error }); ok {
 		tc.SetLinger(0)
 	}
 	c.Close()
@@ -123,7 +137,10 @@ func stuff(t testing.TB, c net.Conn, st *Stream) <-chan error {
 	return writer
 }
 
-var networks = []string{"tcp", "unix"}
+var networks = []string{"tcp", "unix", local}
+
+// local is TCP as tunnel.DialLocal and tunnel.LocalListener have it.
+const local = "local"
 
 // A half-closed upload, and an answer that comes late; and the reverse.
 func TestRelayHalfClose(t *testing.T) {
@@ -208,7 +225,7 @@ func TestRelayVanish(t *testing.T) {
 						}
 					}
 					told = append(told, await(t, "end of the rest", async(func() error { _, err := io.Copy(io.Discard, stays); return err })))
-					if network == "tcp" && !slices.ContainsFunc(told, func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }) {
+					if network != "unix" && !slices.ContainsFunc(told, func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }) {
 						t.Errorf("no reset at the other side: %v", told)
 					}
 				})
@@ -308,7 +325,7 @@ func TestRelayMany(t *testing.T) {
 	const count = 200
 	var all sync.WaitGroup
 	for n := range count {
-		r := newRigOn(t, client, server, networks[n%2])
+		r := newRigOn(t, client, server, networks[n%len(networks)])
 		rnd := rand.New(rand.NewPCG(uint64(n), 2))
 		up := randomBytes(uint64(2*n), rnd.IntN(1<<rnd.IntN(20)+1))
 		down := randomBytes(uint64(2*n+1), rnd.IntN(1<<rnd.IntN(20)+1))

@@ -27,7 +27,9 @@ func (s *Server) acceptStreams(x *session) {
 		if err != nil {
 			break
 		}
-		streams.Go(func() {
+		streams.Add(1)
+		x.mux.Go(func() {
+			defer streams.Done()
 			if relay := s.serveStream(x, st); relay != nil {
 				streams.Go(relay) // on a stack that has not grown, for as long as it lasts
 			}
@@ -170,6 +172,9 @@ func (a address) String() string {
 
 // dial connects to the address.
 func (a address) dial(ctx context.Context, d net.Dialer) (net.Conn, error) {
+	if ip, err := netip.ParseAddr(a.host); err == nil && a.network == "tcp" && ip.Unmap().IsLoopback() {
+		return tunnel.DialLocal(ctx, &d, netip.AddrPortFrom(ip, a.port))
+	}
 	if tunnel.Local(a.host) {
 		d.KeepAlive = -1
 	}

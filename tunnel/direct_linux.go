@@ -38,6 +38,8 @@ func readWriter(nc net.Conn) io.ReadWriter {
 	var raw syscall.RawConn
 	var err error
 	switch c := nc.(type) { // not what embeds one of them
+	case *localConn:
+		return &c.direct
 	case *net.TCPConn:
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
@@ -48,15 +50,21 @@ func readWriter(nc net.Conn) io.ReadWriter {
 	if err != nil {
 		return nc
 	}
-	d := &direct{conn: nc, raw: raw}
-	d.in.try, d.out.try = d.in.read, d.out.write
+	d := new(direct)
+	d.use(nc, raw)
 	return d
+}
+
+// use makes it ready for nc, whose socket raw is.
+func (d *direct) use(nc net.Conn, raw syscall.RawConn) {
+	d.conn, d.raw = nc, raw
+	d.in.try, d.out.try = d.in.read, d.out.write
 }
 
 // Read is that of net.Conn.
 func (d *direct) Read(p []byte) (int, error) {
 	if len(p) == 0 {
-		return d.conn.Read(p)
+		return 0, nil
 	}
 	t := &d.in
 	t.mu.Lock()

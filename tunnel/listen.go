@@ -18,6 +18,7 @@ func Listen(network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: Unpaced}
 	if host, _, err := net.SplitHostPort(address); err == nil && Local(host) {
 		lc.KeepAlive = -1
+		lc.SetMultipathTCP(false) // there is one path
 	}
 	return lc.Listen(context.Background(), network, address)
 }

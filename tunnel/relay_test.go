@@ -40,7 +40,7 @@ func relayPair(t testing.TB, network string) (a, b streamConn, end func() relayE
 }
 
 func TestRelayHalfClose(t *testing.T) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range networks {
 		for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 5 << 20} {
 			a, b, end := relayPair(t, network)
 			question, answer := relayBytes(1, size), relayBytes(2, size/2)

@@ -23,17 +23,30 @@ type streamConn interface {
 	CloseWrite() error
 }
 
-// socketPair gives the two ends of a TCP or unix connection.
+var networks = []string{"tcp", "unix", local}
+
+// local is TCP as DialLocal and LocalListener have it.
+const local = "local"
+
+// socketPair gives the two ends of a connection.
 func socketPair(t testing.TB, network string) (ours *Socket, peer streamConn) {
 	t.Helper()
-	x, y := testnet.Pair(t, network)
+	x, y := connPair(t, network)
 	return NewSocket(x), y.(streamConn)
+}
+
+func connPair(t testing.TB, network string) (dialled, accepted net.Conn) {
+	t.Helper()
+	if network == local {
+		return localPair(t, testnet.Listen(t))
+	}
+	return testnet.Pair(t, network)
 }
 
 // vanish ends a connection with a reset, for which a unix socket must have
 // unread data.
 func vanish(c net.Conn) {
-	if tc, ok := c.(*net.TCPConn); ok {
+	if tc, ok := c.(interface{ SetLinger(int) error }); ok {
 		tc.SetLinger(0)
 	}
 	c.Close()
@@ -70,7 +83,7 @@ func read1(s *Socket) (byte, error) {
 }
 
 func TestSocketReadBuffer(t *testing.T) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range networks {
 		t.Run(network, func(t *testing.T) {
 			s, peer := socketPair(t, network)
 			type result struct {
@@ -126,7 +139,7 @@ func TestSocketReadBufferUnblocked(t *testing.T) {
 
 // A reset is never mistaken for an end, whoever meets it first.
 func TestSocketReset(t *testing.T) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range networks {
 		for name, meet := range map[string]func(*Socket) error{
 			"ReadBuffer": func(s *Socket) error { _, err := read1(s); return err },
 			"Read":       func(s *Socket) error { _, err := s.Read(make([]byte, 1)); return err },
@@ -161,7 +174,7 @@ func TestSocketReset(t *testing.T) {
 
 // An orderly end, with data before it unread, is no reset.
 func TestSocketAlive(t *testing.T) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range networks {
 		s, peer := socketPair(t, network)
 		peer.Write([]byte("unread"))
 		peer.CloseWrite()

@@ -78,7 +78,7 @@ func (s *Socket) ending() error {
 	}
 	var reset bool
 	err := s.raw.Control(func(fd uintptr) {
-		_, err := unix.Getpeername(int(fd))
+		err := peerNow(fd)
 		reset = err == unix.ENOTCONN || err == unix.EINVAL // the latter on BSD
 	})
 	switch {
@@ -121,7 +121,6 @@ func (s *Socket) WaitReset() error {
 
 // hasError says that a socket has an error to report, and leaves it there.
 func hasError(fd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(fd)}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
+	events, err := eventsNow(fd)
+	return err == nil && events&unix.POLLERR != 0
 }

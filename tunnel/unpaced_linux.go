@@ -3,8 +3,6 @@ package tunnel
 import (
 	"net/netip"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Unpaced is for net.Dialer.Control and net.ListenConfig.Control. Connections
@@ -18,8 +16,7 @@ func Unpaced(_, address string, conn syscall.RawConn) error {
 		return nil
 	}
 	_ = conn.Control(func(fd uintptr) {
-		// Every Linux has it, and allows it.
-		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+		_ = congestionNow(fd, "reno") // every Linux has it, and allows it
 	})
 	return nil
 }
