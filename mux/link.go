@@ -338,6 +338,8 @@ func (l *link) awaitQueue(most int) error {
 // that gathered while one message was being written leaves as the next one.
 func (l *link) flush() {
 	small := make([]byte, l.headroom+1+ackSize+MaxReason)
+	var network poller
+	defer network.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -362,6 +364,7 @@ func (l *link) flush() {
 			l.space.Broadcast()
 			l.mu.Unlock()
 			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
+			network.wrote(len(span.bytes()))
 			l.mu.Lock()
 			l.ring.release(span)
 			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
