@@ -48,7 +48,9 @@ func (s *Server) serveStream(x *session, st *mux.Stream) (relay func()) {
 		st.Close()
 		return nil
 	}
-	log := s.log.With("session", x.id, "user", userName(x.user), "addr", x.currentAddr(), "target", target.String())
+	log := func() *slog.Logger { // made when there is something to say
+		return s.log.With("session", x.id, "user", userName(x.user), "addr", x.currentAddr(), "target", target.String())
+	}
 	rec := s.record(audit.Stream, x.id, x.user, x.currentAddr(), target.String())
 	conn, err := s.dialFor(x, st, target)
 	if err != nil {
@@ -62,7 +64,7 @@ func (s *Server) serveStream(x *session, st *mux.Stream) (relay func()) {
 		case mux.Cancelled: // the client went away
 			level = slog.LevelDebug
 		}
-		log.Log(x.ctx, level, "stream refused", "code", code.String(), "reason", err)
+		log().Log(x.ctx, level, "stream refused", "code", code.String(), "reason", err)
 		rec.refused(code.String(), err.Error())
 		st.Refuse(code, reason)
 		st.Close()
@@ -84,7 +86,9 @@ func (s *Server) serveStream(x *session, st *mux.Stream) (relay func()) {
 		defer stop()
 		n, err := tunnel.Relay(socket, st)
 		rec.relayed(n.BToA, n.AToB, err, "")
-		log.Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(rec.start).Round(time.Millisecond), "error", err)
+		if s.log.Enabled(x.ctx, slog.LevelDebug) {
+			log().Debug("stream closed", "sent", n.AToB, "received", n.BToA, "after", time.Since(rec.start).Round(time.Millisecond), "error", err)
+		}
 	}
 }
 
