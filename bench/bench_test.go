@@ -25,8 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if work := os.Getenv(holdEnv); work != "" {
-		os.Exit(holdMain(work))
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(playMain(role))
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -4,26 +4,21 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// holdEnv makes this program hold idle connections instead: thousands of them need descriptors of
-// another process. Its value is how many and to what address.
-const holdEnv = "ADIT_BENCH_HOLD"
-
 // hold opens n connections to addr, each of which has carried a byte both ways, says so, and keeps
-// them until its standard input ends.
+// them until its standard input ends. Thousands of them need descriptors of another process.
 func hold(n int, addr string) error {
 	conns := make([]net.Conn, n)
 	defer func() {
@@ -92,13 +87,11 @@ const crowdPatience = 3 * time.Minute
 
 // holdIdle opens n connections through the tunnel and waits until they are there.
 func (s *stage) holdIdle(n int) (*crowd, error) {
-	self, err := os.Executable()
+	cmd, err := command(context.Background(), roleHold, n, s.entry)
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return nil, err
 	}
-	c := &crowd{cmd: exec.Command(self), target: s.target}
-	c.cmd.Env = append(os.Environ(), holdEnv+"="+strconv.Itoa(n)+" "+s.entry)
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	c := &crowd{cmd: cmd, target: s.target}
 	c.cmd.Stderr = &c.stderr
 	stdout, err := c.cmd.StdoutPipe()
 	if err != nil {

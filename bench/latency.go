@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,11 +16,7 @@ import (
 
 // roundTrips sends a byte back and forth for a time, the next one as soon as the last has come
 // back.
-func roundTrips(ctx context.Context, p pair, d time.Duration) ([]time.Duration, error) {
-	var far sync.WaitGroup
-	far.Go(func() { echo(p.far, nil) })
-	defer far.Wait()
-	defer p.close()
+func roundTrips(ctx context.Context, conn net.Conn, d time.Duration) ([]time.Duration, error) {
 	var (
 		took []time.Duration
 		b    = make([]byte, 1)
@@ -28,10 +25,10 @@ func roundTrips(ctx context.Context, p pair, d time.Duration) ([]time.Duration, 
 		sent := byte(len(took))
 		b[0] = sent
 		start := time.Now()
-		if _, err := p.near.Write(b); err != nil {
+		if _, err := conn.Write(b); err != nil {
 			return nil, fmt.Errorf("send a byte: %w", err)
 		}
-		if _, err := io.ReadFull(p.near, b); err != nil {
+		if _, err := io.ReadFull(conn, b); err != nil {
 			return nil, fmt.Errorf("wait for a byte: %w", err)
 		}
 		took = append(took, time.Since(start))
@@ -48,23 +45,19 @@ const keyInterval = 5 * time.Millisecond
 
 // keystrokes sends a byte every keyInterval for a time and returns how long each took there and
 // back.
-func keystrokes(ctx context.Context, p pair, d time.Duration) ([]time.Duration, error) {
+func keystrokes(ctx context.Context, conn net.Conn, d time.Duration) ([]time.Duration, error) {
 	n := max(int(d/keyInterval), 1)
 	var (
 		sent    = make([]atomic.Int64, n)
 		took    = make([]time.Duration, 0, n)
 		start   = time.Now()
-		far     sync.WaitGroup
 		reading sync.WaitGroup
 		readErr error
 	)
-	far.Go(func() { echo(p.far, nil) })
-	defer far.Wait()
-	defer p.close()
 	reading.Go(func() {
 		buf := make([]byte, echoBuffer)
 		for len(took) < n {
-			k, err := p.near.Read(buf)
+			k, err := conn.Read(buf)
 			now := time.Since(start)
 			for _, b := range buf[:k] {
 				if len(took) == n || b != byte(len(took)) {
@@ -86,18 +79,17 @@ func keystrokes(ctx context.Context, p pair, d time.Duration) ([]time.Duration, 
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				p.close()
 				return ctx.Err()
 			}
 			sent[i].Store(int64(time.Since(start)))
-			if _, err := p.near.Write([]byte{byte(i)}); err != nil {
+			if _, err := conn.Write([]byte{byte(i)}); err != nil {
 				return fmt.Errorf("send a byte: %w", err)
 			}
 		}
 		return nil
 	}()
 	if err != nil {
-		p.close()
+		conn.Close()
 	}
 	reading.Wait()
 	if err := errors.Join(err, readErr); err != nil {

@@ -20,8 +20,8 @@ import (
 )
 
 func main() {
-	if work := os.Getenv(holdEnv); work != "" {
-		os.Exit(holdMain(work))
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(playMain(role))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once, and the kernel its children
@@ -34,26 +34,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// holdMain is this program as the holder of idle connections.
-func holdMain(work string) int {
-	var (
-		n    int
-		addr string
-	)
-	_, err := fmt.Sscan(work, &n, &addr)
-	if err == nil {
-		err = raiseFileLimit()
-	}
-	if err == nil {
-		err = hold(n, addr)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // raiseFileLimit lets this program and those it starts have as many files open as the system lets

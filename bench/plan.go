@@ -15,6 +15,7 @@ type workload struct {
 	path    path
 	route   bool // for gateways instead of tunnels
 	tls     bool // to the route
+	own     bool // for adit alone
 	columns []column
 	run     func(context.Context, *stage, settings) (values, error)
 }
@@ -65,6 +66,10 @@ func plan() []group {
 	beside := []column{middle(true), worst(true), bulkRate(false), share()}
 	slow := []column{middle(false), worst(true), bulkRate(false), {keyUse, "link use, %", moreIsBetter, true}}
 	conns := []column{{keyConns, "connections/s", moreIsBetter, true}, {keyCost, "CPU-ms each", lessIsBetter, false}}
+	resumption := []column{
+		{keyRateRatio, "MiB/s, × of off", moreIsBetter, false}, {keyCPURatio, "CPU-s per GiB, × of off", lessIsBetter, false},
+		rate(false), cpu(false),
+	}
 	return []group{
 		{"throughput", "Throughput", "One direction at a time, as fast as it goes. The processor time is of both ends of the tunnel.", []workload{
 			{name: "up1", title: "1 stream, upload", columns: oneStream, run: transfer(1, true)},
@@ -73,6 +78,10 @@ func plan() []group {
 			{name: "down8", title: "8 streams, download", columns: bulkColumns, run: transfer(8, false)},
 			{name: "up256", title: "256 streams, upload", columns: bulkColumns, run: transfer(256, true)},
 			{name: "down256", title: "256 streams, download", columns: bulkColumns, run: transfer(256, false)},
+		}},
+		{"resumption", "What resumption costs", "One stream, with adit and with “adit, resumption off”, which run beside each other and take turns of less than a second: so small a difference is lost in what a machine does from one start of a program to the next.", []workload{
+			{name: "resume-up", title: "upload", own: true, columns: resumption, run: resumptionCost(true)},
+			{name: "resume-down", title: "download", own: true, columns: resumption, run: resumptionCost(false)},
 		}},
 		{"latency", "Round trips", "One byte there and back: in an idle tunnel, the next one as soon as the last has come back; beside a stream that takes all it can get, one every 5 ms, whether or not those before have been answered. “% of alone” is what is left to that stream.", []workload{
 			{name: "rtt", title: "idle tunnel", columns: []column{middle(true), worst(false)}, run: idleRoundTrip},
@@ -120,7 +129,9 @@ func allWorkloads() (all []workload) {
 }
 
 // takesPart says whether a peer is tried with a workload.
-func (w workload) takesPart(p *peer) bool { return p.route == w.route }
+func (w workload) takesPart(p *peer) bool {
+	return p.route == w.route && (!w.own || p.name == nameAdit)
+}
 
 // A goal is what adit is meant to reach.
 type goal struct {
@@ -139,6 +150,9 @@ func goals() (all []goal) {
 	}
 	for _, w := range [][2]string{{"up8", "up1"}, {"down8", "down1"}, {"up256", "up1"}, {"down256", "down1"}} {
 		all = append(all, goal{w[0], keyRate, "", w[1], 0.95, 0})
+	}
+	for _, w := range []string{"resume-up", "resume-down"} {
+		all = append(all, goal{w, keyRateRatio, "", "", 0.97, 0}, goal{w, keyCPURatio, "", "", 0, 1.03})
 	}
 	all = append(all, goal{"rtt", keyP50, nameStunnel, "", 0, 0.75}, goal{"rtt", keyP50, nameChisel, "", 0, 0.8})
 	for _, w := range []string{"beside-up", "beside-down"} {

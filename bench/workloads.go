@@ -30,6 +30,9 @@ const (
 	keyFar    = "kB far"
 	keyHeld   = "held"
 	keyRounds = "round trips"
+
+	keyRateRatio = "MiB/s, of off"
+	keyCPURatio  = "CPU-s/GiB, of off"
 )
 
 type values map[string]float64
@@ -71,7 +74,7 @@ func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) 
 	if err != nil {
 		return nil, err
 	}
-	took, err := roundTrips(ctx, pairs[0], set.d)
+	took, err := s.time(ctx, pairs[0], roleRoundTrips, set.d)
 	return values{
 		keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
 	}, err
@@ -95,7 +98,7 @@ func besideBulk(up bool) func(context.Context, *stage, settings) (values, error)
 		}
 		var took []time.Duration
 		beside, err := b.measure(s.cpu, func() (err error) {
-			took, err = keystrokes(ctx, pairs[1], 2*set.d)
+			took, err = s.time(ctx, pairs[1], roleKeystrokes, 2*set.d)
 			return err
 		})
 		return values{
@@ -123,7 +126,7 @@ func onSlowPath(up bool) func(context.Context, *stage, settings) (values, error)
 		b := s.startBulk(pairs[:1], up)
 		w, err := b.warmed(ctx, set.d+10*s.path.rtt, s.cpu, func() (err error) {
 			before := bottleneck.passed.Load()
-			took, err = keystrokes(ctx, pairs[1], 3*set.d)
+			took, err = s.time(ctx, pairs[1], roleKeystrokes, 3*set.d)
 			passed = bottleneck.passed.Load() - before
 			return err
 		})
