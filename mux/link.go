@@ -85,9 +85,11 @@ type link struct {
 	last     Resumption
 
 	ackTimer  *time.Timer
-	holdTimer *time.Timer   // ends the link when it has waited for long enough
-	current   *carrier      // the one that Read reads; only Read's
-	turn      int           // bytes since others could run; only Read's
+	holdTimer *time.Timer // ends the link when it has waited for long enough
+	current   *carrier    // the one that Read reads; only Read's
+	turn      int         // bytes since others could run; only Read's
+	turns     turns       // only Read's
+	attention attention
 	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
 	piece     atomic.Int64  // pace.piece
@@ -101,12 +103,17 @@ func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
 	l := &link{cfg: cfg, unkept: cfg.hold == 0, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
 	l.settled = cfg.settled
+	l.attention.init()
+	l.turns.attention = &l.attention
 	l.ackTimer = stopped(l.ackLater)
 	l.holdTimer = stopped(l.waitedTooLong)
 	l.mu.Lock()
 	l.carryLocked(newCarrier(conn, 0))
 	l.mu.Unlock()
 	l.wg.Go(l.flush)
+	if canPoll {
+		l.wg.Go(func() { l.attention.busyPoll(l.done) })
+	}
 	return l
 }
 
@@ -155,6 +162,7 @@ func (l *link) takeTurns(n int) {
 		l.turn = 0
 		runtime.Gosched()
 	}
+	l.turns.moved(n)
 }
 
 // await gives the next connection to read from, or nil when the link is over.
@@ -338,8 +346,8 @@ func (l *link) awaitQueue(most int) error {
 // that gathered while one message was being written leaves as the next one.
 func (l *link) flush() {
 	small := make([]byte, l.headroom+1+ackSize+MaxReason)
-	var network poller
-	defer network.close()
+	turns := turns{attention: &l.attention}
+	defer turns.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -357,6 +365,7 @@ func (l *link) flush() {
 			l.failLocked(errFarewell)
 			return
 		case l.sendable():
+			l.pace.attentive = l.attention.within(attentiveFor)
 			span := l.ring.take(l.pace.piece() + streamHeadroom)
 			l.pace.sent(l.ring.sent, time.Now())
 			head := span.head(l.headroom + 1 + ackSize)
@@ -364,7 +373,7 @@ func (l *link) flush() {
 			l.space.Broadcast()
 			l.mu.Unlock()
 			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
-			network.wrote(len(span.bytes()))
+			turns.moved(len(span.bytes()))
 			l.mu.Lock()
 			l.ring.release(span)
 			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
@@ -504,8 +513,11 @@ func (l *link) Close() error {
 	return nil
 }
 
-// wait returns when the link's goroutines have ended.
-func (l *link) wait() { l.wg.Wait() }
+// wait returns when the link's goroutines have ended. Nobody reads any more.
+func (l *link) wait() {
+	l.wg.Wait()
+	l.turns.close()
+}
 
 // lost says what the loss of the connection means for the session.
 func lost(err error) error {

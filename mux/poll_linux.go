@@ -2,7 +2,6 @@ package mux
 
 import (
 	"os"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -10,36 +9,21 @@ import (
 )
 
 // poller has Go's scheduler look at the network, which with one processor it does
-// by itself only when nothing can run, or every 10 ms. While much is moved
-// something always can, and a keystroke that has come would wait. The zero value is
-// ready; close frees it.
+// by itself only when nothing can run, or every 10 ms. The zero value is ready; close
+// frees it.
 //
 // It waits for an event that it brings about itself: it is the network that says
 // so, and whatever else the network has to say comes with it.
 type poller struct {
-	written int      // bytes since the last poll
-	event   *os.File // an eventfd; nil before the first poll, or where there is none to be had
-	raw     syscall.RawConn
-	raised  bool
-	failed  bool
+	event  *os.File // an eventfd; nil before the first poll, or where there is none to be had
+	raw    syscall.RawConn
+	raised bool
+	failed bool
 }
 
-// pollEvery is how many bytes are written between polls. More of them cost
-// throughput, fewer are slower for keystrokes.
-const pollEvery = 256 << 10
+const canPoll = true
 
-// wrote says that n bytes have been written, and polls when it is time. It may
-// wait, and others run.
-func (p *poller) wrote(n int) {
-	if p.written += n; p.written >= pollEvery {
-		p.written = 0
-		if runtime.GOMAXPROCS(0) == 1 {
-			p.poll()
-		}
-	}
-}
-
-// poll returns when the scheduler has looked.
+// poll returns when the scheduler has looked. Until then others run.
 func (p *poller) poll() {
 	if p.event == nil && !p.open() {
 		return
@@ -83,3 +67,6 @@ func (p *poller) close() {
 		p.event.Close()
 	}
 }
+
+// yield lets other processes run that wait for this one's processor.
+func yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

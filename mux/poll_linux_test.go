@@ -25,14 +25,14 @@ func TestPoll(t *testing.T) {
 			reads.Add(1)
 		}
 	}()
-	var p poller
+	p := turns{attention: new(attention)}
 	defer p.close()
 	p.poll() // it reads now
 	for n := range int64(100) {
 		if _, err := x.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		p.wrote(pollEvery)
+		p.moved(pollEvery)
 		runtime.Gosched() // both can run, in either order …
 		runtime.Gosched() // … and at times who has just run comes first
 		if got := reads.Load(); got != n+1 {

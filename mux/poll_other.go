@@ -5,5 +5,9 @@ package mux
 // poller does nothing on this system.
 type poller struct{}
 
-func (poller) wrote(int) {}
-func (poller) close()    {}
+const canPoll = false
+
+func (poller) poll()  {}
+func (poller) close() {}
+
+func yield() {}

@@ -205,6 +205,7 @@ func (s *Stream) WaitReadable() error {
 		return io.EOF
 	}
 	s.remain = n
+	s.session.link.attention.passed(s.yamux.StreamID(), n, false)
 	s.consumed(frameHeader)
 	return nil
 }
@@ -285,6 +286,7 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 			return total, err
 		}
 		putFrame(b[yamuxHeader:], frameData, n)
+		s.session.link.attention.passed(s.yamux.StreamID(), n, true)
 		if err := s.writeRaw(b[:streamHeadroom+n]); err != nil {
 			return total, s.writeFailed(err)
 		}
@@ -314,6 +316,7 @@ func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
 	}
 	from := tunnel.BufferHeadroom - streamHeadroom
 	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
+	s.session.link.attention.passed(s.yamux.StreamID(), n, true)
 	if err := s.session.conn.lendData(s.yamux.StreamID(), b, from, tunnel.BufferHeadroom+n); err != nil {
 		return 0, s.writeFailed(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"adit/mux"
 )
 
 // How the number of processors follows the load.
@@ -24,8 +26,7 @@ func fitProcessors() (stop func()) {
 	if most == 1 || os.Getenv("GOMAXPROCS") != "" {
 		return func() {}
 	}
-	before, ok := processTime()
-	if !ok {
+	if _, ok := processTime(); !ok {
 		return func() {}
 	}
 	f := fitting{most: most, now: 1}
@@ -35,13 +36,13 @@ func fitProcessors() (stop func()) {
 	wg.Go(func() {
 		ticker := time.NewTicker(loadEvery)
 		defer ticker.Stop()
-		then := time.Now()
+		then, before := time.Now(), neededTime()
 		for {
 			select {
 			case <-done:
 				return
 			case at := <-ticker.C:
-				used, _ := processTime()
+				used := neededTime()
 				if n := f.next(float64(used-before) / float64(at.Sub(then))); n != runtime.GOMAXPROCS(0) {
 					runtime.GOMAXPROCS(n)
 				}
@@ -54,6 +55,13 @@ func fitProcessors() (stop func()) {
 		wg.Wait()
 		runtime.GOMAXPROCS(most)
 	}
+}
+
+// neededTime is the processor time that this process has used and could not have done
+// without.
+func neededTime() time.Duration {
+	used, _ := processTime()
+	return used - mux.BusyPolled()
 }
 
 // fitting decides how many processors to use, from 1 to most.
