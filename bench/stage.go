@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 )
 
@@ -21,23 +22,33 @@ type scene struct {
 	wire  *wire // nil on loopback
 	certs certificates
 	dir   string
+
+	processors int // of Go's, before
 }
+
+// pathProcessors is how many of Go's processors this program uses while it is a path. With as many
+// as the machine has, a packet that is due waits for the turns of goroutines that move the bulk, for
+// milliseconds that look like the tunnel's.
+const pathProcessors = 16
 
 // newScene makes the hosts and what is between them. Without a path both are the machine.
 func newScene(ctx context.Context, local *host, dir string, p path) (*scene, error) {
-	s := &scene{path: p, near: local, far: local, dir: dir}
+	s := &scene{path: p, near: local, far: local, dir: dir, processors: runtime.GOMAXPROCS(0)}
 	var err error
+	if p != (path{}) {
+		runtime.GOMAXPROCS(pathProcessors)
+	}
 	if p.namespaces() {
 		if s.near, err = isolated(ctx, "10.78.0.1"); err != nil {
+			s.close()
 			return nil, err
 		}
 		if s.far, err = isolated(ctx, "10.78.0.2"); err != nil {
-			s.near.close()
+			s.close()
 			return nil, err
 		}
 		if s.wire, err = connect(ctx, p, s.near, s.far); err != nil {
-			s.near.close()
-			s.far.close()
+			s.close()
 			return nil, err
 		}
 	}
@@ -52,10 +63,12 @@ func (s *scene) close() {
 	if s.wire != nil {
 		s.wire.close()
 	}
-	if s.near.namespace {
-		s.near.close()
-		s.far.close()
+	for _, h := range []*host{s.near, s.far} {
+		if h != nil && h.namespace {
+			h.close()
+		}
 	}
+	runtime.GOMAXPROCS(s.processors)
 }
 
 // A stage is a scene with one peer on it, from its start to its end.
