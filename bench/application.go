@@ -88,9 +88,9 @@ func command(ctx context.Context, role string, needs ...any) (*exec.Cmd, error) 
 	return cmd, nil
 }
 
-// time has two applications measure a pair, which is theirs then. They are processes of their own,
+// timed has two applications measure a pair, which is theirs then. They are processes of their own,
 // as in life: in this one they would wait for the turns of goroutines that have much to do.
-func (s *stage) time(ctx context.Context, p pair, role string, d time.Duration) (took []time.Duration, err error) {
+func (s *stage) timed(ctx context.Context, p pair, role string, d time.Duration) (took []time.Duration, err error) {
 	defer p.close()
 	far, err := application(ctx, s.far, p.far, roleEcho)
 	if err != nil {

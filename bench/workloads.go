@@ -74,7 +74,7 @@ func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) 
 	if err != nil {
 		return nil, err
 	}
-	took, err := s.time(ctx, pairs[0], roleRoundTrips, set.d)
+	took, err := s.timed(ctx, pairs[0], roleRoundTrips, set.d)
 	return values{
 		keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
 	}, err
@@ -98,7 +98,7 @@ func besideBulk(up bool) func(context.Context, *stage, settings) (values, error)
 		}
 		var took []time.Duration
 		beside, err := b.measure(s.cpu, func() (err error) {
-			took, err = s.time(ctx, pairs[1], roleKeystrokes, 2*set.d)
+			took, err = s.timed(ctx, pairs[1], roleKeystrokes, 2*set.d)
 			return err
 		})
 		return values{
@@ -126,7 +126,7 @@ func onSlowPath(up bool) func(context.Context, *stage, settings) (values, error)
 		b := s.startBulk(pairs[:1], up)
 		w, err := b.warmed(ctx, set.d+10*s.path.rtt, s.cpu, func() (err error) {
 			before := bottleneck.passed.Load()
-			took, err = s.time(ctx, pairs[1], roleKeystrokes, 3*set.d)
+			took, err = s.timed(ctx, pairs[1], roleKeystrokes, 3*set.d)
 			passed = bottleneck.passed.Load() - before
 			return err
 		})

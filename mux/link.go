@@ -87,8 +87,8 @@ type link struct {
 	ackTimer  *time.Timer
 	holdTimer *time.Timer // ends the link when it has waited for long enough
 	current   *carrier    // the one that Read reads; only Read's
-	turn      int         // bytes since others could run; only Read's
-	turns     turns       // only Read's
+	unshared  int         // bytes since others could run; only Read's
+	turns     turns       // the same
 	attention attention
 	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
@@ -158,8 +158,8 @@ func (l *link) Read(p []byte) (int, error) {
 // processor and more to read, nothing of what has come would be passed on, or
 // acknowledged, until all has: by then the sender has stopped.
 func (l *link) takeTurns(n int) {
-	if l.turn += n; l.turn >= turn {
-		l.turn = 0
+	if l.unshared += n; l.unshared >= turn {
+		l.unshared = 0
 		runtime.Gosched()
 	}
 	l.turns.moved(n)
