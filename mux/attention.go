@@ -23,9 +23,9 @@ type attention struct {
 const (
 	// attentiveFor is how long a link is attentive after a frame with little in it has
 	// passed, and expectFor how long the application at the end of it, or the peer, may
-	// be waiting for a processor because of it.
+	// be waiting for a processor because of it, and then answer.
 	attentiveFor = 250 * time.Millisecond
-	expectFor    = 500 * time.Microsecond
+	expectFor    = 1 * time.Millisecond
 	// busyFor is how long the network is looked at again and again after a frame of a
 	// stream that goes to and fro, and how soon the next one comes of one that does.
 	// On a path that takes longer nobody looks.

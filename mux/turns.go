@@ -15,9 +15,11 @@ type turns struct {
 const (
 	// pollEvery is how many bytes are moved between polls. More are slower for
 	// keystrokes, fewer cost throughput, which is worth it only beside streams
-	// that have little to say: then it is attentiveEvery.
+	// that have little to say: then it is attentiveEvery, and expectantEvery while
+	// somebody may be about to answer.
 	pollEvery      = 256 << 10
 	attentiveEvery = 192 << 10
+	expectantEvery = 64 << 10
 )
 
 // moved says that n bytes more have been moved. Others run when it is time: also
@@ -25,7 +27,11 @@ const (
 // lets who moves much keep the processor for milliseconds.
 func (t *turns) moved(n int) {
 	every := pollEvery
-	if t.attention.within(attentiveFor) {
+	expectant := t.attention.within(expectFor)
+	switch {
+	case expectant:
+		every = expectantEvery
+	case t.attention.within(attentiveFor):
 		every = attentiveEvery
 	}
 	if t.unpolled += n; t.unpolled < every {
@@ -36,7 +42,7 @@ func (t *turns) moved(n int) {
 		return
 	}
 	t.poll()
-	if t.attention.within(expectFor) {
+	if expectant {
 		yield()
 	}
 }
