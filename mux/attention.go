@@ -21,11 +21,10 @@ type attention struct {
 }
 
 const (
-	// attentiveFor is how long a link is attentive after a frame with little in it has
-	// passed, and expectFor how long the application at the end of it, or the peer, may
-	// be waiting for a processor because of it, and then answer.
-	attentiveFor = 250 * time.Millisecond
-	expectFor    = 1 * time.Millisecond
+	// expectFor is how long after a frame with little in it has passed the application
+	// at the end of it, or the peer, may be waiting for a processor because of it, and
+	// then answer.
+	expectFor = 1 * time.Millisecond
 	// busyFor is how long the network is looked at again and again after a frame of a
 	// stream that goes to and fro, and how soon the next one comes of one that does.
 	// On a path that takes longer nobody looks.
@@ -62,10 +61,10 @@ func (a *attention) passedLittle(now int64, stream uint32, sent bool) {
 	}
 }
 
-// within says that a frame with little in it has passed within a time until now.
-func (a *attention) within(d time.Duration) bool {
+// expectant says that a frame with little in it has passed just now.
+func (a *attention) expectant() bool {
 	t := a.little.Load()
-	return t != 0 && time.Since(a.start)-time.Duration(t) < d
+	return t != 0 && time.Since(a.start)-time.Duration(t) < expectFor
 }
 
 // busyPoll keeps the process awake while a stream goes to and fro, and it alone:

@@ -9,24 +9,26 @@ import (
 	"time"
 )
 
-// A link is attentive for a while after a frame with little in it, and not because of
+// A link expects an answer after a frame with little in it, for a while, and not after
 // much.
 func TestAttention(t *testing.T) {
 	var a attention
 	a.init()
-	if a.within(time.Hour) {
-		t.Error("attentive before the first frame")
+	if a.expectant() {
+		t.Error("expectant before the first frame")
 	}
 	a.passed(3, urgent+1, true)
-	if a.within(time.Hour) {
-		t.Error("attentive after much")
+	if a.expectant() {
+		t.Error("expectant after much")
 	}
-	a.passed(3, urgent, true)
-	if !a.within(time.Hour) {
-		t.Error("not attentive after little")
+	a.start = a.start.Add(time.Hour) // the clock has not begun yet
+	a.passedLittle(1, 3, true)
+	if !a.expectant() {
+		t.Error("not expectant after little")
 	}
-	if a.within(0) {
-		t.Error("attentive for ever")
+	a.start = a.start.Add(-time.Hour - 2*expectFor)
+	if a.expectant() {
+		t.Error("expectant for ever")
 	}
 }
 

@@ -365,7 +365,6 @@ func (l *link) flush() {
 			l.failLocked(errFarewell)
 			return
 		case l.sendable():
-			l.pace.attentive = l.attention.within(attentiveFor)
 			span := l.ring.take(l.pace.piece() + streamHeadroom)
 			l.pace.sent(l.ring.sent, time.Now())
 			head := span.head(l.headroom + 1 + ackSize)

@@ -30,8 +30,6 @@ type pace struct {
 	plateau float64 // the average that has not grown by a quarter …
 	looks   int     // … for so many looks
 
-	attentive bool // there are streams with little to say, and less waits ahead of them
-
 	// Since acknowledgements were last behind the rate.
 	evenAt    time.Time
 	evenBytes float64
@@ -48,10 +46,8 @@ const (
 	// always.
 	firstFlight = 512 << 10
 	minFlight   = 64 << 10
-	// longStall is how long either end's process may not get to run, as a rule, and
-	// shortStall what has to do beside streams with little to say.
-	longStall  = 850 * time.Microsecond
-	shortStall = 500 * time.Microsecond
+	// stall is how long either end's process may not get to run.
+	stall = 850 * time.Microsecond
 	// maxFlights bounds the messages that are kept account of. Others go
 	// without.
 	maxFlights = 1024
@@ -99,10 +95,6 @@ func (p *pace) limit() uint64 {
 
 // fill is what fills the path, times gain, and what its unevenness needs.
 func (p *pace) fill(gain float64) uint64 {
-	stall := longStall
-	if p.attentive {
-		stall = shortStall
-	}
 	needs := p.rate * (p.rtt + stall).Seconds()
 	return uint64(max(minFlight, needs+max((gain-1)*needs, p.burst*0.75)))
 }

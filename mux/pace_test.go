@@ -73,7 +73,7 @@ func TestPace(t *testing.T) {
 			if rate < 0.95*s.rate {
 				t.Errorf("%.2f of the path's rate", rate/s.rate)
 			}
-			bdp := s.rate * (s.rtt + longStall + s.every).Seconds()
+			bdp := s.rate * (s.rtt + stall + s.every).Seconds()
 			gain := 1.6
 			if s.every > time.Millisecond {
 				gain = 2.5

@@ -14,25 +14,19 @@ type turns struct {
 
 const (
 	// pollEvery is how many bytes are moved between polls. More are slower for
-	// keystrokes, fewer cost throughput, which is worth it only beside streams
-	// that have little to say: then it is attentiveEvery, and expectantEvery while
-	// somebody may be about to answer.
+	// keystrokes, fewer cost throughput, which is worth it only while somebody may be
+	// about to answer: then it is expectantEvery.
 	pollEvery      = 256 << 10
-	attentiveEvery = 192 << 10
-	expectantEvery = 64 << 10
+	expectantEvery = 128 << 10
 )
 
 // moved says that n bytes more have been moved. Others run when it is time: also
 // other processes, when one of them may just have got a little to do. The system
 // lets who moves much keep the processor for milliseconds.
 func (t *turns) moved(n int) {
-	every := pollEvery
-	expectant := t.attention.within(expectFor)
-	switch {
-	case expectant:
+	every, expectant := pollEvery, t.attention.expectant()
+	if expectant {
 		every = expectantEvery
-	case t.attention.within(attentiveFor):
-		every = attentiveEvery
 	}
 	if t.unpolled += n; t.unpolled < every {
 		return
