@@ -14,10 +14,10 @@ type attention struct {
 
 	// The stream that such frames are of, and how many have gone to and fro without
 	// a pause. Both are hints: two goroutines may change them at once.
-	stream atomic.Uint32
-	sent   atomic.Bool // the last one was sent, not received
-	turns  atomic.Int32
-	quick  chan struct{} // has something in it when there have been busyAfter
+	stream    atomic.Uint32
+	sent      atomic.Bool // the last one was sent, not received
+	crossings atomic.Int32
+	quick     chan struct{} // has something in it when there have been busyAfter
 }
 
 const (
@@ -41,7 +41,7 @@ func (a *attention) init() {
 // passed notes a frame with n bytes of a stream's data.
 func (a *attention) passed(stream uint32, n int, sent bool) {
 	if n > urgent {
-		a.turns.Store(0)
+		a.crossings.Store(0)
 		return
 	}
 	a.passedLittle(int64(time.Since(a.start)), stream, sent)
@@ -50,10 +50,10 @@ func (a *attention) passed(stream uint32, n int, sent bool) {
 func (a *attention) passedLittle(now int64, stream uint32, sent bool) {
 	pause := now - a.little.Swap(now)
 	if a.stream.Swap(stream) != stream || a.sent.Swap(sent) == sent || pause > int64(busyFor) {
-		a.turns.Store(0)
+		a.crossings.Store(0)
 		return
 	}
-	if a.turns.Add(1) == busyAfter {
+	if a.crossings.Add(1) == busyAfter {
 		select {
 		case a.quick <- struct{}{}:
 		default:
@@ -78,14 +78,14 @@ func (a *attention) busyPoll(done <-chan struct{}) {
 			return
 		case <-a.quick:
 		}
-		for at := time.Since(a.start); a.turns.Load() >= busyAfter; {
+		for at := time.Since(a.start); a.crossings.Load() >= busyAfter; {
 			network.poll()
 			yield()
 			now := time.Since(a.start)
 			busyPolled.Add(int64(now - at))
 			at = now
 			if runtime.GOMAXPROCS(0) > 1 || at-time.Duration(a.little.Load()) > busyFor {
-				a.turns.Store(0)
+				a.crossings.Store(0)
 			}
 		}
 	}

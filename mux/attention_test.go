@@ -73,7 +73,7 @@ func TestAttentionToAndFro(t *testing.T) {
 				t.Errorf("kept awake: %v, want %v", got, c.want)
 			}
 			a.passed(stream, urgent+1, true)
-			if a.turns.Load() > 0 {
+			if a.crossings.Load() > 0 {
 				t.Error("kept awake beside much")
 			}
 		})
@@ -106,6 +106,6 @@ func TestBusyPoll(t *testing.T) {
 		return BusyPolled() > before
 	})
 	for _, s := range []*Session{client, server} {
-		eventually(t, "it to sleep again", func() bool { return s.link.attention.turns.Load() < busyAfter })
+		eventually(t, "it to sleep again", func() bool { return s.link.attention.crossings.Load() < busyAfter })
 	}
 }
