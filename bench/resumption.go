@@ -29,8 +29,8 @@ func resumptionCost(up bool) func(context.Context, *stage, settings) (values, er
 		}
 		defer without.close()
 		turns := max(int(resumptionTurns*set.d.Seconds()), 1)
-		var on, off window
 		stages := []*stage{s, without}
+		sums := make([]window, len(stages))
 		var pairs [][]pair
 		for _, st := range stages {
 			p, err := st.pairs(1, time.Duration(4*turns)*resumptionTurn)
@@ -39,8 +39,10 @@ func resumptionCost(up bool) func(context.Context, *stage, settings) (values, er
 			}
 			pairs = append(pairs, p)
 		}
-		for range turns {
-			for i, sum := range []*window{&on, &off} {
+		for turn := range turns {
+			for k := range stages {
+				i := (turn + k) % len(stages) // neither is always the first
+				sum := &sums[i]
 				b := stages[i].startBulk(pairs[i], up)
 				w, err := b.warmed(ctx, resumptionTurn/4, stages[i].cpu, func() error { return b.run(ctx, resumptionTurn) })
 				if err != nil {
@@ -49,6 +51,7 @@ func resumptionCost(up bool) func(context.Context, *stage, settings) (values, er
 				sum.bytes, sum.took, sum.cpu = sum.bytes+w.bytes, sum.took+w.took, sum.cpu+w.cpu
 			}
 		}
+		on, off := sums[0], sums[1]
 		return values{
 			keyRateRatio: on.mibPerSecond() / off.mibPerSecond(), keyCPURatio: on.cpuPerGiB() / off.cpuPerGiB(),
 			keyRate: on.mibPerSecond(), keyCPU: on.cpuPerGiB(),

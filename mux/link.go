@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +26,6 @@ const (
 	ackDelay     = 25 * time.Millisecond // … or so long after the first of them,
 	bulkAfter    = 8 << 10               // or when it was so many …
 	bulkAckDelay = 1 * time.Millisecond  // … so long after that
-
-	turn = 128 << 10 // who reads so many bytes lets others run
 )
 
 // linkConfig has the bounds and times of a link; all are set.
@@ -87,8 +84,7 @@ type link struct {
 	ackTimer  *time.Timer
 	holdTimer *time.Timer // ends the link when it has waited for long enough
 	current   *carrier    // the one that Read reads; only Read's
-	unshared  int         // bytes since others could run; only Read's
-	turns     turns       // the same
+	turns     turns       // of Read; only Read's
 	attention attention
 	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
@@ -145,24 +141,13 @@ func (l *link) Read(p []byte) (int, error) {
 		}
 		n, err := c.read(l, p)
 		if n = l.took(c, p[:n]); n > 0 {
-			l.takeTurns(n)
+			l.turns.moved(n)
 			return n, nil
 		}
 		if err != nil {
 			l.readFailed(c, err)
 		}
 	}
-}
-
-// takeTurns lets others run when n bytes more have been read, and it is time. With one
-// processor and more to read, nothing of what has come would be passed on, or
-// acknowledged, until all has: by then the sender has stopped.
-func (l *link) takeTurns(n int) {
-	if l.unshared += n; l.unshared >= turn {
-		l.unshared = 0
-		runtime.Gosched()
-	}
-	l.turns.moved(n)
 }
 
 // await gives the next connection to read from, or nil when the link is over.

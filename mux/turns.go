@@ -9,34 +9,29 @@ import "runtime"
 type turns struct {
 	poller
 	attention *attention
-	unpolled  int // bytes since the last poll
+	unshared  int // bytes since others could run
 }
 
-const (
-	// pollEvery is how many bytes are moved between polls. More are slower for
-	// keystrokes, fewer cost throughput, which is worth it only while somebody may be
-	// about to answer: then it is expectantEvery.
-	pollEvery      = 256 << 10
-	expectantEvery = 128 << 10
-)
+// turnSize is how many bytes are moved in a turn. More are slower for keystrokes,
+// fewer cost throughput.
+const turnSize = 256 << 10
 
 // moved says that n bytes more have been moved. Others run when it is time: also
 // other processes, when one of them may just have got a little to do. The system
 // lets who moves much keep the processor for milliseconds.
 func (t *turns) moved(n int) {
-	every, expectant := pollEvery, t.attention.expectant()
-	if expectant {
-		every = expectantEvery
-	}
-	if t.unpolled += n; t.unpolled < every {
+	if t.unshared += n; t.unshared < turnSize {
 		return
 	}
-	t.unpolled = 0
-	if !canPoll || runtime.GOMAXPROCS(0) > 1 {
-		return
+	t.unshared = 0
+	polls := canPoll && runtime.GOMAXPROCS(0) == 1
+	if polls {
+		t.poll()
 	}
-	t.poll()
-	if expectant {
+	// Two goroutines that wake each other, as they do who write the link and who read
+	// a socket for it, run by turns before any that the network has woken.
+	runtime.Gosched()
+	if polls && t.attention.expectant() {
 		yield()
 	}
 }
