@@ -34,11 +34,22 @@ func TestStreamAllocations(t *testing.T) {
 	}()
 	defer close(wanted)
 	small := make([]byte, near.Headroom()+100)
+	pulled := 0
 	for name, f := range map[string]struct {
 		size int
 		send func() (int, error)
 	}{
-		"WriteOwned":  {tunnel.BufferSize, func() (int, error) { return near.WriteOwned(tunnel.NewBuffer(), tunnel.BufferSize) }},
+		"WriteOwned": {tunnel.BufferSize, func() (int, error) { return near.WriteOwned(tunnel.NewBuffer(), tunnel.BufferSize) }},
+		"WriteFrom": {tunnel.BufferSize, func() (int, error) {
+			near.session.link.piece.Store(MaxFrame)
+			n, _, err := near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) { return tunnel.NewBuffer(), size, nil })
+			if n == tunnel.BufferSize || err != nil {
+				pulled++
+				return n, err
+			}
+			rest, err := near.WriteOwned(tunnel.NewBuffer(), tunnel.BufferSize-n) // the window has not grown
+			return n + rest, err
+		}},
 		"WriteBuffer": {100, func() (int, error) { return near.WriteBuffer(small) }},
 	} {
 		frame := func() {
@@ -63,6 +74,9 @@ func TestStreamAllocations(t *testing.T) {
 		if n := (after.TotalAlloc - before.TotalAlloc) / frames; n > tunnel.BufferSize/4 {
 			t.Errorf("%s: %v bytes allocated per frame", name, n)
 		}
+	}
+	if pulled < 500 {
+		t.Errorf("WriteFrom has written %d frames", pulled)
 	}
 }
 

@@ -238,7 +238,6 @@ func (c *yamuxConn) Write(h []byte) (int, error) {
 // writeData sends b[yamuxHeader:] as data on a stream; the front of b is for
 // the header.
 func (c *yamuxConn) writeData(stream uint32, b []byte) error {
-	putYamuxData(b, stream, len(b)-yamuxHeader)
 	if len(b) > urgent {
 		c.bulk.Lock()
 		defer c.bulk.Unlock()
@@ -246,20 +245,31 @@ func (c *yamuxConn) writeData(stream uint32, b []byte) error {
 			return err
 		}
 	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	return c.link.write(b)
+	return c.writeNow(stream, b)
 }
 
 // lendData is writeData of b.Bytes[from:to], without a copy: it frees b.
 func (c *yamuxConn) lendData(stream uint32, b *tunnel.Buffer, from, to int) error {
-	putYamuxData(b.Bytes[from:], stream, to-from-yamuxHeader)
 	c.bulk.Lock()
 	defer c.bulk.Unlock()
 	if err := c.link.awaitLull(); err != nil {
 		b.Free()
 		return err
 	}
+	return c.lendNow(stream, b, from, to)
+}
+
+// writeNow is writeData for who holds bulk and has had a lull.
+func (c *yamuxConn) writeNow(stream uint32, b []byte) error {
+	putYamuxData(b, stream, len(b)-yamuxHeader)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.link.write(b)
+}
+
+// lendNow is lendData for who holds bulk and has had a lull.
+func (c *yamuxConn) lendNow(stream uint32, b *tunnel.Buffer, from, to int) error {
+	putYamuxData(b.Bytes[from:], stream, to-from-yamuxHeader)
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	return c.link.lend(b, from, to)

@@ -314,13 +314,62 @@ func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
 		s.credit.Add(int64(frameHeader + first)) // it takes several frames
 		return s.WriteBuffer(b.Bytes[tunnel.BufferHeadroom-streamHeadroom : tunnel.BufferHeadroom+n])
 	}
-	from := tunnel.BufferHeadroom - streamHeadroom
-	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
-	s.session.link.attention.passed(s.yamux.StreamID(), n, true)
-	if err := s.session.conn.lendData(s.yamux.StreamID(), b, from, tunnel.BufferHeadroom+n); err != nil {
+	from, to := s.frameData(b, n)
+	if err := s.session.conn.lendData(s.yamux.StreamID(), b, from, to); err != nil {
 		return 0, s.writeFailed(err)
 	}
 	return n, nil
+}
+
+// WriteFrom waits until little else waits to be sent, and then has read give
+// something, and writes it. read must not wait: it gives up to size bytes in a
+// buffer that WriteFrom takes over, or none. Where the path or the peer's window
+// takes only a little at a time, read is not called; Write is for that.
+func (s *Stream) WriteFrom(read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
+	room := min(s.Room(), tunnel.BufferSize)
+	if room < tunnel.WorthOwning {
+		return 0, nil, nil
+	}
+	if room, writeErr = s.reserve(room); writeErr != nil { // it need not wait
+		return 0, nil, writeErr
+	}
+	n, readErr, writeErr = s.writeReserved(room, read)
+	s.credit.Add(int64(room - n))
+	if n == 0 {
+		s.credit.Add(frameHeader)
+	}
+	if writeErr != nil {
+		writeErr = s.writeFailed(writeErr)
+	}
+	return n, readErr, writeErr
+}
+
+func (s *Stream) writeReserved(room int, read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
+	c := s.session.conn
+	c.bulk.Lock()
+	defer c.bulk.Unlock()
+	if err := c.link.awaitLull(); err != nil {
+		return 0, nil, err
+	}
+	b, n, readErr := read(room)
+	if n == 0 {
+		return 0, readErr, nil
+	}
+	from, to := s.frameData(b, n)
+	if n >= tunnel.WorthOwning {
+		return n, readErr, c.lendNow(s.yamux.StreamID(), b, from, to)
+	}
+	defer b.Free()
+	return n, readErr, c.writeNow(s.yamux.StreamID(), b.Bytes[from:to])
+}
+
+// frameData makes a frame of the n bytes of data in b, and says where in b it is,
+// with room for the header of yamux.
+func (s *Stream) frameData(b *tunnel.Buffer, n int) (from, to int) {
+	from = tunnel.BufferHeadroom - streamHeadroom
+	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
+	s.session.link.attention.passed(s.yamux.StreamID(), n, true)
+	return from, tunnel.BufferHeadroom + n
 }
 
 // writeFailed ends the stream because the link has ended.

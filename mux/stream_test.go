@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"adit/tunnel"
 )
 
 // What is written right after Open arrives with the opening: in the first
@@ -416,6 +418,67 @@ func TestWriteSizes(t *testing.T) {
 	if err := await(t, "end of the writer", sent); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// WriteFrom writes as much as it was given, much or little, uses no credit for
+// what it was not, and does not read what would have to wait for the peer.
+func TestWriteFrom(t *testing.T) {
+	const window = MaxFrame + frameHeader
+	client, server := newPair(t, &Config{InitialCredit: window, MaxWindow: window})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	give := func(p []byte, err error) (int, error, error) {
+		near.session.link.piece.Store(MaxFrame) // as on a fast path
+		return near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
+			if size < tunnel.WorthOwning || size > tunnel.BufferSize {
+				t.Errorf("asked for %d bytes", size)
+			}
+			if len(p) == 0 {
+				return nil, 0, err
+			}
+			b := tunnel.NewBuffer()
+			return b, copy(b.Bytes[tunnel.BufferHeadroom:], p), err
+		})
+	}
+	for range 100 {
+		if n, readErr, writeErr := give(nil, nil); n != 0 || readErr != nil || writeErr != nil {
+			t.Fatal(n, readErr, writeErr)
+		}
+	}
+	if got := near.credit.Load(); got != window {
+		t.Fatalf("a credit of %d after nothing was written", got)
+	}
+	for i, size := range []int{1, urgent + 1, tunnel.WorthOwning, tunnel.BufferSize} {
+		want, arrive := randomBytes(uint64(i), size), []byte(nil)
+		eventually(t, "credit", func() bool {
+			n, readErr, writeErr := give(want, io.EOF)
+			if n > 0 && readErr != io.EOF || writeErr != nil {
+				t.Fatal(n, readErr, writeErr)
+			}
+			arrive = want[:n]
+			return n > 0
+		})
+		got := make([]byte, len(arrive))
+		if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, arrive) {
+			t.Fatalf("%d bytes do not arrive: %v", len(arrive), err)
+		}
+	}
+	written, _ := fill(t, near)
+	n, readErr, writeErr := near.WriteFrom(func(int) (*tunnel.Buffer, int, error) {
+		t.Error("reads what the peer does not take")
+		return nil, 0, nil
+	})
+	if n != 0 || readErr != nil || writeErr != nil {
+		t.Fatal(n, readErr, writeErr)
+	}
+	far.Reset(Cancelled)
+	if err := await(t, "end of the writer", written); err == nil {
+		t.Fatal("a write to a stream that was reset went well")
+	}
+	near.credit.Store(window)
+	_, _, writeErr = give([]byte("late"), nil)
+	wantReset(t, "WriteFrom", writeErr, Cancelled, true)
 }
 
 // Close, too, unblocks a Read that somebody has left behind, and does not wait

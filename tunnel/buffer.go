@@ -9,6 +9,10 @@ const (
 	// BufferHeadroom is the room before it, for the headers of those that pass
 	// it on.
 	BufferHeadroom = 64
+	// WorthOwning is how full a buffer must be to be handed over: less is
+	// copied, so that what waits for a slow endpoint holds no more than twice
+	// its size.
+	WorthOwning = BufferSize / 2
 )
 
 // Buffer holds what a relay passes on. Its memory is in use again after Free:

@@ -14,6 +14,8 @@ import (
 //   - ReadBuffer(size int) (b *Buffer, n int, err error): Read at most size
 //     bytes into a buffer that is taken for them, or nil without any; the
 //     caller frees it. While an endpoint is idle, the relay then holds no buffer.
+//   - ReadNow(size int) (b *Buffer, n int, err error): the same without waiting:
+//     neither a buffer nor an error when there is nothing to read.
 //   - WaitReadable() error: the same by other means: block until Read has
 //     something to say or fail as it would.
 //   - Headroom() int and WriteBuffer(b []byte) (int, error): write
@@ -21,6 +23,11 @@ import (
 //   - WriteOwned(b *Buffer, n int) (int, error): write the n bytes of data
 //     that b holds, and take b over.
 //   - Room() int: how much is best written at once now.
+//   - WriteFrom(read func(size int) (*Buffer, int, error)) (n int, readErr, writeErr
+//     error): wait until more may be written, have read give it, which does not
+//     wait, and write that. Without n and errors there was nothing to read, or a
+//     Write would wait for the peer. What waits to be written then waits in the
+//     socket that it is read from, by ReadNow, and not in a buffer.
 //   - View() ([]byte, error) and Take(n int): show what Read would give, and
 //     remove n bytes of it: then the relay needs no buffer.
 //   - Await(ready func()) bool: have ready called in a goroutine of its own,
@@ -62,16 +69,10 @@ type deadliner interface {
 	SetWriteDeadline(time.Time) error
 }
 
-const (
-	// worthOwning is how full a buffer must be to be handed over: less is
-	// copied, so that what waits for a slow endpoint holds no more than twice
-	// its size.
-	worthOwning = BufferSize / 2
-	// abortGrace is how long data that arrived before a peer's reset may
-	// still take to be written: long enough for a reader that is there, short
-	// enough for one that is not.
-	abortGrace = 500 * time.Millisecond
-)
+// abortGrace is how long data that arrived before a peer's reset may still take
+// to be written: long enough for a reader that is there, short enough for one
+// that is not.
+const abortGrace = 500 * time.Millisecond
 
 // Transferred counts the bytes that a relay has passed on.
 type Transferred struct {
@@ -243,14 +244,44 @@ func passing(dst, src Endpoint) func() (n int, readErr, writeErr error) {
 		room = r.Room
 	}
 	read := reading(src)
+	pull := pulling(dst, src)
+	much := false // the last read gave much: there may be more
 	return func() (n int, readErr, writeErr error) {
-		b, k, readErr := read(min(max(room(), worthOwning), BufferSize))
+		if much && pull != nil {
+			n, readErr, writeErr = pull()
+			much = n >= WorthOwning
+			if n > 0 || readErr != nil || writeErr != nil {
+				return n, readErr, writeErr
+			}
+		}
+		b, k, readErr := read(min(max(room(), WorthOwning), BufferSize))
 		if k == 0 {
 			return 0, readErr, nil
 		}
+		much = k >= WorthOwning
 		n, writeErr = out.pass(b, k)
 		return n, readErr, writeErr
 	}
+}
+
+// pulling gives a function that has dst read from src when it is dst's turn to be
+// written to, or nil. Of many relays that wait for one link, each would otherwise
+// have a buffer that has left the processor's caches when its turn comes.
+func pulling(dst, src Endpoint) func() (n int, readErr, writeErr error) {
+	to, ok := dst.(interface {
+		WriteFrom(read func(size int) (*Buffer, int, error)) (n int, readErr, writeErr error)
+	})
+	if !ok {
+		return nil
+	}
+	from, ok := src.(interface {
+		ReadNow(size int) (*Buffer, int, error)
+	})
+	if !ok {
+		return nil
+	}
+	read := from.ReadNow
+	return func() (n int, readErr, writeErr error) { return to.WriteFrom(read) }
 }
 
 // reading is the best way to read that an endpoint has, in the form of
@@ -303,7 +334,7 @@ func newBufferWriter(e Endpoint) bufferWriter {
 
 // pass writes the n bytes of data in b, and sees to it that b is freed.
 func (w bufferWriter) pass(b *Buffer, n int) (int, error) {
-	if w.own != nil && n >= worthOwning {
+	if w.own != nil && n >= WorthOwning {
 		return w.own(b, n)
 	}
 	defer b.Free()

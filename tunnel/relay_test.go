@@ -212,6 +212,67 @@ func TestRelayReadFails(t *testing.T) {
 	}
 }
 
+// puller is an Endpoint that reads for itself what it writes.
+type puller struct {
+	*script
+	pulled, refused int // WriteFrom calls
+	refuse          bool
+}
+
+func (p *puller) WriteFrom(read func(size int) (*Buffer, int, error)) (n int, readErr, writeErr error) {
+	if p.refuse {
+		p.refused++
+		return 0, nil, nil
+	}
+	b, n, readErr := read(BufferSize)
+	if n == 0 {
+		return 0, readErr, nil
+	}
+	p.pulled++
+	defer b.Free()
+	n, writeErr = p.Write(b.Bytes[BufferHeadroom : BufferHeadroom+n])
+	return n, readErr, writeErr
+}
+
+// Who has just got much from a socket has the other end read the next from it,
+// and goes on itself where that does nothing.
+func TestRelayWriteFrom(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		x, peer := socketPair(t, "tcp")
+		y := &puller{script: newScript(), refuse: refuse}
+		close(y.reads)
+		want := relayBytes(1, 10*BufferSize+1)
+		go func() {
+			peer.Write(want)
+			peer.CloseWrite()
+		}()
+		e := soon(t, "Relay", func() relayEnd {
+			n, err := Relay(x, y)
+			return relayEnd{n, err}
+		})
+		if e.err != nil || e.AToB != int64(len(want)) || !bytes.Equal(y.got.Bytes(), want) || !y.ended.Load() {
+			t.Fatalf("%+v, %d bytes arrived", e, y.got.Len())
+		}
+		if refuse && y.refused == 0 || !refuse && y.pulled == 0 {
+			t.Error("WriteFrom was not called")
+		}
+	}
+}
+
+func TestRelayWriteFromFails(t *testing.T) {
+	x, peer := socketPair(t, "tcp")
+	y := &puller{script: newScript()}
+	y.accepts, y.writeErr = 3*BufferSize, errors.New("full")
+	go peer.Write(make([]byte, 10*BufferSize))
+	e := soon(t, "Relay", func() relayEnd {
+		n, err := Relay(x, y)
+		return relayEnd{n, err}
+	})
+	if e.err != y.writeErr || e.AToB != 3*BufferSize || y.ended.Load() || !y.aborted.Load() {
+		t.Fatalf("%+v", e)
+	}
+}
+
 // spy is a Watcher whose end a test brings about.
 type spy struct {
 	*script

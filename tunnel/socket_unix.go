@@ -13,6 +13,7 @@ import (
 // bufferRead is a ReadBuffer that goes on.
 type bufferRead struct {
 	size   int
+	now    bool    // do not wait
 	buffer *Buffer // nil if nothing was read
 	n      int
 	err    error
@@ -27,7 +28,7 @@ func (r *bufferRead) read(fd uintptr) (done bool) {
 		return true
 	}
 	b.Free()
-	return r.err != unix.EAGAIN
+	return r.now || r.err != unix.EAGAIN
 }
 
 // ReadBuffer is Read, of at most size bytes, into a buffer that it takes when
@@ -37,15 +38,29 @@ func (s *Socket) ReadBuffer(size int) (b *Buffer, n int, err error) {
 	if s.raw == nil {
 		return readBuffer(s, size)
 	}
+	return s.readBuffer(size, false)
+}
+
+// ReadNow is ReadBuffer without waiting: when there is nothing to read, there is
+// neither a buffer nor an error.
+func (s *Socket) ReadNow(size int) (b *Buffer, n int, err error) {
+	if s.raw == nil {
+		return nil, 0, nil
+	}
+	return s.readBuffer(size, true)
+}
+
+func (s *Socket) readBuffer(size int, now bool) (b *Buffer, n int, err error) {
 	r := &s.reading
 	if r.try == nil {
 		r.try = r.read
 	}
-	r.size, r.n, r.err = size, 0, nil
+	r.size, r.now, r.n, r.err = size, now, 0, nil
 	err = s.raw.Read(r.try)
 	b, r.buffer = r.buffer, nil
 	switch {
 	case err != nil:
+	case now && r.err == unix.EAGAIN:
 	case r.err != nil:
 		err = socketError(s.Conn, "read", os.NewSyscallError("read", r.err))
 	case r.n == 0:

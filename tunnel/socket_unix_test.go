@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +33,44 @@ func TestSocketWaitReset(t *testing.T) {
 	// What is no socket cannot tell.
 	s, _ = socketPair(t, "tcp")
 	if err := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true})).WaitReset(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSocketReadNow(t *testing.T) {
+	s, peer := socketPair(t, "tcp")
+	if b, n, err := s.ReadNow(BufferSize); b != nil || n != 0 || err != nil {
+		t.Fatalf("of nothing: %d bytes, %v", n, err)
+	}
+	peer.Write([]byte("ab"))
+	peer.CloseWrite()
+	got := ""
+	err := soon(t, "ReadNow", func() error {
+		for {
+			b, n, err := s.ReadNow(1)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				got += string(b.Bytes[BufferHeadroom : BufferHeadroom+n])
+				b.Free()
+			}
+		}
+	})
+	if got != "ab" || err != io.EOF {
+		t.Fatalf("%q, then %v", got, err)
+	}
+	s.SetReadDeadline(time.Unix(1, 0))
+	if b, _, err := s.ReadNow(1); b != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("after the deadline: %v", err)
+	}
+	s.Close()
+	if b, _, err := s.ReadNow(1); b != nil || err == nil || err == io.EOF {
+		t.Fatalf("of a closed connection: %v", err)
+	}
+	// What is no socket can only be waited for.
+	s, _ = socketPair(t, "tcp")
+	if b, _, err := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true})).ReadNow(1); b != nil || err != nil {
 		t.Fatal(err)
 	}
 }
