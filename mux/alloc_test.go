@@ -42,7 +42,14 @@ func TestStreamAllocations(t *testing.T) {
 		"WriteOwned": {tunnel.BufferSize, func() (int, error) { return near.WriteOwned(tunnel.NewBuffer(), tunnel.BufferSize) }},
 		"WriteFrom": {tunnel.BufferSize, func() (int, error) {
 			near.session.link.piece.Store(MaxFrame)
-			n, _, err := near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) { return tunnel.NewBuffer(), size, nil })
+			given := false
+			n, _, err := near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
+				if given {
+					return nil, 0, nil
+				}
+				given = true
+				return tunnel.NewBuffer(), size, nil
+			})
 			if n == tunnel.BufferSize || err != nil {
 				pulled++
 				return n, err

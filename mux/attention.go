@@ -25,6 +25,11 @@ const (
 	// at the end of it, or the peer, may be waiting for a processor because of it, and
 	// then answer.
 	expectFor = 1 * time.Millisecond
+	// tailFor is how long after much of a stream has passed a frame of it with little
+	// is not somebody's at a keyboard, but what was left.
+	tailFor = 1 * time.Second
+	// typingFor is how long after such a frame another may come.
+	typingFor = 2 * time.Second
 	// busyFor is how long the network is looked at again and again after a frame of a
 	// stream that goes to and fro, and how soon the next one comes of one that does.
 	// On a path that takes longer nobody looks.
@@ -38,13 +43,19 @@ func (a *attention) init() {
 	a.quick = make(chan struct{}, 1)
 }
 
-// passed notes a frame with n bytes of a stream's data.
-func (a *attention) passed(stream uint32, n int, sent bool) {
+// passed notes a frame with n bytes of a stream's data. much is when such a frame,
+// in the same direction, has last had much in it.
+func (a *attention) passed(stream uint32, n int, sent bool, much *time.Duration) {
+	now := time.Since(a.start)
 	if n > urgent {
+		*much = now
 		a.crossings.Store(0)
 		return
 	}
-	a.passedLittle(int64(time.Since(a.start)), stream, sent)
+	if *much != 0 && now-*much < tailFor {
+		return
+	}
+	a.passedLittle(int64(now), stream, sent)
 }
 
 func (a *attention) passedLittle(now int64, stream uint32, sent bool) {
@@ -59,6 +70,12 @@ func (a *attention) passedLittle(now int64, stream uint32, sent bool) {
 		default:
 		}
 	}
+}
+
+// typing says that somebody may be at a keyboard.
+func (a *attention) typing() bool {
+	t := a.little.Load()
+	return t != 0 && time.Since(a.start)-time.Duration(t) < typingFor
 }
 
 // expectant says that a frame with little in it has passed just now.

@@ -14,21 +14,39 @@ import (
 func TestAttention(t *testing.T) {
 	var a attention
 	a.init()
-	if a.expectant() {
+	var sent, got time.Duration // when much has
+	if a.expectant() || a.typing() {
 		t.Error("expectant before the first frame")
 	}
-	a.passed(3, urgent+1, true)
-	if a.expectant() {
+	a.passed(3, urgent+1, true, &sent)
+	if a.expectant() || a.typing() {
 		t.Error("expectant after much")
+	}
+	a.passed(3, 1, true, &sent)
+	if a.expectant() || a.typing() {
+		t.Error("expectant after the end of much")
+	}
+	for _, wait := range []func(){
+		func() { a.passed(3, 1, false, &got) }, // much has been sent, not received
+		func() { a.start = a.start.Add(-tailFor); a.passed(3, 1, true, &sent) },
+	} {
+		a.little.Store(0)
+		if wait(); !a.typing() {
+			t.Error("nobody at a keyboard after little")
+		}
 	}
 	a.start = a.start.Add(time.Hour) // the clock has not begun yet
 	a.passedLittle(1, 3, true)
-	if !a.expectant() {
+	if !a.expectant() || !a.typing() {
 		t.Error("not expectant after little")
 	}
 	a.start = a.start.Add(-time.Hour - 2*expectFor)
-	if a.expectant() {
-		t.Error("expectant for ever")
+	if a.expectant() || !a.typing() {
+		t.Error("expectant for longer than an answer takes, or nobody at a keyboard")
+	}
+	a.start = a.start.Add(-2 * typingFor)
+	if a.typing() {
+		t.Error("somebody at a keyboard for ever")
 	}
 }
 
@@ -72,7 +90,7 @@ func TestAttentionToAndFro(t *testing.T) {
 			if got := len(a.quick) > 0; got != c.want {
 				t.Errorf("kept awake: %v, want %v", got, c.want)
 			}
-			a.passed(stream, urgent+1, true)
+			a.passed(stream, urgent+1, true, new(time.Duration))
 			if a.crossings.Load() > 0 {
 				t.Error("kept awake beside much")
 			}

@@ -227,6 +227,7 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	if l.carrier != c {
 		return nil
 	}
+	l.pace.typing = l.attention.typing()
 	l.pace.acked(to, l.ring.unsent() > 0, time.Now())
 	l.piece.Store(int64(l.pace.piece()))
 	l.work.Signal()

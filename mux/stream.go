@@ -62,11 +62,13 @@ type Stream struct {
 	gotResult bool
 	refused   error // that the result said
 	window    window
+	gotMuch   time.Duration // when, on the link's attention's clock; 0 is never
 
 	// Sending.
 	credit   atomic.Int64 // bytes of frames that may be sent
 	credited chan struct{}
-	owed     int // credit to announce to the peer; under control.mu
+	owed     int           // credit to announce to the peer; under control.mu
+	sentMuch time.Duration // as gotMuch; the writer's
 
 	// The end.
 	mu      sync.Mutex
@@ -205,7 +207,7 @@ func (s *Stream) WaitReadable() error {
 		return io.EOF
 	}
 	s.remain = n
-	s.session.link.attention.passed(s.yamux.StreamID(), n, false)
+	s.session.link.attention.passed(s.yamux.StreamID(), n, false, &s.gotMuch)
 	s.consumed(frameHeader)
 	return nil
 }
@@ -285,8 +287,12 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 		if err != nil {
 			return total, err
 		}
+		if rest := len(b) - streamHeadroom - n; rest > 0 && rest <= urgent && n > 2*urgent {
+			n -= urgent // the rest of much shall not look as if somebody had typed it
+			s.credit.Add(urgent)
+		}
 		putFrame(b[yamuxHeader:], frameData, n)
-		s.session.link.attention.passed(s.yamux.StreamID(), n, true)
+		s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
 		if err := s.writeRaw(b[:streamHeadroom+n]); err != nil {
 			return total, s.writeFailed(err)
 		}
@@ -322,32 +328,44 @@ func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
 }
 
 // WriteFrom waits until little else waits to be sent, and then has read give
-// something, and writes it. read must not wait: it gives up to size bytes in a
-// buffer that WriteFrom takes over, or none. Where the path or the peer's window
-// takes only a little at a time, read is not called; Write is for that.
+// something, and writes it; and again while there is much. read must not wait: it
+// gives up to size bytes in a buffer that WriteFrom takes over, or none. Where the
+// path or the peer's window takes only a little at a time, read is not called; Write
+// is for that.
 func (s *Stream) WriteFrom(read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
-	room := min(s.Room(), tunnel.BufferSize)
-	if room < tunnel.WorthOwning {
+	if s.Room() < tunnel.WorthOwning {
 		return 0, nil, nil
 	}
-	if room, writeErr = s.reserve(room); writeErr != nil { // it need not wait
-		return 0, nil, writeErr
+	if closed(s.done) { // and Watch's gone has been called
+		return 0, nil, s.cause(nil)
 	}
-	n, readErr, writeErr = s.writeReserved(room, read)
-	s.credit.Add(int64(room - n))
-	if n == 0 {
-		s.credit.Add(frameHeader)
+	bulk := &s.session.conn.bulk
+	bulk.Lock()
+	for range turnPieces {
+		var k int
+		k, readErr, writeErr = s.writePiece(read)
+		n += k
+		if k < tunnel.WorthOwning || readErr != nil || writeErr != nil {
+			break
+		}
 	}
+	bulk.Unlock()
 	if writeErr != nil {
 		writeErr = s.writeFailed(writeErr)
 	}
 	return n, readErr, writeErr
 }
 
-func (s *Stream) writeReserved(room int, read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
+// turnPieces is how many pieces one stream may send before it is another's turn.
+const turnPieces = 4
+
+// writePiece is one piece of WriteFrom. conn.bulk is held.
+func (s *Stream) writePiece(read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
 	c := s.session.conn
-	c.bulk.Lock()
-	defer c.bulk.Unlock()
+	room := min(s.Room(), tunnel.BufferSize)
+	if room < tunnel.WorthOwning {
+		return 0, nil, nil
+	}
 	if err := c.link.awaitLull(); err != nil {
 		return 0, nil, err
 	}
@@ -355,6 +373,7 @@ func (s *Stream) writeReserved(room int, read func(size int) (*tunnel.Buffer, in
 	if n == 0 {
 		return 0, readErr, nil
 	}
+	s.credit.Add(-int64(frameHeader + n))
 	from, to := s.frameData(b, n)
 	if n >= tunnel.WorthOwning {
 		return n, readErr, c.lendNow(s.yamux.StreamID(), b, from, to)
@@ -368,7 +387,7 @@ func (s *Stream) writeReserved(room int, read func(size int) (*tunnel.Buffer, in
 func (s *Stream) frameData(b *tunnel.Buffer, n int) (from, to int) {
 	from = tunnel.BufferHeadroom - streamHeadroom
 	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
-	s.session.link.attention.passed(s.yamux.StreamID(), n, true)
+	s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
 	return from, tunnel.BufferHeadroom + n
 }
 
