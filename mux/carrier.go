@@ -16,6 +16,7 @@ type carrier struct {
 	conn *tunnel.Conn
 
 	skip      uint64 // bytes to come that have come by an earlier connection
+	tellsWait bool   // link.tellUntold is called before each wait for the network
 	inMessage bool   // read is inside a data message
 
 	mute    bool          // writing has failed; guarded by link.mu
@@ -40,6 +41,7 @@ func (l *link) carryLocked(c *carrier) {
 	l.piece.Store(int64(l.pace.piece()))
 	l.holdTimer.Stop()
 	c.conn.OnPong(l.pong)
+	c.tellsWait = c.conn.OnWait(l.tellUntold)
 	l.wg.Go(func() { l.watch(c) })
 	l.attached.Broadcast()
 	l.space.Broadcast()

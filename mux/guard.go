@@ -159,8 +159,10 @@ func (c *yamuxConn) data(r io.Reader, stream uint32, n int) error {
 		}
 		m, err := r.Read(room)
 		n -= m
-		if !in.filled(m, n == 0 || !c.more()) {
+		if !in.filled(m, n == 0) {
 			c.unread.Add(int64(-m))
+		} else if n > 0 && (c.link == nil || !c.link.tellLater(in)) {
+			in.tellNow()
 		}
 		if err != nil {
 			return err
@@ -168,9 +170,6 @@ func (c *yamuxConn) data(r io.Reader, stream uint32, n int) error {
 	}
 	return nil
 }
-
-// more says that there are bytes that Read need not wait for.
-func (c *yamuxConn) more() bool { return c.link != nil && c.link.more() }
 
 // addInbox makes the inbox of a stream that opens.
 func (c *yamuxConn) addInbox(stream uint32) {

@@ -99,6 +99,15 @@ func (b *inbox) filled(n int, tell bool) bool {
 	return true
 }
 
+// tellNow has the reader look at what there is.
+func (b *inbox) tellNow() {
+	b.mu.Lock()
+	if b.readable() {
+		b.tell()
+	}
+	b.mu.Unlock()
+}
+
 // tell has the reader look. mu is held.
 func (b *inbox) tell() {
 	b.arrived.Broadcast()

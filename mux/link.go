@@ -86,9 +86,10 @@ type link struct {
 	current   *carrier    // the one that Read reads; only Read's
 	turns     turns       // of Read; only Read's
 	attention attention
-	received  atomic.Uint64 // payload bytes that Read has given out; changes under mu
-	rtt       atomic.Int64  // smoothed, nanoseconds; 0 is unknown
-	piece     atomic.Int64  // pace.piece
+	untold    atomic.Pointer[inbox] // has a part of a frame that its reader may not know of
+	received  atomic.Uint64         // payload bytes that Read has given out; changes under mu
+	rtt       atomic.Int64          // smoothed, nanoseconds; 0 is unknown
+	piece     atomic.Int64          // pace.piece
 
 	done chan struct{} // closed when err is set
 	wg   sync.WaitGroup
@@ -134,6 +135,7 @@ func (l *link) Read(p []byte) (int, error) {
 		}
 		c := l.current
 		if c == nil || closed(c.gone) {
+			l.tellUntold()
 			if c = l.await(); c == nil {
 				return 0, l.cause()
 			}
@@ -518,6 +520,20 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// more says that Read has bytes at hand that it need not wait for. Only the
-// one who calls Read may call it.
-func (l *link) more() bool { return l.current != nil && l.current.conn.Buffered() }
+// tellLater says that the reader of in need not get to know of the part of a frame
+// that has come: the rest is there, too, or tellUntold is called before it is waited
+// for. Only the one who calls Read may call it.
+func (l *link) tellLater(in *inbox) bool {
+	if l.current == nil || !l.current.tellsWait {
+		return l.current != nil && l.current.conn.Buffered()
+	}
+	l.untold.Store(in)
+	return true
+}
+
+// tellUntold is called by those who read the connection before they wait for it.
+func (l *link) tellUntold() {
+	if in := l.untold.Swap(nil); in != nil {
+		in.tellNow()
+	}
+}

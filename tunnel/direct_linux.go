@@ -31,6 +31,7 @@ type transfer struct {
 	err   error
 	flags int // of writing
 	try   func(fd uintptr) bool
+	waits func() // of reading: called before each wait; may be nil
 }
 
 // readWriter gives the best way to read from and write to nc.
@@ -85,8 +86,17 @@ func (d *direct) Read(p []byte) (int, error) {
 
 func (t *transfer) read(fd uintptr) (done bool) {
 	t.n, t.err = readNow(fd, t.p)
-	return t.err != unix.EAGAIN
+	if t.err != unix.EAGAIN {
+		return true
+	}
+	if t.waits != nil {
+		t.waits()
+	}
+	return false
 }
+
+// onWait has f called whenever Read is about to wait, by who has called Read.
+func (d *direct) onWait(f func()) { d.in.waits = f }
 
 // Write is that of net.Conn.
 func (d *direct) Write(p []byte) (int, error) { return d.write(p, 0) }

@@ -175,3 +175,17 @@ func (c *Conn) Buffered() bool {
 	defer c.readMu.Unlock()
 	return c.start < c.end
 }
+
+// OnWait has f called whenever a read is about to wait for the network, by the
+// goroutine that reads. f must not read. Where nobody can tell, it reports false and
+// f is not called. It must be called before anybody reads.
+func (c *Conn) OnWait(f func()) bool {
+	if c.records == nil {
+		return false
+	}
+	d, ok := c.records.bytes.(interface{ onWait(func()) })
+	if ok {
+		d.onWait(f)
+	}
+	return ok
+}

@@ -1,0 +1,84 @@
+package mux
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+
+	"adit/internal/testnet"
+	"adit/tunnel"
+)
+
+// newSecureConns is newConns over TLS, as the link has it.
+func newSecureConns(t testing.TB) (client, server *tunnel.Conn) {
+	t.Helper()
+	ca := testnet.NewCA(t, "link")
+	accepted := make(chan *tunnel.Conn, 1)
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- c
+	}))
+	web.Listener = tls.NewListener(tunnel.DirectListener(web.Listener), ca.ServerConfig(t, "127.0.0.1"))
+	web.Start()
+	t.Cleanup(web.Close)
+	d := tunnel.Dialer{TLS: ca.ClientConfig()}
+	client, err := d.Dial(t.Context(), "wss://"+web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = <-accepted
+	t.Cleanup(func() {
+		client.CloseNow()
+		server.CloseNow()
+	})
+	return client, server
+}
+
+// Of a frame whose rest is late, what has come is passed on: before each wait for the
+// network, or at once where nobody can tell.
+func TestPartOfFrame(t *testing.T) {
+	for name, conns := range map[string]func(testing.TB) (client, server *tunnel.Conn){"TLS": newSecureConns, "plain": newConns} {
+		t.Run(name, func(t *testing.T) {
+			cc, sc := conns(t)
+			client, server := newPairOn(t, cc, sc, nil, nil)
+			near, far := openPair(t, client, server)
+			defer near.Close()
+			defer far.Close()
+			if got, want := carrierOf(server).tellsWait, name == "TLS" && runtime.GOOS == "linux"; got != want {
+				t.Fatalf("tells of waits: %v", got)
+			}
+			want := randomBytes(1, 40<<10) // several records
+			b := tunnel.NewBuffer()
+			copy(b.Bytes[tunnel.BufferHeadroom:], want)
+			from, to := near.frameData(b, len(want))
+			frame := b.Bytes[from:to]
+			putYamuxData(frame, near.yamux.StreamID(), len(frame)-yamuxHeader)
+			c := near.session.conn
+			c.writing.Lock()
+			defer c.writing.Unlock()
+			rest := want
+			for _, part := range [][]byte{frame[:streamHeadroom+100], frame[streamHeadroom+100 : 30<<10], frame[30<<10:]} {
+				if err := c.link.write(part); err != nil {
+					t.Fatal(err)
+				}
+				n := len(part)
+				if &part[0] == &frame[0] {
+					n -= streamHeadroom
+				}
+				got := make([]byte, n)
+				read := async(func() error { _, err := io.ReadFull(far, got); return err })
+				if err := await(t, "part of a frame", read); err != nil || !bytes.Equal(got, rest[:n]) {
+					t.Fatalf("%d bytes do not arrive: %v", n, err)
+				}
+				rest = rest[n:]
+			}
+		})
+	}
+}
