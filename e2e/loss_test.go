@@ -143,7 +143,7 @@ func TestLossIsMended(t *testing.T) {
 			needRoot(t)
 			need(t, "ss")
 			a := newApplication(t, machine(t))
-			r := setup{targets: []string{a.addr}}.start(t)
+			r := setup{targets: []string{a.addr}, server: []string{"--log-level", "debug"}}.start(t)
 			near, far := r.open(t, a)
 			var up, down int64
 			if f.up {
@@ -166,7 +166,7 @@ func TestLossIsMended(t *testing.T) {
 			}
 			destroyLink(t, r)
 			r.client.wait(t, linkBack, 1)
-			r.server.wait(t, linkBack, 1)
+			r.server.wait(t, linkBack+"|"+linkMoved, 1) // it may be back before the server has read all of the old one
 			running.Wait()
 			if !f.up && !f.down {
 				passByte(t, near, far)
