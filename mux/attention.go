@@ -73,15 +73,14 @@ func (a *attention) passedLittle(now int64, stream uint32, sent bool) {
 }
 
 // typing says that somebody may be at a keyboard.
-func (a *attention) typing() bool {
-	t := a.little.Load()
-	return t != 0 && time.Since(a.start)-time.Duration(t) < typingFor
-}
+func (a *attention) typing() bool { return a.littleWithin(typingFor) }
 
 // expectant says that a frame with little in it has passed just now.
-func (a *attention) expectant() bool {
+func (a *attention) expectant() bool { return a.littleWithin(expectFor) }
+
+func (a *attention) littleWithin(d time.Duration) bool {
 	t := a.little.Load()
-	return t != 0 && time.Since(a.start)-time.Duration(t) < expectFor
+	return t != 0 && time.Since(a.start)-time.Duration(t) < d
 }
 
 // busyPoll keeps the process awake while a stream goes to and fro, and it alone:

@@ -524,8 +524,11 @@ func closed(c <-chan struct{}) bool {
 // that has come: the rest is there, too, or tellUntold is called before it is waited
 // for. Only the one who calls Read may call it.
 func (l *link) tellLater(in *inbox) bool {
-	if l.current == nil || !l.current.tellsWait {
-		return l.current != nil && l.current.conn.Buffered()
+	switch c := l.current; {
+	case c == nil:
+		return false
+	case !c.tellsWait:
+		return c.conn.Buffered()
 	}
 	l.untold.Store(in)
 	return true

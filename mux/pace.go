@@ -98,11 +98,11 @@ func (p *pace) limit() uint64 {
 
 // fill is what fills the path, times gain, and what its unevenness needs.
 func (p *pace) fill(gain float64) uint64 {
-	stall := stall
+	standstill := stall
 	if p.typing {
-		stall = typingStall
+		standstill = typingStall
 	}
-	needs := p.rate * (p.rtt + stall).Seconds()
+	needs := p.rate * (p.rtt + standstill).Seconds()
 	return uint64(max(minFlight, needs+max((gain-1)*needs, p.burst*0.75)))
 }
 

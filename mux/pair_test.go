@@ -30,17 +30,27 @@ func newConns(t testing.TB) (client, server *tunnel.Conn) {
 // server's address and gives the one to dial.
 func newConnsVia(t testing.TB, via func(addr string) string) (client, server *tunnel.Conn) {
 	t.Helper()
+	return newConnsOn(t, func(*httptest.Server) {}, new(tunnel.Dialer), func(addr string) string { return "ws://" + via(addr) })
+}
+
+// newConnsOn gives the two ends of a WebSocket to a server that serve changes before
+// it starts; url is what d dials where its address is addr.
+func newConnsOn(t testing.TB, serve func(*httptest.Server), d *tunnel.Dialer, url func(addr string) string) (client, server *tunnel.Conn) {
+	t.Helper()
+	opts := tunnel.ConnOptions{LatestPongOnly: true}
 	accepted := make(chan *tunnel.Conn, 1)
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}})
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{ConnOptions: opts})
 		if err != nil {
 			t.Error(err)
 		}
 		accepted <- c
 	}))
+	serve(web)
+	web.Start()
 	t.Cleanup(web.Close)
-	d := tunnel.Dialer{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}}
-	client, err := d.Dial(t.Context(), "ws://"+via(web.Listener.Addr().String()))
+	d.ConnOptions = opts
+	client, err := d.Dial(t.Context(), url(web.Listener.Addr().String()))
 	if err != nil {
 		t.Fatal(err)
 	}

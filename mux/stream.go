@@ -287,12 +287,7 @@ func (s *Stream) WriteBuffer(b []byte) (int, error) {
 		if err != nil {
 			return total, err
 		}
-		if rest := len(b) - streamHeadroom - n; rest > 0 && rest <= urgent && n > 2*urgent {
-			n -= urgent // the rest of much shall not look as if somebody had typed it
-			s.credit.Add(urgent)
-		}
-		putFrame(b[yamuxHeader:], frameData, n)
-		s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
+		s.putData(b, n)
 		if err := s.writeRaw(b[:streamHeadroom+n]); err != nil {
 			return total, s.writeFailed(err)
 		}
@@ -386,9 +381,15 @@ func (s *Stream) writePiece(read func(size int) (*tunnel.Buffer, int, error)) (n
 // with room for the header of yamux.
 func (s *Stream) frameData(b *tunnel.Buffer, n int) (from, to int) {
 	from = tunnel.BufferHeadroom - streamHeadroom
-	putFrame(b.Bytes[from+yamuxHeader:], frameData, n)
-	s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
+	s.putData(b.Bytes[from:], n)
 	return from, tunnel.BufferHeadroom + n
+}
+
+// putData makes the header of the n bytes behind b[:streamHeadroom], all but
+// yamux's.
+func (s *Stream) putData(b []byte, n int) {
+	putFrame(b[yamuxHeader:], frameData, n)
+	s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
 }
 
 // writeFailed ends the stream because the link has ended.

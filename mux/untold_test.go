@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"testing"
@@ -17,28 +16,10 @@ import (
 func newSecureConns(t testing.TB) (client, server *tunnel.Conn) {
 	t.Helper()
 	ca := testnet.NewCA(t, "link")
-	accepted := make(chan *tunnel.Conn, 1)
-	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{})
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}))
-	web.Listener = tls.NewListener(tunnel.DirectListener(web.Listener), ca.ServerConfig(t, "127.0.0.1"))
-	web.Start()
-	t.Cleanup(web.Close)
-	d := tunnel.Dialer{TLS: ca.ClientConfig()}
-	client, err := d.Dial(t.Context(), "wss://"+web.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	serve := func(web *httptest.Server) {
+		web.Listener = tls.NewListener(tunnel.DirectListener(web.Listener), ca.ServerConfig(t, "127.0.0.1"))
 	}
-	server = <-accepted
-	t.Cleanup(func() {
-		client.CloseNow()
-		server.CloseNow()
-	})
-	return client, server
+	return newConnsOn(t, serve, &tunnel.Dialer{TLS: ca.ClientConfig()}, func(addr string) string { return "wss://" + addr })
 }
 
 // Of a frame whose rest is late, what has come is passed on: before each wait for the

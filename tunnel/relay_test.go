@@ -234,6 +234,14 @@ func (p *puller) WriteFrom(read func(size int) (*Buffer, int, error)) (n int, re
 	return n, readErr, writeErr
 }
 
+func relayBetween(t testing.TB, x, y Endpoint) relayEnd {
+	t.Helper()
+	return soon(t, "Relay", func() relayEnd {
+		n, err := Relay(x, y)
+		return relayEnd{n, err}
+	})
+}
+
 // Who has just got much from a socket has the other end read the next from it,
 // and goes on itself where that does nothing.
 func TestRelayWriteFrom(t *testing.T) {
@@ -246,10 +254,7 @@ func TestRelayWriteFrom(t *testing.T) {
 			peer.Write(want)
 			peer.CloseWrite()
 		}()
-		e := soon(t, "Relay", func() relayEnd {
-			n, err := Relay(x, y)
-			return relayEnd{n, err}
-		})
+		e := relayBetween(t, x, y)
 		if e.err != nil || e.AToB != int64(len(want)) || !bytes.Equal(y.got.Bytes(), want) || !y.ended.Load() {
 			t.Fatalf("%+v, %d bytes arrived", e, y.got.Len())
 		}
@@ -264,10 +269,7 @@ func TestRelayWriteFromFails(t *testing.T) {
 	y := &puller{script: newScript()}
 	y.accepts, y.writeErr = 3*BufferSize, errors.New("full")
 	go peer.Write(make([]byte, 10*BufferSize))
-	e := soon(t, "Relay", func() relayEnd {
-		n, err := Relay(x, y)
-		return relayEnd{n, err}
-	})
+	e := relayBetween(t, x, y)
 	if e.err != y.writeErr || e.AToB != 3*BufferSize || y.ended.Load() || !y.aborted.Load() {
 		t.Fatalf("%+v", e)
 	}
