@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // roleEnv makes this program something else that takes part in a measurement. Its value is a role
@@ -115,13 +118,27 @@ func (s *stage) timed(ctx context.Context, p pair, role string, d time.Duration)
 	return took, err
 }
 
+// duplicate gives a descriptor of a socket to a caller that closes it.
+func duplicate(conn net.Conn) (*os.File, error) {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var dup int
+	failed := raw.Control(func(fd uintptr) { dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := cmp.Or(failed, err); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(dup), "socket"), nil
+}
+
 // application starts this program in a role with a connection. What it says is kept in a buffer.
 func application(ctx context.Context, h *host, conn net.Conn, role string, needs ...any) (*exec.Cmd, error) {
 	cmd, err := command(ctx, role, needs...)
 	if err != nil {
 		return nil, err
 	}
-	file, err := conn.(*net.TCPConn).File()
+	file, err := duplicate(conn)
 	if err != nil {
 		return nil, fmt.Errorf("hand over a connection: %w", err)
 	}

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"adit/tunnel"
 )
 
 // A host is where processes run and sockets are: the machine itself, or a network namespace of its
@@ -91,16 +94,30 @@ const dialTimeout = 10 * time.Second
 // dial connects from the host to a numeric address.
 func (h *host) dial(addr string) (conn net.Conn, err error) {
 	if !h.namespace { // many at once
-		return net.DialTimeout("tcp", addr, dialTimeout)
+		return dialHere(addr)
 	}
 	h.do(func() { conn, err = net.DialTimeout("tcp", addr, dialTimeout) })
 	return conn, err
 }
 
+// dialHere connects on this machine. What package net does for a connection costs more than some
+// tunnels do, and would hide what they cost: of what this program does, the peers are to get as
+// little as possible.
+func dialHere(addr string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.DialLocal(context.Background(), new(net.Dialer), to)
+}
+
 // listen opens a free port of the host's address.
 func (h *host) listen() (l net.Listener, err error) {
 	h.do(func() { l, err = net.Listen("tcp", net.JoinHostPort(h.ip, "0")) })
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.LocalListener(l), nil
 }
 
 // freePort returns an address of the host where nothing listens, for a program that must be told

@@ -71,7 +71,9 @@ adit beside other programs that carry TCP connections, measured on one machine i
   The machine's load average was %s before the first.
   Most workloads are measured for %s s after a start-up that is not.
 - TLS 1.3 everywhere (ssh: its own, with AES-128-GCM). Load generator, client, server and target
-  share the machine. “no tunnel” shows what the generator does without one.
+  share the machine. “no tunnel” shows what the generator does without one. On loopback its sockets
+  are those that adit has for its own (package tunnel): with package net's it would take as long for a
+  connection as the tunnels, and make them more alike than they are.
 - A cell is the median, and in parentheses the least and the most. “adit” beside it is adit's median
   divided by that of the row. **Bold** is the best of a column. Every byte is counted and checked at
   the other end; a connection that fails makes its measurement fail, and the table says so.
