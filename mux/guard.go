@@ -224,7 +224,9 @@ func (c *yamuxConn) Write(h []byte) (int, error) {
 		c.boxes.Unlock()
 	}
 	write := c.link.write
-	if flags&(yamuxSYN|yamuxACK) != 0 { // the target, or the result, comes next
+	// Next come the target and the result, and the end of a stream is news to nobody
+	// once its directions have ended.
+	if flags&(yamuxSYN|yamuxACK|yamuxFIN) != 0 {
 		write = c.link.writeSoon
 	}
 	if err := write(h); err != nil {

@@ -252,8 +252,9 @@ func (l *link) ackLater() {
 	l.mu.Lock()
 	if l.arrivedLocked() != l.ackSent {
 		l.ackDue = true
-		l.work.Signal()
 	}
+	l.soonTo = 0 // it has waited for long enough
+	l.work.Signal()
 	l.mu.Unlock()
 }
 
@@ -271,7 +272,7 @@ func (l *link) write(b []byte) error {
 }
 
 // writeSoon is write for what leaves together with what is written next, or
-// with the next acknowledgement.
+// with the next acknowledgement, or after ackDelay.
 func (l *link) writeSoon(b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -279,6 +280,9 @@ func (l *link) writeSoon(b []byte) error {
 	err := l.queue(b)
 	if alone {
 		l.soonTo = l.ring.tail
+		if l.ackDue || l.arrivedLocked() == l.ackSent { // else the timer runs
+			l.ackTimer.Reset(ackDelay)
+		}
 	}
 	return err
 }

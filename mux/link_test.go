@@ -286,12 +286,10 @@ func TestLittleOvertakesMuch(t *testing.T) {
 // be queued.
 func TestSoonHoldsNobodyUp(t *testing.T) {
 	client, _ := newPair(t, nil)
-	var h [yamuxHeader]byte // credit of nothing, for the control stream
-	h[1] = yamuxWindowUpdate
-	binary.BigEndian.PutUint32(h[4:], 1)
+	h := creditOfNothing(controlStream)
 	client.conn.writing.Lock()
 	for range MaxFrame / len(h) {
-		if err := client.link.writeSoon(h[:]); err != nil {
+		if err := client.link.writeSoon(h); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -299,4 +297,77 @@ func TestSoonHoldsNobodyUp(t *testing.T) {
 	if err := await(t, "lull", async(client.link.awaitLull)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What waits for more to leave with does not wait for ever.
+func TestSoonLeaves(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, _ := openPair(t, client, server)
+	if err := near.Result(); err != nil {
+		t.Fatal(err)
+	}
+	l := client.link
+	eventually(t, "silence", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		quiet := l.arrivedLocked() == l.ackSent && l.ring.unsent() == 0
+		if quiet {
+			l.ackTimer.Stop()
+		}
+		return quiet
+	})
+	client.conn.writing.Lock()
+	err := l.writeSoon(creditOfNothing(controlStream))
+	client.conn.writing.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what is not urgent to be sent", func() bool { return queued(l) == 0 })
+}
+
+// queued is how many bytes wait to be sent.
+func queued(l *link) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ring.unsent()
+}
+
+// creditOfNothing is a frame that changes nothing.
+func creditOfNothing(stream uint32) []byte {
+	h := make([]byte, yamuxHeader)
+	h[1] = yamuxWindowUpdate
+	binary.BigEndian.PutUint32(h[4:], stream)
+	return h
+}
+
+// The end of a stream whose directions have ended is no message of its own: it
+// leaves with what is written next.
+func TestEndLeavesWithTheNext(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, far := openPair(t, client, server)
+	l := client.link
+	l.mu.Lock()
+	l.ackTimer.Stop()
+	l.ackTimer = stopped(func() {}) // there is no later
+	l.mu.Unlock()
+	for _, st := range []*Stream{far, near} {
+		if err := st.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := near.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+	eventually(t, "the ends of the directions to be sent", func() bool { return queued(l) == 0 })
+	if err := near.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	waits := l.ring.tail == l.soonTo
+	l.mu.Unlock()
+	if !waits {
+		t.Error("the end does not wait")
+	}
+	openPair(t, client, server)
+	eventually(t, "all to be sent", func() bool { return queued(l) == 0 })
 }
