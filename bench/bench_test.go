@@ -290,22 +290,17 @@ func TestBottleneck(t *testing.T) {
 // Every goal is about a workload and a figure that there is, and names a peer that has it too.
 func TestGoalsAreMeasured(t *testing.T) {
 	for _, g := range goals() {
-		for _, name := range []string{g.workload, g.other} {
-			if name == "" {
-				continue
-			}
-			i := slices.IndexFunc(allWorkloads(), func(w workload) bool { return w.name == name })
-			if i < 0 {
-				t.Errorf("%+v: no such workload", g)
-				continue
-			}
-			w := allWorkloads()[i]
-			if !slices.ContainsFunc(w.columns, func(c column) bool { return c.key == g.key }) {
-				t.Errorf("%+v: %s does not measure it", g, name)
-			}
-			if g.peer != "" && !slices.ContainsFunc(allPeers(""), func(p *peer) bool { return p.name == g.peer && w.takesPart(p) }) {
-				t.Errorf("%+v: no such peer", g)
-			}
+		i := slices.IndexFunc(allWorkloads(), func(w workload) bool { return w.name == g.workload })
+		if i < 0 {
+			t.Errorf("%+v: no such workload", g)
+			continue
+		}
+		w := allWorkloads()[i]
+		if !slices.ContainsFunc(w.columns, func(c column) bool { return c.key == g.key }) {
+			t.Errorf("%+v: %s does not measure it", g, g.workload)
+		}
+		if g.peer != "" && !slices.ContainsFunc(allPeers(""), func(p *peer) bool { return p.name == g.peer && w.takesPart(p) }) {
+			t.Errorf("%+v: no such peer", g)
 		}
 		if (g.least > 0) == (g.most > 0) {
 			t.Errorf("%+v: want one bound", g)

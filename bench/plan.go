@@ -63,6 +63,7 @@ var (
 func plan() []group {
 	bulkColumns := []column{rate(true), cpu(false)}
 	oneStream := []column{rate(true), cpu(true)}
+	many := []column{rate(true), cpu(false), {keyOfOne, "MiB/s, × of 1 stream", moreIsBetter, false}}
 	beside := []column{middle(true), worst(true), bulkRate(false), share()}
 	slow := []column{middle(false), worst(true), bulkRate(false), {keyUse, "link use, %", moreIsBetter, true}}
 	conns := []column{{keyConns, "connections/s", moreIsBetter, true}, {keyCost, "CPU-ms each", lessIsBetter, false}}
@@ -71,13 +72,13 @@ func plan() []group {
 		rate(false), cpu(false),
 	}
 	return []group{
-		{"throughput", "Throughput", "One direction at a time, as fast as it goes. The processor time is of both ends of the tunnel.", []workload{
-			{name: "up1", title: "1 stream, upload", columns: oneStream, run: transfer(1, true)},
-			{name: "down1", title: "1 stream, download", columns: oneStream, run: transfer(1, false)},
-			{name: "up8", title: "8 streams, upload", columns: bulkColumns, run: transfer(8, true)},
-			{name: "down8", title: "8 streams, download", columns: bulkColumns, run: transfer(8, false)},
-			{name: "up256", title: "256 streams, upload", columns: bulkColumns, run: transfer(256, true)},
-			{name: "down256", title: "256 streams, download", columns: bulkColumns, run: transfer(256, false)},
+		{"throughput", "Throughput", "One direction at a time, as fast as it goes. The processor time is of both ends of the tunnel. Many streams take turns of about a second with one in a tunnel of its own: “× of 1 stream” is of that, since a machine does not stay the same from one workload to the next.", []workload{
+			{name: "up1", title: "1 stream, upload", columns: oneStream, run: transfer(true)},
+			{name: "down1", title: "1 stream, download", columns: oneStream, run: transfer(false)},
+			{name: "up8", title: "8 streams, upload", columns: many, run: manyStreams(8, true)},
+			{name: "down8", title: "8 streams, download", columns: many, run: manyStreams(8, false)},
+			{name: "up256", title: "256 streams, upload", columns: many, run: manyStreams(256, true)},
+			{name: "down256", title: "256 streams, download", columns: many, run: manyStreams(256, false)},
 		}},
 		{"resumption", "What resumption costs", "One stream, with adit and with “adit, resumption off”, which run beside each other and take turns of less than a second: so small a difference is lost in what a machine does from one start of a program to the next.", []workload{
 			{name: "resume-up", title: "upload", own: true, columns: resumption, run: resumptionCost(true)},
@@ -101,8 +102,8 @@ func plan() []group {
 			}, run: idleCrowd},
 		}},
 		{"long", "Long path", "One stream over 1 Gbit/s (119 MiB/s) with a round trip of 100 ms. A relay of bytes makes the delay, so that windows of the tunnel count and those of TCP do not.", []workload{
-			{name: "long-up", title: "upload", path: longPath, columns: bulkColumns, run: transfer(1, true)},
-			{name: "long-down", title: "download", path: longPath, columns: bulkColumns, run: transfer(1, false)},
+			{name: "long-up", title: "upload", path: longPath, columns: bulkColumns, run: transfer(true)},
+			{name: "long-down", title: "download", path: longPath, columns: bulkColumns, run: transfer(false)},
 		}},
 		{"slow", "Narrow path with a deep buffer", "A byte every 5 ms beside a stream that takes all it can get, over a path whose bottleneck queues up to a second before it drops: packets between network namespaces. A byte cannot be back before the round trip of the path. “Link use” is of the bits that passed the bottleneck.", []workload{
 			{name: "slow100-up", title: "100 Mbit/s, 20 ms, beside an upload", path: slowPath, columns: slow, run: onSlowPath(true)},
@@ -111,10 +112,10 @@ func plan() []group {
 			{name: "slow20-down", title: "20 Mbit/s, 50 ms, beside a download", path: slower, columns: slow, run: onSlowPath(false)},
 		}},
 		{"route", "Route for plain WebSockets", "One WebSocket, with random masks and messages of 64 KiB from the client, to a TCP backend. The processor time is of the gateway alone.", []workload{
-			{name: "route-up", title: "over TLS, to the backend", route: true, tls: true, columns: oneStream, run: transfer(1, true)},
-			{name: "route-down", title: "over TLS, to the client", route: true, tls: true, columns: oneStream, run: transfer(1, false)},
-			{name: "route-plain-up", title: "without TLS, to the backend", route: true, columns: bulkColumns, run: transfer(1, true)},
-			{name: "route-plain-down", title: "without TLS, to the client", route: true, columns: bulkColumns, run: transfer(1, false)},
+			{name: "route-up", title: "over TLS, to the backend", route: true, tls: true, columns: oneStream, run: transfer(true)},
+			{name: "route-down", title: "over TLS, to the client", route: true, tls: true, columns: oneStream, run: transfer(false)},
+			{name: "route-plain-up", title: "without TLS, to the backend", route: true, columns: bulkColumns, run: transfer(true)},
+			{name: "route-plain-down", title: "without TLS, to the client", route: true, columns: bulkColumns, run: transfer(false)},
 			{name: "route-rtt", title: "over TLS, round trip", route: true, tls: true, columns: []column{middle(true), worst(false)}, run: idleRoundTrip},
 		}},
 	}
@@ -136,43 +137,42 @@ func (w workload) takesPart(p *peer) bool {
 // A goal is what adit is meant to reach.
 type goal struct {
 	workload, key string
-	// What its figure is divided by: that of a peer, or of adit with another workload, or nothing.
-	peer, other string
-	least, most float64 // one of them
+	peer          string  // whose figure adit's is divided by, if any
+	least, most   float64 // one of them
 }
 
 // goals returns the goals in the order of the report.
 func goals() (all []goal) {
 	for _, w := range []string{"up1", "down1"} {
 		all = append(all,
-			goal{w, keyRate, nameStunnel, "", 1.15, 0}, goal{w, keyRate, nameSSH, "", 1, 0}, goal{w, keyRate, nameChisel, "", 2.6, 0},
-			goal{w, keyCPU, nameStunnel, "", 0, 0.85}, goal{w, keyCPU, nameChisel, "", 0, 0.33})
+			goal{w, keyRate, nameStunnel, 1.15, 0}, goal{w, keyRate, nameSSH, 1, 0}, goal{w, keyRate, nameChisel, 2.6, 0},
+			goal{w, keyCPU, nameStunnel, 0, 0.85}, goal{w, keyCPU, nameChisel, 0, 0.33})
 	}
-	for _, w := range [][2]string{{"up8", "up1"}, {"down8", "down1"}, {"up256", "up1"}, {"down256", "down1"}} {
-		all = append(all, goal{w[0], keyRate, "", w[1], 0.95, 0})
+	for _, w := range []string{"up8", "down8", "up256", "down256"} {
+		all = append(all, goal{w, keyOfOne, "", 0.95, 0})
 	}
 	for _, w := range []string{"resume-up", "resume-down"} {
-		all = append(all, goal{w, keyRateRatio, "", "", 0.97, 0}, goal{w, keyCPURatio, "", "", 0, 1.03})
+		all = append(all, goal{w, keyRateRatio, "", 0.97, 0}, goal{w, keyCPURatio, "", 0, 1.03})
 	}
-	all = append(all, goal{"rtt", keyP50, nameStunnel, "", 0, 0.75}, goal{"rtt", keyP50, nameChisel, "", 0, 0.8})
+	all = append(all, goal{"rtt", keyP50, nameStunnel, 0, 0.75}, goal{"rtt", keyP50, nameChisel, 0, 0.8})
 	for _, w := range []string{"beside-up", "beside-down"} {
-		all = append(all, goal{w, keyP50, nameChisel, "", 0, 0.05}, goal{w, keyP99, nameChisel, "", 0, 0.15}, goal{w, keyShare, "", "", 90, 0})
+		all = append(all, goal{w, keyP50, nameChisel, 0, 0.05}, goal{w, keyP99, nameChisel, 0, 0.15}, goal{w, keyShare, "", 90, 0})
 	}
 	for _, w := range []string{"new1", "new32"} {
-		all = append(all, goal{w, keyConns, nameSSH, "", 1, 0}, goal{w, keyConns, nameChisel, "", 1.8, 0})
+		all = append(all, goal{w, keyConns, nameSSH, 1, 0}, goal{w, keyConns, nameChisel, 1.8, 0})
 	}
 	all = append(all,
-		goal{"first", keyRounds, "", "", 0, 1.1}, // the machine's own part is in it
-		goal{"idle", keyNear, "", "", 0, 10}, goal{"idle", keyFar, "", "", 0, 10}, goal{"idle", keyShare, "", "", 95, 0},
-		goal{"long-up", keyRate, nameStunnel, "", 0.85, 0}, goal{"long-down", keyRate, nameStunnel, "", 0.85, 0})
+		goal{"first", keyRounds, "", 0, 1.1}, // the machine's own part is in it
+		goal{"idle", keyNear, "", 0, 10}, goal{"idle", keyFar, "", 0, 10}, goal{"idle", keyShare, "", 95, 0},
+		goal{"long-up", keyRate, nameStunnel, 0.85, 0}, goal{"long-down", keyRate, nameStunnel, 0.85, 0})
 	for _, w := range []string{"slow100-up", "slow100-down"} {
-		all = append(all, goal{w, keyP99, "", "", 0, 35}, goal{w, keyUse, "", "", 95, 0})
+		all = append(all, goal{w, keyP99, "", 0, 35}, goal{w, keyUse, "", 95, 0})
 	}
 	for _, w := range []string{"slow20-up", "slow20-down"} {
-		all = append(all, goal{w, keyP99, "", "", 0, 90}, goal{w, keyUse, "", "", 90, 0})
+		all = append(all, goal{w, keyP99, "", 0, 90}, goal{w, keyUse, "", 90, 0})
 	}
 	for _, w := range []string{"route-up", "route-down", "route-plain-up", "route-plain-down"} {
-		all = append(all, goal{w, keyRate, nameLighttpd, "", 1, 0}, goal{w, keyCPU, nameLighttpd, "", 0, 1})
+		all = append(all, goal{w, keyRate, nameLighttpd, 1, 0}, goal{w, keyCPU, nameLighttpd, 0, 1})
 	}
 	return all
 }

@@ -121,16 +121,13 @@ func (r *record) goal(g goal) string {
 		return ""
 	}
 	got, than, unit := ours.median, "", ""
-	if g.peer != "" || g.other != "" {
-		theirs := r.figure(cmp.Or(g.other, g.workload), cmp.Or(g.peer, w.ours()), g.key)
+	if g.peer != "" {
+		theirs := r.figure(g.workload, g.peer, g.key)
 		if !theirs.known() {
 			return ""
 		}
 		got /= theirs.median
 		than, unit = " of "+g.peer, " ×"
-		if g.other != "" {
-			than = " of 1 stream"
-		}
 	}
 	bound, reached := "at least "+short(g.least), got >= g.least
 	if g.most > 0 {

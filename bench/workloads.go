@@ -31,6 +31,7 @@ const (
 	keyHeld   = "held"
 	keyRounds = "round trips"
 
+	keyOfOne     = "MiB/s, of 1 stream"
 	keyRateRatio = "MiB/s, of off"
 	keyCPURatio  = "CPU-s/GiB, of off"
 )
@@ -39,20 +40,42 @@ type values map[string]float64
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// transfer measures streams that are busy in one direction at once.
-func transfer(streams int, up bool) func(context.Context, *stage, settings) (values, error) {
+// transfer measures one stream that is busy in one direction.
+func transfer(up bool) func(context.Context, *stage, settings) (values, error) {
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		warm, d := set.d/4, set.d
 		if rtt := s.path.rtt; rtt > 0 { // how much can be sent is found out in round trips
 			warm, d = set.d+2*rtt, 2*set.d+2*rtt
 		}
-		pairs, err := s.pairs(streams, warm+d)
+		pairs, err := s.pairs(1, warm+d)
 		if err != nil {
 			return nil, err
 		}
 		b := s.startBulk(pairs, up)
 		w, err := b.warmed(ctx, warm, s.cpu, func() error { return b.run(ctx, d) })
 		return values{keyRate: w.mibPerSecond(), keyCPU: w.cpuPerGiB()}, err
+	}
+}
+
+// manyStreams measures streams that are busy in one direction at once, and what they carry together
+// relative to one stream in a tunnel of its own. The two take turns.
+func manyStreams(streams int, up bool) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (_ values, err error) {
+		alone, err := s.scene.start(ctx, s.peer, s.tls)
+		if err != nil {
+			return nil, err
+		}
+		defer alone.close()
+		// Two are enough for neither to be always the first.
+		sums, err := inTurns(ctx, []entry{{s, streams}, {alone, 1}}, up, 2, set.d/2)
+		if err != nil {
+			return nil, errors.Join(err, alone.said())
+		}
+		many, one := sums[0], sums[1]
+		return values{
+			keyRate: many.mibPerSecond(), keyCPU: many.cpuPerGiB(),
+			keyOfOne: many.mibPerSecond() / one.mibPerSecond(),
+		}, nil
 	}
 }
 
