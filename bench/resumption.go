@@ -20,7 +20,7 @@ const (
 // resumptionCost measures what the stage's adit does with one stream, relative to one that cannot
 // resume and runs beside it. They take turns.
 func resumptionCost(up bool) func(context.Context, *stage, settings) (values, error) {
-	return func(ctx context.Context, s *stage, set settings) (_ values, err error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		all := allPeers(s.peer.programs[0])
 		i := slices.IndexFunc(all, func(p *peer) bool { return p.name == nameNoResume })
 		without, err := s.scene.start(ctx, all[i], false)

@@ -60,7 +60,7 @@ func transfer(up bool) func(context.Context, *stage, settings) (values, error) {
 // manyStreams measures streams that are busy in one direction at once, and what they carry together
 // relative to one stream in a tunnel of its own. The two take turns.
 func manyStreams(streams int, up bool) func(context.Context, *stage, settings) (values, error) {
-	return func(ctx context.Context, s *stage, set settings) (_ values, err error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		alone, err := s.scene.start(ctx, s.peer, s.tls)
 		if err != nil {
 			return nil, err
