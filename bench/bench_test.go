@@ -287,6 +287,51 @@ func TestBottleneck(t *testing.T) {
 	}
 }
 
+// A delayed path passes on the end of one direction and leaves the other alone, whichever it is.
+func TestRelayHalfClose(t *testing.T) {
+	h := machine()
+	defer h.close()
+	ln, err := h.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	r, err := newRelay(h, path{rate: 1e9, depth: time.Second, relay: true}, ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	for _, nearFirst := range []bool{true, false} {
+		first, err := h.dial(r.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !nearFirst {
+			first, second = second, first
+		}
+		for _, c := range []net.Conn{first, second} {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+		}
+		if err := first.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := second.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("the near end first: %v: %d bytes, %v, want the end", nearFirst, n, err)
+		}
+		if _, err := second.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(first, make([]byte, 1)); err != nil {
+			t.Fatalf("the near end first: %v: after the end: %v", nearFirst, err)
+		}
+	}
+}
+
 // Every goal is about a workload and a figure that there is, and names a peer that has it too.
 func TestGoalsAreMeasured(t *testing.T) {
 	for _, g := range goals() {

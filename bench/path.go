@@ -266,7 +266,7 @@ func (r *relay) carry(b *bottleneck, from, to net.Conn) {
 			for range parcels {
 			}
 		}
-		if half, ok := to.(*net.TCPConn); ok {
+		if half, ok := to.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
 	})
