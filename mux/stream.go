@@ -331,8 +331,8 @@ func (s *Stream) WriteFrom(read func(size int) (*tunnel.Buffer, int, error)) (n 
 	if s.Room() < tunnel.WorthOwning {
 		return 0, nil, nil
 	}
-	if closed(s.done) { // and Watch's gone has been called
-		return 0, nil, s.cause(nil)
+	if err := s.writable(); err != nil {
+		return 0, nil, err
 	}
 	bulk := &s.session.conn.bulk
 	bulk.Lock()
@@ -415,19 +415,26 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// writable fails where the stream, or this direction of it, has ended.
+func (s *Stream) writable() error {
+	if closed(s.done) { // and Watch's gone has been called
+		return s.cause(nil)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sentEnd {
+		return errEnded
+	}
+	return nil
+}
+
 // reserve waits until at least one byte may be sent and takes up to want.
 func (s *Stream) reserve(want int) (int, error) {
 	var tick *time.Timer
 	var ticks <-chan time.Time
 	for {
-		if closed(s.done) {
-			return 0, s.cause(nil)
-		}
-		s.mu.Lock()
-		ended := s.sentEnd
-		s.mu.Unlock()
-		if ended {
-			return 0, errEnded
+		if err := s.writable(); err != nil {
+			return 0, err
 		}
 		if c := s.credit.Load(); c > frameHeader {
 			n := min(want, int(c)-frameHeader)

@@ -513,3 +513,22 @@ func TestCloseUnblocksRead(t *testing.T) {
 		}
 	}
 }
+
+// After its end nothing more is read for a direction.
+func TestWriteFromAfterEnd(t *testing.T) {
+	client, server := newPair(t, &Config{InitialCredit: MaxFrame + frameHeader, MaxWindow: MaxFrame + frameHeader})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	near.session.link.piece.Store(MaxFrame) // as on a fast path
+	if err := near.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	n, readErr, writeErr := near.WriteFrom(func(int) (*tunnel.Buffer, int, error) {
+		t.Error("reads what cannot be written")
+		return nil, 0, nil
+	})
+	if n != 0 || readErr != nil || writeErr != errEnded {
+		t.Fatal(n, readErr, writeErr)
+	}
+}
