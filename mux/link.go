@@ -23,7 +23,7 @@ var (
 
 const (
 	ackEvery     = 256 << 10             // acknowledge at the latest after so many bytes …
-	ackDelay     = 25 * time.Millisecond // … or so long after the first of them,
+	ackDelay     = 25 * time.Millisecond // … or so long after the first of them (see writeSoon, too),
 	bulkAfter    = 8 << 10               // or when it was so many …
 	bulkAckDelay = 1 * time.Millisecond  // … so long after that
 )

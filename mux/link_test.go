@@ -286,7 +286,7 @@ func TestLittleOvertakesMuch(t *testing.T) {
 // be queued.
 func TestSoonHoldsNobodyUp(t *testing.T) {
 	client, _ := newPair(t, nil)
-	h := creditOfNothing(controlStream)
+	h := yamuxFrame(yamuxWindowUpdate, 0, controlStream, 0) // credit of nothing
 	client.conn.writing.Lock()
 	for range MaxFrame / len(h) {
 		if err := client.link.writeSoon(h); err != nil {
@@ -317,27 +317,12 @@ func TestSoonLeaves(t *testing.T) {
 		return quiet
 	})
 	client.conn.writing.Lock()
-	err := l.writeSoon(creditOfNothing(controlStream))
+	err := l.writeSoon(yamuxFrame(yamuxWindowUpdate, 0, controlStream, 0))
 	client.conn.writing.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what is not urgent to be sent", func() bool { return queued(l) == 0 })
-}
-
-// queued is how many bytes wait to be sent.
-func queued(l *link) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ring.unsent()
-}
-
-// creditOfNothing is a frame that changes nothing.
-func creditOfNothing(stream uint32) []byte {
-	h := make([]byte, yamuxHeader)
-	h[1] = yamuxWindowUpdate
-	binary.BigEndian.PutUint32(h[4:], stream)
-	return h
+	eventually(t, "what is not urgent to be sent", func() bool { return client.Stats().Queued == 0 })
 }
 
 // The end of a stream whose directions have ended is no message of its own: it
@@ -358,7 +343,7 @@ func TestEndLeavesWithTheNext(t *testing.T) {
 	if _, err := near.Read(make([]byte, 1)); err != io.EOF {
 		t.Fatal(err)
 	}
-	eventually(t, "the ends of the directions to be sent", func() bool { return queued(l) == 0 })
+	eventually(t, "the ends of the directions to be sent", func() bool { return client.Stats().Queued == 0 })
 	if err := near.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -369,5 +354,5 @@ func TestEndLeavesWithTheNext(t *testing.T) {
 		t.Error("the end does not wait")
 	}
 	openPair(t, client, server)
-	eventually(t, "all to be sent", func() bool { return queued(l) == 0 })
+	eventually(t, "all to be sent", func() bool { return client.Stats().Queued == 0 })
 }
