@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -23,17 +21,11 @@ func resumptionCost(up bool) func(context.Context, *stage, settings) (values, er
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		all := allPeers(s.peer.programs[0])
 		i := slices.IndexFunc(all, func(p *peer) bool { return p.name == nameNoResume })
-		without, err := s.scene.start(ctx, all[i], false)
-		if err != nil {
-			return nil, fmt.Errorf("start %s: %w", nameNoResume, err)
-		}
-		defer without.close()
 		turns := max(int(resumptionTurns*set.d.Seconds()), 1)
-		sums, err := inTurns(ctx, []entry{{s, 1}, {without, 1}}, up, turns, resumptionTurn)
+		on, off, err := s.inTurns(ctx, all[i], 1, up, turns, resumptionTurn)
 		if err != nil {
-			return nil, errors.Join(err, without.said())
+			return nil, err
 		}
-		on, off := sums[0], sums[1]
 		return values{
 			keyRateRatio: on.mibPerSecond() / off.mibPerSecond(), keyCPURatio: on.cpuPerGiB() / off.cpuPerGiB(),
 			keyRate: on.mibPerSecond(), keyCPU: on.cpuPerGiB(),

@@ -4,37 +4,44 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
-// An entry is one of those that take turns: so many streams of a stage.
-type entry struct {
-	stage   *stage
-	streams int
-}
-
-// inTurns measures each entry with its streams busy in one direction, so often for so long. What it
-// does before, for a quarter of that, does not count.
-func inTurns(ctx context.Context, entries []entry, up bool, turns int, turn time.Duration) ([]window, error) {
-	pairs := make([][]pair, len(entries))
-	for i, e := range entries {
-		var err error
-		if pairs[i], err = e.stage.pairs(e.streams, time.Duration(2*len(entries)*turns)*turn); err != nil {
-			return nil, err
+// inTurns measures so many streams of the stage, busy in one direction, beside one stream of another
+// peer, which it starts. The two take turns, so often and for so long: too short for the machine to
+// change much in between. What they do before, for a quarter of that, does not count.
+func (s *stage) inTurns(ctx context.Context, other *peer, streams int, up bool, turns int, turn time.Duration) (ours, theirs window, err error) {
+	beside, err := s.scene.start(ctx, other, s.tls)
+	if err != nil {
+		return ours, theirs, fmt.Errorf("start %s: %w", other.name, err)
+	}
+	defer beside.close()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, beside.said())
+		}
+	}()
+	stages, counts := [2]*stage{s, beside}, [2]int{streams, 1}
+	var pairs [2][]pair
+	for i, st := range stages {
+		if pairs[i], err = st.pairs(counts[i], time.Duration(4*turns)*turn); err != nil {
+			return ours, theirs, err
 		}
 	}
-	sums := make([]window, len(entries))
+	sums := [2]*window{&ours, &theirs}
 	for first := range turns {
-		for k := range entries {
-			i := (first + k) % len(entries) // none is always the first
-			e, sum := entries[i], &sums[i]
-			b := e.stage.startBulk(pairs[i], up)
-			w, err := b.warmed(ctx, turn/4, e.stage.cpu, func() error { return b.run(ctx, turn) })
+		for k := range stages {
+			i := (first + k) % len(stages) // neither is always the first
+			b := stages[i].startBulk(pairs[i], up)
+			w, err := b.warmed(ctx, turn/4, stages[i].cpu, func() error { return b.run(ctx, turn) })
 			if err != nil {
-				return nil, err
+				return ours, theirs, err
 			}
+			sum := sums[i]
 			sum.bytes, sum.took, sum.cpu = sum.bytes+w.bytes, sum.took+w.took, sum.cpu+w.cpu
 		}
 	}
-	return sums, nil
+	return ours, theirs, nil
 }

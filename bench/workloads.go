@@ -61,17 +61,11 @@ func transfer(up bool) func(context.Context, *stage, settings) (values, error) {
 // relative to one stream in a tunnel of its own. The two take turns.
 func manyStreams(streams int, up bool) func(context.Context, *stage, settings) (values, error) {
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
-		alone, err := s.scene.start(ctx, s.peer, s.tls)
+		// Two are enough for neither to be always the first.
+		many, one, err := s.inTurns(ctx, s.peer, streams, up, 2, set.d/2)
 		if err != nil {
 			return nil, err
 		}
-		defer alone.close()
-		// Two are enough for neither to be always the first.
-		sums, err := inTurns(ctx, []entry{{s, streams}, {alone, 1}}, up, 2, set.d/2)
-		if err != nil {
-			return nil, errors.Join(err, alone.said())
-		}
-		many, one := sums[0], sums[1]
 		return values{
 			keyRate: many.mibPerSecond(), keyCPU: many.cpuPerGiB(),
 			keyOfOne: many.mibPerSecond() / one.mibPerSecond(),
