@@ -18,7 +18,7 @@ type control struct {
 	mu      sync.Mutex
 	wake    sync.Cond
 	frames  []controlFrame
-	credits []*Stream // with a credit to announce, each once
+	credits []*Stream // with credit to announce, given or returned, each once
 	stopped bool
 }
 
@@ -39,14 +39,28 @@ func (c *control) send(f controlFrame) {
 
 // sendCredit queues n more bytes of credit for st; what is queued already is
 // added up.
-func (c *control) sendCredit(st *Stream, n int) {
+func (c *control) sendCredit(st *Stream, n int64) {
 	c.mu.Lock()
-	if st.owed == 0 {
+	c.queue(st)
+	st.owed += n
+	c.mu.Unlock()
+}
+
+// sendReturned queues the answer that n bytes of credit are returned, in the
+// same way.
+func (c *control) sendReturned(st *Stream, n int64) {
+	c.mu.Lock()
+	c.queue(st)
+	st.returned, st.asked = st.returned+n, true
+	c.mu.Unlock()
+}
+
+// queue puts st into credits. mu is held.
+func (c *control) queue(st *Stream) {
+	if st.owed == 0 && !st.asked {
 		c.credits = append(c.credits, st)
 		c.wake.Signal()
 	}
-	st.owed += n
-	c.mu.Unlock()
 }
 
 func (c *control) stop() {
@@ -73,8 +87,13 @@ func (c *control) write() {
 			b = appendControl(b, f)
 		}
 		for _, st := range c.credits {
-			b = appendControl(b, controlFrame{controlCredit, st.yamux.StreamID(), uint32(st.owed)})
-			st.owed = 0
+			if st.owed > 0 {
+				b = appendControl(b, controlFrame{controlCredit, st.yamux.StreamID(), uint32(st.owed)})
+			}
+			if st.asked {
+				b = appendControl(b, controlFrame{controlReturned, st.yamux.StreamID(), uint32(st.returned)})
+			}
+			st.owed, st.returned, st.asked = 0, 0, false
 		}
 		clear(c.credits)
 		c.frames, c.credits = c.frames[:0], c.credits[:0]
@@ -109,6 +128,12 @@ func (c *control) read() {
 			if st := c.session.stream(f.stream); st != nil {
 				st.addCredit(f.value)
 			}
+		case controlRecall:
+			if st := c.session.stream(f.stream); st != nil {
+				c.sendReturned(st, st.takeUnused(int64(f.value)))
+			}
+		case controlReturned:
+			c.session.returned(f.stream, int64(f.value))
 		case controlReset:
 			c.session.resetBy(f.stream, Code(min(f.value, 255)))
 		case controlAway:

@@ -212,6 +212,9 @@ func TestOdd(t *testing.T) {
 		"credit for no stream": func(r *raw) {
 			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 77, 1 << 31})))
 		},
+		"recall from no stream, and return": func(r *raw) {
+			r.data(dataFrame(controlStream, appendControl(appendControl(nil, controlFrame{controlRecall, 77, 1 << 31}), controlFrame{controlReturned, 77, 1 << 31})))
+		},
 		"reset of no stream": func(r *raw) {
 			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlReset, 77, 1 << 31})))
 		},

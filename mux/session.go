@@ -30,14 +30,15 @@ type Session struct {
 	resuming chan struct{} // held by the one attempt to resume it
 	waiting  *list.Element // in registry.waiting; guarded by registry.mu
 
-	mu        sync.Mutex
-	streams   map[uint32]*Stream
-	opened    int            // of these, opened here
-	early     [64]earlyReset // the last resets of unknown streams
-	nextEarly int
-	growth    int           // bytes of the budget that streams' windows use
-	closing   bool          // the link is over, and the streams are being told
-	idle      chan struct{} // closed when no stream is left, once Shutdown waits for it
+	mu         sync.Mutex
+	streams    map[uint32]*Stream
+	opened     int            // of these, opened here
+	early      [64]earlyReset // the last resets of unknown streams
+	nextEarly  int
+	growth     int64         // bytes of the budget that streams' windows use
+	lastRecall time.Time     // when streams were last asked for what they do not use
+	closing    bool          // the link is over, and the streams are being told
+	idle       chan struct{} // closed when no stream is left, once Shutdown waits for it
 
 	ending sync.Once
 	away   chan struct{} // closed when the peer takes no new streams
@@ -216,10 +217,11 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 	st := &Stream{
 		session: s, yamux: ys, opener: opener,
 		done: make(chan struct{}), credited: make(chan struct{}, 1),
-		window: window{size: s.cfg.InitialCredit, since: time.Now()},
+		window: window{since: time.Now()},
 		raw:    reader{conn: s.conn, stream: ys.StreamID(), in: s.conn.inbox(ys.StreamID())},
 	}
 	st.credit.Store(int64(s.peer.credit))
+	st.window.size.Store(int64(s.cfg.InitialCredit))
 	s.mu.Lock()
 	lost := s.closing
 	var early *ResetError
@@ -280,7 +282,7 @@ func (s *Session) forget(st *Stream) {
 	if len(s.streams) == 0 && s.idle != nil && !closed(s.idle) {
 		close(s.idle)
 	}
-	s.growth -= st.window.size - s.cfg.InitialCredit
+	s.growth -= st.window.size.Load() - int64(s.cfg.InitialCredit)
 }
 
 func (s *Session) stream(id uint32) *Stream {

@@ -203,85 +203,6 @@ func TestSlowReader(t *testing.T) {
 	slowFar.Close()
 }
 
-// A bulk stream's window grows, as far as the budget goes; that of a stream
-// whose reader is slow does not.
-func TestWindowGrowth(t *testing.T) {
-	const budget = 4 << 20
-	client, server := newPair(t, &Config{Budget: budget})
-	growth := func() int {
-		server.mu.Lock()
-		defer server.mu.Unlock()
-		return server.growth
-	}
-	var streams []*Stream
-	total := 0
-	for range 8 {
-		near, far := openPair(t, client, server)
-		streams = append(streams, near, far)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			io.CopyN(io.Discard, far, 16<<20)
-		}()
-		if _, err := near.Write(make([]byte, 16<<20)); err != nil {
-			t.Fatal(err)
-		}
-		await(t, "end of the reader", done)
-		total += far.window.size - server.cfg.InitialCredit
-		if g := growth(); g != total || g > budget {
-			t.Fatalf("the windows have grown by %d, %d is accounted for, of %d", total, g, budget)
-		}
-		if len(streams) == 2 && far.window.size < 4*server.cfg.InitialCredit {
-			t.Errorf("a bulk stream's window is %d", far.window.size)
-		}
-	}
-	if total < budget/4 {
-		t.Errorf("of %d bytes only %d are used", budget, total)
-	}
-	for i, st := range streams {
-		if i%2 == 0 {
-			st.Close()
-		}
-	}
-	for i, st := range streams {
-		if i%2 == 1 {
-			st.Close()
-		}
-	}
-	eventually(t, "the budget is given back", func() bool { return growth() == 0 })
-
-	// A reader that takes a quarter of the window in a hundred round trips.
-	near, far := openPair(t, client, server)
-	defer near.Close()
-	defer far.Close()
-	writer, _ := fill(t, near)
-	for range 20 {
-		far.window.since = time.Now().Add(-200 * max(server.RTT(), assumedRTT))
-		if _, err := io.CopyN(io.Discard, far, 16<<10); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if far.window.size != server.cfg.InitialCredit {
-		t.Errorf("a slow stream's window is %d", far.window.size)
-	}
-	near.Reset(Reset)
-	<-writer
-}
-
-// A large window and a long pause must not be mistaken for a hurry.
-func TestWindowAfterAPause(t *testing.T) {
-	client, server := newPair(t, nil)
-	near, far := openPair(t, client, server)
-	defer near.Close()
-	defer far.Close()
-	far.window = window{size: 8 << 20, since: time.Now().Add(-24 * time.Hour)}
-	far.consumed(2 << 20)
-	if far.window.size != 8<<20 {
-		t.Errorf("the window has grown to %d", far.window.size)
-	}
-	far.window.size = server.cfg.InitialCredit // as it is accounted for
-}
-
 func TestMaxStreams(t *testing.T) {
 	cc, sc := newConns(t)
 	client, server := newPairOn(t, cc, sc, nil, &Config{MaxStreams: 3})
@@ -613,24 +534,5 @@ func TestConfigBounds(t *testing.T) {
 	}()
 	if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, want) {
 		t.Fatal(len(got), err)
-	}
-}
-
-// The smallest credit frames still make progress.
-func TestTinyCredit(t *testing.T) {
-	r, s := newRawClient(t, nil)
-	r.data(open(3, appendOpen(nil, anywhere)))
-	st, err := s.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	st.credit.Store(0)
-	writer := async(func() error { _, err := st.Write([]byte("abc")); return err })
-	for range 3 * (frameHeader + 1) {
-		r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 1})))
-	}
-	if err := await(t, "end of the write", writer); err != nil {
-		t.Fatal(err)
 	}
 }

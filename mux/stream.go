@@ -67,8 +67,12 @@ type Stream struct {
 	// Sending.
 	credit   atomic.Int64 // bytes of frames that may be sent
 	credited chan struct{}
-	owed     int           // credit to announce to the peer; under control.mu
 	sentMuch time.Duration // as gotMuch; the writer's
+
+	// For control to announce; under its mu.
+	owed     int64 // credit for the peer
+	returned int64 // credit that was the peer's
+	asked    bool  // for what is returned
 
 	// The end.
 	mu      sync.Mutex
@@ -81,9 +85,6 @@ type Stream struct {
 	blocked func() error
 	done    chan struct{} // closed when err is set
 }
-
-// blockedEvery is how often a Write that waits looks whether it still should.
-const blockedEvery = 250 * time.Millisecond
 
 // reasonGrace is how long the reason for a stream's sudden end is waited for.
 const reasonGrace = 250 * time.Millisecond
@@ -357,18 +358,22 @@ const turnPieces = 4
 // writePiece is one piece of WriteFrom. conn.bulk is held.
 func (s *Stream) writePiece(read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
 	c := s.session.conn
-	room := min(s.Room(), tunnel.BufferSize)
-	if room < tunnel.WorthOwning {
+	if s.Room() < tunnel.WorthOwning {
 		return 0, nil, nil
 	}
 	if err := c.link.awaitLull(); err != nil {
 		return 0, nil, err
 	}
+	room := s.takeFrame(min(c.link.frame(), tunnel.BufferSize))
+	if room == 0 {
+		return 0, nil, nil
+	}
 	b, n, readErr := read(room)
+	s.credit.Add(int64(room - n))
 	if n == 0 {
+		s.credit.Add(frameHeader)
 		return 0, readErr, nil
 	}
-	s.credit.Add(-int64(frameHeader + n))
 	from, to := s.frameData(b, n)
 	if n >= tunnel.WorthOwning {
 		return n, readErr, c.lendNow(s.yamux.StreamID(), b, from, to)
@@ -426,52 +431,6 @@ func (s *Stream) writable() error {
 		return errEnded
 	}
 	return nil
-}
-
-// reserve waits until at least one byte may be sent and takes up to want.
-func (s *Stream) reserve(want int) (int, error) {
-	var tick *time.Timer
-	var ticks <-chan time.Time
-	for {
-		if err := s.writable(); err != nil {
-			return 0, err
-		}
-		if c := s.credit.Load(); c > frameHeader {
-			n := min(want, int(c)-frameHeader)
-			s.credit.Add(-int64(frameHeader + n))
-			return n, nil
-		}
-		if tick == nil {
-			tick = time.NewTimer(blockedEvery)
-			defer tick.Stop()
-			ticks = tick.C
-		}
-		select {
-		case <-s.credited:
-		case <-s.done:
-		case <-ticks:
-			tick.Reset(blockedEvery)
-			s.mu.Lock()
-			blocked := s.blocked
-			s.mu.Unlock()
-			if blocked != nil {
-				if err := blocked(); err != nil {
-					return 0, err
-				}
-			}
-		}
-	}
-}
-
-func (s *Stream) addCredit(n uint32) {
-	if s.credit.Add(int64(n)) > 1<<32 {
-		s.end(protocolError("more credit than a window holds"), endLocal)
-		return
-	}
-	select {
-	case s.credited <- struct{}{}:
-	default:
-	}
 }
 
 // CloseWrite ends this side's direction: the peer reads io.EOF after all that

@@ -201,10 +201,12 @@ func parseFrame(b [frameHeader]byte) (frameType, int, error) {
 type controlType byte
 
 const (
-	controlCredit controlType = 1 // value more payload bytes may be sent on stream
-	controlReset  controlType = 2 // stream is over in both directions; value is a Code
-	controlAway   controlType = 3 // no new streams, please; stream is 0
-	controlMove   controlType = 4 // go over to a new connection within value ms, please; stream is 0
+	controlCredit   controlType = 1 // value more payload bytes may be sent on stream
+	controlReset    controlType = 2 // stream is over in both directions; value is a Code
+	controlAway     controlType = 3 // no new streams, please; stream is 0
+	controlMove     controlType = 4 // go over to a new connection within value ms, please; stream is 0
+	controlRecall   controlType = 5 // return up to value bytes of unused credit on stream, please
+	controlReturned controlType = 6 // value bytes of credit on stream are not used, as asked for
 )
 
 type controlFrame struct {

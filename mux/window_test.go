@@ -1,0 +1,389 @@
+package mux
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"adit/tunnel"
+)
+
+// growth is how much of a session's budget is used.
+func growth(s *Session) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.growth
+}
+
+// grown is how much of that a stream uses.
+func grown(st *Stream) int64 { return st.window.size.Load() - int64(st.session.cfg.InitialCredit) }
+
+// wantAccounted checks that the session knows what its windows have grown by.
+func wantAccounted(t *testing.T, s *Session, budget int64) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := int64(0)
+	for _, st := range s.streams {
+		sum += grown(st)
+	}
+	if sum != s.growth || sum > budget {
+		t.Fatalf("the windows have grown by %d, %d is accounted for, of %d", sum, s.growth, budget)
+	}
+}
+
+// unusedFor makes the last credit of a stream so old.
+func unusedFor(st *Stream, d time.Duration) {
+	st.session.mu.Lock()
+	st.window.since = time.Now().Add(-d)
+	st.session.mu.Unlock()
+}
+
+func recallNow(s *Session) {
+	s.mu.Lock()
+	s.recall(time.Now())
+	s.mu.Unlock()
+}
+
+// pump sends n bytes from one stream to the other.
+func pump(t *testing.T, from, to *Stream, n int) {
+	t.Helper()
+	reader := async(func() error { _, err := io.CopyN(io.Discard, to, int64(n)); return err })
+	if _, err := from.Write(make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, "end of the reader", reader); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantSettled waits until the two ends of a stream that is not in use agree on how
+// much may be sent.
+func wantSettled(t *testing.T, writer, reader *Stream) {
+	t.Helper()
+	w := &reader.window
+	eventually(t, "what may be sent, and what was read, is the window", func() bool {
+		return writer.credit.Load()+w.consumed.Load() == w.size.Load()
+	})
+	if c := w.consumed.Load(); c > 0 && c >= w.size.Load()/4 {
+		t.Fatalf("no credit is given for %d bytes of %d", c, w.size.Load())
+	}
+}
+
+// A bulk stream's window grows, as far as the budget goes; that of a stream
+// whose reader is slow does not.
+func TestWindowGrowth(t *testing.T) {
+	const budget = 4 << 20
+	client, server := newPair(t, &Config{Budget: budget})
+	var streams []*Stream
+	for range 8 {
+		near, far := openPair(t, client, server)
+		streams = append(streams, near, far)
+		pump(t, near, far, 16<<20)
+		wantAccounted(t, server, budget)
+		if len(streams) == 2 && grown(far) < 3*int64(server.cfg.InitialCredit) {
+			t.Errorf("a bulk stream's window has grown by %d", grown(far))
+		}
+	}
+	if g := growth(server); g < budget/4 {
+		t.Errorf("of %d bytes only %d are used", budget, g)
+	}
+	for i, st := range streams {
+		if i%2 == 0 {
+			st.Close()
+		}
+	}
+	for i, st := range streams {
+		if i%2 == 1 {
+			st.Close()
+		}
+	}
+	eventually(t, "the budget is given back", func() bool { return growth(server) == 0 })
+
+	// A reader that takes a quarter of the window in a hundred round trips.
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	writer, _ := fill(t, near)
+	for range 20 {
+		unusedFor(far, 200*max(server.RTT(), assumedRTT))
+		if _, err := io.CopyN(io.Discard, far, 16<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown(far) != 0 {
+		t.Errorf("a slow stream's window has grown by %d", grown(far))
+	}
+	near.Reset(Reset)
+	<-writer
+}
+
+// A large window and a long pause must not be mistaken for a hurry.
+func TestWindowAfterAPause(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	far.window.size.Store(8 << 20)
+	unusedFor(far, 24*time.Hour)
+	far.consumed(2 << 20)
+	if size := far.window.size.Load(); size != 8<<20 {
+		t.Errorf("the window has grown to %d", size)
+	}
+	far.window.size.Store(int64(server.cfg.InitialCredit)) // as it is accounted for
+}
+
+// Windows that have grown and are not used make room for those of other streams.
+func TestUnusedWindowsReturn(t *testing.T) {
+	const budget = 2 << 20
+	client, server := newPair(t, &Config{Budget: budget})
+	setLastRecall := func(at time.Time) {
+		server.mu.Lock()
+		server.lastRecall = at
+		server.mu.Unlock()
+	}
+	setLastRecall(time.Now().Add(time.Hour)) // not yet
+	var nears, fars []*Stream
+	for range 8 {
+		near, far := openPair(t, client, server)
+		defer near.Close()
+		defer far.Close()
+		nears, fars = append(nears, near), append(fars, far)
+	}
+	last := len(fars) - 1
+	for i := range last {
+		pump(t, nears[i], fars[i], 4<<20)
+	}
+	if g := growth(server); g < budget/2 {
+		t.Fatalf("only %d of %d are used", g, budget)
+	}
+	// Those in use keep what they have.
+	before := growth(server)
+	for i := range last {
+		unusedFor(fars[i], 0)
+	}
+	recallNow(server)
+	if g := growth(server); g != before {
+		t.Fatalf("windows that are used have shrunk from %d to %d", before, g)
+	}
+	for i := range last {
+		wantSettled(t, nears[i], fars[i])
+		unusedFor(fars[i], time.Hour)
+	}
+	setLastRecall(time.Time{})
+	eventually(t, "the last window grows", func() bool {
+		pump(t, nears[last], fars[last], 1<<20)
+		return grown(fars[last]) >= bulkWindow-int64(server.cfg.InitialCredit)
+	})
+	for i := range last {
+		eventually(t, "an unused window is small", func() bool { return grown(fars[i]) == 0 })
+		wantSettled(t, nears[i], fars[i])
+	}
+	wantAccounted(t, server, budget)
+	// And may grow again.
+	pump(t, nears[0], fars[0], 4<<20)
+	if grown(fars[0]) == 0 {
+		t.Error("a window grows only once")
+	}
+}
+
+// What is unread stays in the window, and what is read of it comes back.
+func TestRecallBeforeRead(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	pump(t, near, far, 16<<20)
+	wantSettled(t, near, far)
+	unread := int64(0)
+	for near.credit.Load() > 40<<10 {
+		n := min(near.credit.Load()-(32<<10), 64<<10)
+		if _, err := near.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+		unread += n
+	}
+	unusedFor(far, time.Hour)
+	recallNow(server)
+	eventually(t, "the answer", func() bool {
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		return far.window.recalled == 0
+	})
+	if far.window.size.Load() < unread {
+		t.Fatalf("%d bytes are unread, the window is %d", unread, far.window.size.Load())
+	}
+	if _, err := io.CopyN(io.Discard, far, unread); err != nil {
+		t.Fatal(err)
+	}
+	pump(t, near, far, 4<<20)
+	wantSettled(t, near, far)
+}
+
+// Each byte of credit is either used or returned.
+func TestCreditIsTakenOnce(t *testing.T) {
+	st := new(Stream)
+	used := async(func() (sum int64) {
+		for range 1_000_000 {
+			if n := st.takeFrame(50); n > 0 {
+				sum += int64(frameHeader + n)
+			}
+			if c := st.credit.Load(); c < 0 {
+				t.Errorf("a credit of %d", c)
+				break
+			}
+		}
+		return sum
+	})
+	given, returned := int64(0), int64(0)
+	for range 1_000_000 {
+		given += 60
+		st.credit.Add(60)
+		returned += st.takeUnused(100)
+	}
+	if used, left := await(t, "who uses it", used), st.credit.Load(); used+returned+left != given {
+		t.Fatalf("of %d bytes %d are used, %d returned, %d left", given, used, returned, left)
+	}
+}
+
+// Credit that is taken back while it is used is used only once: nothing is sent
+// beyond the window, nothing is lost, and nobody waits for credit for ever.
+func TestRecallWhileWriting(t *testing.T) {
+	client, server := newPair(t, nil)
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	want := randomBytes(7, 32<<20)
+	stop := make(chan struct{})
+	recalls := async(func() int {
+		n := 0
+		for !closed(stop) {
+			unusedFor(far, time.Hour)
+			server.mu.Lock()
+			server.recall(time.Now())
+			if far.window.recalled > 0 {
+				n++
+			}
+			server.mu.Unlock()
+			time.Sleep(50 * time.Microsecond)
+		}
+		return n
+	})
+	sent := async(func() error {
+		for i, p := 0, want; len(p) > 0; i++ {
+			n, err := 0, error(nil)
+			give := func(size int) (*tunnel.Buffer, int, error) {
+				b := tunnel.NewBuffer()
+				return b, copy(b.Bytes[tunnel.BufferHeadroom:][:size], p), nil
+			}
+			switch i % 3 {
+			case 0:
+				n, err = near.Write(p[:min(len(p), 100_000)])
+			case 1:
+				b, k, _ := give(min(len(p), tunnel.BufferSize))
+				n, err = near.WriteOwned(b, k)
+			case 2:
+				n, _, err = near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
+					b, k, err := give(min(size, len(p)/8)) // WriteFrom may ask several times
+					p = p[k:]
+					return b, k, err
+				})
+				n = 0
+			}
+			if err != nil {
+				return err
+			}
+			p = p[n:]
+		}
+		return near.CloseWrite()
+	})
+	got, err := io.ReadAll(far)
+	close(stop)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes of %d: %v", len(got), len(want), err)
+	}
+	if err := await(t, "end of the writer", sent); err != nil {
+		t.Fatal(err)
+	}
+	if n := await(t, "end of the recalls", recalls); n == 0 {
+		t.Error("nothing was recalled")
+	}
+	wantSettled(t, near, far)
+	eventually(t, "the answer to the last recall", func() bool {
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		return far.window.recalled == 0
+	})
+	wantSettled(t, near, far)
+}
+
+// Only what was asked for can be returned.
+func TestHostileReturn(t *testing.T) {
+	for name, n := range map[string]uint32{"unasked": 1, "all that there can be": 1<<32 - 1} {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRawClient(t, nil)
+			r.data(open(3, appendOpen(nil, anywhere)))
+			st, err := s.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlReturned, 3, n})))
+			await(t, "end of the stream", st.done)
+			if _, err := st.Write([]byte("x")); !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A peer that asks for credit again and again gets all there is, once, and what
+// answers it takes no more room than one answer.
+func TestHostileRecall(t *testing.T) {
+	r, s := newRawClient(t, nil)
+	r.data(open(3, appendOpen(nil, anywhere)))
+	st, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	s.conn.writing.Lock() // so that no answer leaves
+	for range 100 {
+		r.data(dataFrame(controlStream, bytes.Repeat(appendControl(nil, controlFrame{controlRecall, 3, 1<<32 - 1}), 100)))
+	}
+	r.data(dataFrame(controlStream, appendControl(nil, controlFrame{typ: controlAway})))
+	<-s.Away()
+	s.control.mu.Lock()
+	queued := len(s.control.credits)
+	s.control.mu.Unlock()
+	s.conn.writing.Unlock()
+	if c := st.credit.Load(); c != 0 || queued > 1 {
+		t.Errorf("a credit of %d, %d answers", c, queued)
+	}
+	writer := async(func() error { _, err := st.Write([]byte("x")); return err })
+	r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 100})))
+	if err := await(t, "end of the write", writer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The smallest credit frames still make progress.
+func TestTinyCredit(t *testing.T) {
+	r, s := newRawClient(t, nil)
+	r.data(open(3, appendOpen(nil, anywhere)))
+	st, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	st.credit.Store(0)
+	writer := async(func() error { _, err := st.Write([]byte("abc")); return err })
+	for range 3 * (frameHeader + 1) {
+		r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 1})))
+	}
+	if err := await(t, "end of the write", writer); err != nil {
+		t.Fatal(err)
+	}
+}
