@@ -20,7 +20,8 @@ type Config struct {
 	MaxWindow int
 	// Budget bounds the growth of all streams of a session together. So the
 	// unread bytes of a session never exceed MaxStreams × InitialCredit +
-	// Budget (and some headers). Default 64 MiB.
+	// Budget (and some headers). Default 128 MiB: as much as lets 256 bulk
+	// streams have their first steps (bulkWindow) each.
 	Budget int
 	// Ring is how many sent bytes are kept for the peer to acknowledge.
 	// Default 16 MiB, at least 512 KiB.
@@ -57,7 +58,7 @@ func (c *Config) withDefaults() Config {
 	orDefault(&d.MaxStreams, 4096)
 	orDefault(&d.InitialCredit, 64<<10)
 	orDefault(&d.MaxWindow, 16<<20)
-	orDefault(&d.Budget, 64<<20)
+	orDefault(&d.Budget, 128<<20)
 	orDefault(&d.Ring, 16<<20)
 	orDefault(&d.PingInterval, 20*time.Second)
 	orDefault(&d.Silence, 45*time.Second)
