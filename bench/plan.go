@@ -101,9 +101,10 @@ func plan() []group {
 				bulkRate(false), share(),
 			}, run: idleCrowd},
 		}},
-		{"long", "Long path", "One stream over 1 Gbit/s (119 MiB/s) with a round trip of 100 ms. A relay of bytes makes the delay, so that windows of the tunnel count and those of TCP do not.", []workload{
+		{"long", "Long path", "One stream over 1 Gbit/s (119 MiB/s) with a round trip of 100 ms; and one after ten others that were busy before, one after the other, and are still open. A relay of bytes makes the delay, so that windows of the tunnel count and those of TCP do not.", []workload{
 			{name: "long-up", title: "upload", path: longPath, columns: bulkColumns, run: transfer(true)},
 			{name: "long-down", title: "download", path: longPath, columns: bulkColumns, run: transfer(false)},
+			{name: "long-after", title: "download after ten others", path: longPath, columns: bulkColumns, run: transferAfter(10, false)},
 		}},
 		{"slow", "Narrow path with a deep buffer", "A byte every 5 ms beside a stream that takes all it can get, over a path whose bottleneck queues up to a second before it drops: packets between network namespaces. A byte cannot be back before the round trip of the path. “Link use” is of the bits that passed the bottleneck.", []workload{
 			{name: "slow100-up", title: "100 Mbit/s, 20 ms, beside an upload", path: slowPath, columns: slow, run: onSlowPath(true)},

@@ -42,16 +42,27 @@ func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
 // transfer measures one stream that is busy in one direction.
 func transfer(up bool) func(context.Context, *stage, settings) (values, error) {
+	return transferAfter(0, up)
+}
+
+// transferAfter is transfer after as many others, one after the other, that stay open.
+func transferAfter(others int, up bool) func(context.Context, *stage, settings) (values, error) {
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		warm, d := set.d/4, set.d
 		if rtt := s.path.rtt; rtt > 0 { // how much can be sent is found out in round trips
 			warm, d = set.d+2*rtt, 2*set.d+2*rtt
 		}
-		pairs, err := s.pairs(1, warm+d)
+		pairs, err := s.pairs(others+1, time.Duration(others+1)*(warm+d))
 		if err != nil {
 			return nil, err
 		}
-		b := s.startBulk(pairs, up)
+		for i := range others {
+			b := s.startBulk(pairs[i:i+1], up)
+			if err := errors.Join(b.run(ctx, warm), b.end()); err != nil {
+				return nil, err
+			}
+		}
+		b := s.startBulk(pairs[others:], up)
 		w, err := b.warmed(ctx, warm, s.cpu, func() error { return b.run(ctx, d) })
 		return values{keyRate: w.mibPerSecond(), keyCPU: w.cpuPerGiB()}, err
 	}
