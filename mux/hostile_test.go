@@ -73,6 +73,20 @@ func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {
 	return r, s
 }
 
+// newRawStream gives a client such as newRawClient's that has opened stream 3, and
+// the stream, which is closed when the test ends.
+func newRawStream(t testing.TB) (*raw, *Stream) {
+	t.Helper()
+	r, s := newRawClient(t, nil)
+	r.data(open(3, appendOpen(nil, anywhere)))
+	st, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	return r, st
+}
+
 func (r *raw) readMessage() []byte {
 	r.t.Helper()
 	if _, err := r.conn.NextMessage(); err != nil {
@@ -102,6 +116,15 @@ func (r *raw) write(b []byte) { r.conn.WriteMessage(tunnel.OpBinary, b) }
 func (r *raw) data(parts ...[]byte) {
 	b := binary.BigEndian.AppendUint64([]byte{byte(messageData)}, 0)
 	r.write(append(b, bytes.Join(parts, nil)...))
+}
+
+// control sends control frames, in one frame of yamux.
+func (r *raw) control(frames ...controlFrame) {
+	var b []byte
+	for _, f := range frames {
+		b = appendControl(b, f)
+	}
+	r.data(dataFrame(controlStream, b))
 }
 
 // open gives the frames that open a stream and send body on it.
@@ -208,18 +231,18 @@ func TestOdd(t *testing.T) {
 		"no bytes in a data message": func(r *raw) { r.data() },
 		"ack of nothing":             func(r *raw) { r.write(make([]byte, 9)[:9]); r.write(append([]byte{3}, make([]byte, 8)...)) },
 		"longer ack":                 func(r *raw) { r.write(append([]byte{3}, make([]byte, 80)...)) },
-		"unknown control frame":      func(r *raw) { r.data(dataFrame(controlStream, appendControl(nil, controlFrame{200, 3, 4}))) },
+		"unknown control frame":      func(r *raw) { r.control(controlFrame{200, 3, 4}) },
 		"credit for no stream": func(r *raw) {
-			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 77, 1 << 31})))
+			r.control(controlFrame{controlCredit, 77, 1 << 31})
 		},
 		"recall from no stream, and return": func(r *raw) {
-			r.data(dataFrame(controlStream, appendControl(appendControl(nil, controlFrame{controlRecall, 77, 1 << 31}), controlFrame{controlReturned, 77, 1 << 31})))
+			r.control(controlFrame{controlRecall, 77, 1 << 31}, controlFrame{controlReturned, 77, 1 << 31})
 		},
 		"reset of no stream": func(r *raw) {
-			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlReset, 77, 1 << 31})))
+			r.control(controlFrame{controlReset, 77, 1 << 31})
 		},
 		"away twice": func(r *raw) {
-			r.data(dataFrame(controlStream, bytes.Repeat(appendControl(nil, controlFrame{typ: controlAway}), 2)))
+			r.control(controlFrame{typ: controlAway}, controlFrame{typ: controlAway})
 		},
 		"frames byte by byte": func(r *raw) {
 			for _, c := range dataFrame(controlStream, appendControl(nil, controlFrame{200, 3, 4})) {
@@ -292,15 +315,9 @@ func TestHostileStream(t *testing.T) {
 
 // More credit than a window can hold is refused before it overflows.
 func TestHostileCredit(t *testing.T) {
-	r, s := newRawClient(t, nil)
-	r.data(open(3, appendOpen(nil, anywhere)))
-	st, err := s.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	r, st := newRawStream(t)
 	for range 3 {
-		r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 1<<32 - 1})))
+		r.control(controlFrame{controlCredit, 3, 1<<32 - 1})
 	}
 	await(t, "end of the stream", st.done)
 	if _, err := st.Write([]byte("x")); !errors.Is(err, ErrProtocol) {

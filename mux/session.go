@@ -282,7 +282,7 @@ func (s *Session) forget(st *Stream) {
 	if len(s.streams) == 0 && s.idle != nil && !closed(s.idle) {
 		close(s.idle)
 	}
-	s.growth -= st.window.size.Load() - int64(s.cfg.InitialCredit)
+	s.growth -= st.grown()
 }
 
 func (s *Session) stream(id uint32) *Stream {

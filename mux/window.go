@@ -40,6 +40,9 @@ func (s *Session) windowRTT() time.Duration {
 	return assumedRTT
 }
 
+// grown is how much of the session's budget the stream's window uses.
+func (s *Stream) grown() int64 { return s.window.size.Load() - int64(s.session.cfg.InitialCredit) }
+
 // consumed counts bytes that the reader has taken and gives the peer credit
 // for them, a quarter of the window at a time.
 func (s *Stream) consumed(n int) {
@@ -81,7 +84,7 @@ func (s *Session) grow(size int64, now time.Time) int64 {
 	wanted := min(size, int64(s.cfg.MaxWindow)-size)
 	more := min(wanted, (int64(s.cfg.Budget)-s.growth)/4)
 	if more < wanted && now.Sub(s.lastRecall) >= bulkPace {
-		s.lastRecall = now
+		s.lastRecall = now // first, since a window that shrinks may come here
 		s.recall(now)
 	}
 	if more < 4<<10 {
@@ -97,7 +100,7 @@ func (s *Session) recall(now time.Time) {
 	unused := max(bulkPace, unusedRTTs*s.windowRTT())
 	for id, st := range s.streams {
 		w := &st.window
-		extra := w.size.Load() - int64(s.cfg.InitialCredit)
+		extra := st.grown()
 		if extra == 0 || w.recalled > 0 || now.Sub(w.since) < unused {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,9 +18,6 @@ func growth(s *Session) int64 {
 	return s.growth
 }
 
-// grown is how much of that a stream uses.
-func grown(st *Stream) int64 { return st.window.size.Load() - int64(st.session.cfg.InitialCredit) }
-
 // wantAccounted checks that the session knows what its windows have grown by.
 func wantAccounted(t *testing.T, s *Session, budget int64) {
 	t.Helper()
@@ -27,7 +25,7 @@ func wantAccounted(t *testing.T, s *Session, budget int64) {
 	defer s.mu.Unlock()
 	sum := int64(0)
 	for _, st := range s.streams {
-		sum += grown(st)
+		sum += st.grown()
 	}
 	if sum != s.growth || sum > budget {
 		t.Fatalf("the windows have grown by %d, %d is accounted for, of %d", sum, s.growth, budget)
@@ -45,6 +43,16 @@ func recallNow(s *Session) {
 	s.mu.Lock()
 	s.recall(time.Now())
 	s.mu.Unlock()
+}
+
+// wantAnswered waits until no recall of a stream is left to be answered.
+func wantAnswered(t *testing.T, st *Stream) {
+	t.Helper()
+	eventually(t, "the answer to a recall", func() bool {
+		st.session.mu.Lock()
+		defer st.session.mu.Unlock()
+		return st.window.recalled == 0
+	})
 }
 
 // pump sends n bytes from one stream to the other.
@@ -83,8 +91,8 @@ func TestWindowGrowth(t *testing.T) {
 		streams = append(streams, near, far)
 		pump(t, near, far, 16<<20)
 		wantAccounted(t, server, budget)
-		if len(streams) == 2 && grown(far) < 3*int64(server.cfg.InitialCredit) {
-			t.Errorf("a bulk stream's window has grown by %d", grown(far))
+		if len(streams) == 2 && far.grown() < 3*int64(server.cfg.InitialCredit) {
+			t.Errorf("a bulk stream's window has grown by %d", far.grown())
 		}
 	}
 	if g := growth(server); g < budget/4 {
@@ -113,8 +121,8 @@ func TestWindowGrowth(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if grown(far) != 0 {
-		t.Errorf("a slow stream's window has grown by %d", grown(far))
+	if far.grown() != 0 {
+		t.Errorf("a slow stream's window has grown by %d", far.grown())
 	}
 	near.Reset(Reset)
 	<-writer
@@ -175,16 +183,16 @@ func TestUnusedWindowsReturn(t *testing.T) {
 	setLastRecall(time.Time{})
 	eventually(t, "the last window grows", func() bool {
 		pump(t, nears[last], fars[last], 1<<20)
-		return grown(fars[last]) >= bulkWindow-int64(server.cfg.InitialCredit)
+		return fars[last].grown() >= bulkWindow-int64(server.cfg.InitialCredit)
 	})
 	for i := range last {
-		eventually(t, "an unused window is small", func() bool { return grown(fars[i]) == 0 })
+		eventually(t, "an unused window is small", func() bool { return fars[i].grown() == 0 })
 		wantSettled(t, nears[i], fars[i])
 	}
 	wantAccounted(t, server, budget)
 	// And may grow again.
 	pump(t, nears[0], fars[0], 4<<20)
-	if grown(fars[0]) == 0 {
+	if fars[0].grown() == 0 {
 		t.Error("a window grows only once")
 	}
 }
@@ -207,11 +215,7 @@ func TestRecallBeforeRead(t *testing.T) {
 	}
 	unusedFor(far, time.Hour)
 	recallNow(server)
-	eventually(t, "the answer", func() bool {
-		server.mu.Lock()
-		defer server.mu.Unlock()
-		return far.window.recalled == 0
-	})
+	wantAnswered(t, far)
 	if far.window.size.Load() < unread {
 		t.Fatalf("%d bytes are unread, the window is %d", unread, far.window.size.Load())
 	}
@@ -311,11 +315,7 @@ func TestRecallWhileWriting(t *testing.T) {
 		t.Error("nothing was recalled")
 	}
 	wantSettled(t, near, far)
-	eventually(t, "the answer to the last recall", func() bool {
-		server.mu.Lock()
-		defer server.mu.Unlock()
-		return far.window.recalled == 0
-	})
+	wantAnswered(t, far)
 	wantSettled(t, near, far)
 }
 
@@ -323,14 +323,8 @@ func TestRecallWhileWriting(t *testing.T) {
 func TestHostileReturn(t *testing.T) {
 	for name, n := range map[string]uint32{"unasked": 1, "all that there can be": 1<<32 - 1} {
 		t.Run(name, func(t *testing.T) {
-			r, s := newRawClient(t, nil)
-			r.data(open(3, appendOpen(nil, anywhere)))
-			st, err := s.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
-			r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlReturned, 3, n})))
+			r, st := newRawStream(t)
+			r.control(controlFrame{controlReturned, 3, n})
 			await(t, "end of the stream", st.done)
 			if _, err := st.Write([]byte("x")); !errors.Is(err, ErrProtocol) {
 				t.Fatal(err)
@@ -342,18 +336,13 @@ func TestHostileReturn(t *testing.T) {
 // A peer that asks for credit again and again gets all there is, once, and what
 // answers it takes no more room than one answer.
 func TestHostileRecall(t *testing.T) {
-	r, s := newRawClient(t, nil)
-	r.data(open(3, appendOpen(nil, anywhere)))
-	st, err := s.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	r, st := newRawStream(t)
+	s := st.session
 	s.conn.writing.Lock() // so that no answer leaves
 	for range 100 {
-		r.data(dataFrame(controlStream, bytes.Repeat(appendControl(nil, controlFrame{controlRecall, 3, 1<<32 - 1}), 100)))
+		r.control(slices.Repeat([]controlFrame{{controlRecall, 3, 1<<32 - 1}}, 100)...)
 	}
-	r.data(dataFrame(controlStream, appendControl(nil, controlFrame{typ: controlAway})))
+	r.control(controlFrame{typ: controlAway})
 	<-s.Away()
 	s.control.mu.Lock()
 	queued := len(s.control.credits)
@@ -363,7 +352,7 @@ func TestHostileRecall(t *testing.T) {
 		t.Errorf("a credit of %d, %d answers", c, queued)
 	}
 	writer := async(func() error { _, err := st.Write([]byte("x")); return err })
-	r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 100})))
+	r.control(controlFrame{controlCredit, 3, 100})
 	if err := await(t, "end of the write", writer); err != nil {
 		t.Fatal(err)
 	}
@@ -371,17 +360,11 @@ func TestHostileRecall(t *testing.T) {
 
 // The smallest credit frames still make progress.
 func TestTinyCredit(t *testing.T) {
-	r, s := newRawClient(t, nil)
-	r.data(open(3, appendOpen(nil, anywhere)))
-	st, err := s.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	r, st := newRawStream(t)
 	st.credit.Store(0)
 	writer := async(func() error { _, err := st.Write([]byte("abc")); return err })
 	for range 3 * (frameHeader + 1) {
-		r.data(dataFrame(controlStream, appendControl(nil, controlFrame{controlCredit, 3, 1})))
+		r.control(controlFrame{controlCredit, 3, 1})
 	}
 	if err := await(t, "end of the write", writer); err != nil {
 		t.Fatal(err)
