@@ -9,13 +9,13 @@ import "time"
 // blockedEvery is how often a Write that waits looks whether it still should.
 const blockedEvery = 250 * time.Millisecond
 
-// takeFrame takes credit for a frame of up to want bytes of data, and gives
-// their number; 0 when there is not enough for one.
-func (s *Stream) takeFrame(want int) int {
+// takeFrame takes credit for a frame of least to most bytes of data, and gives
+// their number; 0 when there is not enough.
+func (s *Stream) takeFrame(least, most int) int {
 	for {
 		c := s.credit.Load()
-		n := min(want, int(c)-frameHeader)
-		if n <= 0 {
+		n := min(most, int(c)-frameHeader)
+		if n < least {
 			return 0
 		}
 		if s.credit.CompareAndSwap(c, c-int64(frameHeader+n)) {
@@ -56,7 +56,7 @@ func (s *Stream) reserve(want int) (int, error) {
 		if err := s.writable(); err != nil {
 			return 0, err
 		}
-		if n := s.takeFrame(want); n > 0 {
+		if n := s.takeFrame(1, want); n > 0 {
 			return n, nil
 		}
 		if tick == nil {

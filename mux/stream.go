@@ -364,7 +364,7 @@ func (s *Stream) writePiece(read func(size int) (*tunnel.Buffer, int, error)) (n
 	if err := c.link.awaitLull(); err != nil {
 		return 0, nil, err
 	}
-	room := s.takeFrame(min(c.link.frame(), tunnel.BufferSize))
+	room := s.takeFrame(tunnel.WorthOwning, min(c.link.frame(), tunnel.BufferSize))
 	if room == 0 {
 		return 0, nil, nil
 	}

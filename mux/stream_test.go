@@ -514,6 +514,41 @@ func TestCloseUnblocksRead(t *testing.T) {
 	}
 }
 
+// WriteFrom reads much or nothing, also where less goes into a frame, or credit is
+// taken back, while it waits.
+func TestWriteFromWhileLess(t *testing.T) {
+	client, server := newPair(t, &Config{InitialCredit: 100 << 10})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	l := near.session.link
+	before := near.credit.Load()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		for range 100_000 {
+			l.piece.Store(MaxFrame)
+			back := near.takeUnused(40 << 10)
+			l.piece.Store(MaxFrame / 16)
+			near.addCredit(uint32(back))
+		}
+	}()
+	for !closed(changed) {
+		n, readErr, writeErr := near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
+			if size < tunnel.WorthOwning {
+				t.Errorf("asked for %d bytes", size)
+			}
+			return nil, 0, nil
+		})
+		if n != 0 || readErr != nil || writeErr != nil {
+			t.Fatal(n, readErr, writeErr)
+		}
+	}
+	if c := near.credit.Load(); c != before {
+		t.Errorf("of a credit of %d bytes %d are left after nothing was written", before, c)
+	}
+}
+
 // After its end nothing more is read for a direction.
 func TestWriteFromAfterEnd(t *testing.T) {
 	client, server := newPair(t, &Config{InitialCredit: MaxFrame + frameHeader, MaxWindow: MaxFrame + frameHeader})

@@ -231,7 +231,7 @@ func TestCreditIsTakenOnce(t *testing.T) {
 	st := new(Stream)
 	used := async(func() (sum int64) {
 		for range 1_000_000 {
-			if n := st.takeFrame(50); n > 0 {
+			if n := st.takeFrame(1, 50); n > 0 {
 				sum += int64(frameHeader + n)
 			}
 			if c := st.credit.Load(); c < 0 {
