@@ -108,7 +108,9 @@ func dialHere(addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tunnel.DialLocal(context.Background(), new(net.Dialer), to)
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	return tunnel.DialLocal(ctx, new(net.Dialer), to)
 }
 
 // listen opens a free port of the host's address.
