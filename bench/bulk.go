@@ -209,6 +209,10 @@ type window struct {
 
 const mib = 1 << 20
 
+func (w *window) add(more window) {
+	w.bytes, w.took, w.cpu = w.bytes+more.bytes, w.took+more.took, w.cpu+more.cpu
+}
+
 func (w window) mibPerSecond() float64 { return float64(w.bytes) / mib / w.took.Seconds() }
 
 func (w window) cpuPerGiB() float64 {

@@ -84,7 +84,7 @@ func plan() []group {
 			{name: "resume-up", title: "upload", own: true, columns: resumption, run: resumptionCost(true)},
 			{name: "resume-down", title: "download", own: true, columns: resumption, run: resumptionCost(false)},
 		}},
-		{"latency", "Round trips", "One byte there and back: in an idle tunnel, the next one as soon as the last has come back; beside a stream that takes all it can get, one every 5 ms, whether or not those before have been answered. “% of alone” is what is left to that stream.", []workload{
+		{"latency", "Round trips", "One byte there and back: in an idle tunnel, the next one as soon as the last has come back; beside a stream that takes all it can get, one every 5 ms, whether or not those before have been answered. “% of alone” is what is left to that stream, which is alone by turns.", []workload{
 			{name: "rtt", title: "idle tunnel", columns: []column{middle(true), worst(false)}, run: idleRoundTrip},
 			{name: "beside-up", title: "beside an upload", columns: beside, run: besideBulk(true)},
 			{name: "beside-down", title: "beside a download", columns: beside, run: besideBulk(false)},

@@ -39,8 +39,7 @@ func (s *stage) inTurns(ctx context.Context, other *peer, streams int, up bool, 
 			if err != nil {
 				return ours, theirs, err
 			}
-			sum := sums[i]
-			sum.bytes, sum.took, sum.cpu = sum.bytes+w.bytes, sum.took+w.took, sum.cpu+w.cpu
+			sums[i].add(w)
 		}
 	}
 	return ours, theirs, nil

@@ -109,26 +109,45 @@ func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) 
 }
 
 // besideBulk measures keystrokes beside a stream that takes all it can get, and what they and that
-// stream cost each other.
+// stream cost each other. The stream is alone and beside them by turns, since a machine does not stay
+// the same. A tunnel may heed for some seconds that somebody has typed: those do not count as alone.
 func besideBulk(up bool) func(context.Context, *stage, settings) (values, error) {
+	const (
+		turns = 2
+		heed  = 2500 * time.Millisecond
+	)
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
-		pairs, err := s.pairs(2, 4*set.d)
+		pairs, err := s.pairs(1+turns, turns*(heed+2*set.d))
 		if err != nil {
 			return nil, err
 		}
+		var (
+			alone, beside window
+			took          []time.Duration
+		)
 		b := s.startBulk(pairs[:1], up)
-		if err := b.run(ctx, set.d/4); err != nil {
-			return nil, err
-		}
-		alone, err := b.measure(s.cpu, func() error { return b.run(ctx, set.d) })
-		if err != nil {
-			return nil, err
-		}
-		var took []time.Duration
-		beside, err := b.measure(s.cpu, func() (err error) {
-			took, err = s.timed(ctx, pairs[1], roleKeystrokes, 2*set.d)
+		turn := func(p pair) error {
+			if err := b.run(ctx, heed); err != nil {
+				return err
+			}
+			w, err := b.measure(s.cpu, func() error { return b.run(ctx, set.d/turns) })
+			if err != nil {
+				return err
+			}
+			alone.add(w)
+			w, err = b.measure(s.cpu, func() error {
+				some, err := s.timed(ctx, p, roleKeystrokes, 2*set.d/turns)
+				took = append(took, some...)
+				return err
+			})
+			beside.add(w)
 			return err
-		})
+		}
+		for _, p := range pairs[1:] {
+			if err = turn(p); err != nil {
+				break
+			}
+		}
 		return values{
 			keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
 			keyRate: beside.mibPerSecond(), keyShare: 100 * beside.mibPerSecond() / alone.mibPerSecond(),
@@ -232,26 +251,14 @@ func idleCrowd(ctx context.Context, s *stage, set settings) (values, error) {
 	}
 	near, far = memoryOf(s.nearEnd)-near, memoryOf(s.farEnd)-far
 
-	up := func() (window, error) {
-		pairs, err := s.pairs(1, 2*set.d)
-		if err != nil {
-			return window{}, err
-		}
-		b := s.startBulk(pairs, true)
-		return b.warmed(ctx, set.d/4, s.cpu, func() error { return b.run(ctx, set.d) })
-	}
-	beside, err := up()
+	beside, alone, err := s.inTurns(ctx, s.peer, 1, true, 2, set.d/2)
 	if err != nil {
 		return nil, err
 	}
-	if err := crowd.release(); err != nil {
-		return nil, err
-	}
-	alone, err := up()
 	return values{
 		keyHeld: float64(n), keyNear: float64(near) / float64(n) / 1e3, keyFar: float64(far) / float64(n) / 1e3,
 		keyRate: beside.mibPerSecond(), keyShare: 100 * beside.mibPerSecond() / alone.mibPerSecond(),
-	}, err
+	}, crowd.release()
 }
 
 func memoryOf(processes []*process) (sum int64) {
