@@ -101,7 +101,7 @@ func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
 	l.settled = cfg.settled
 	l.attention.init()
-	l.turns.attention = &l.attention
+	l.turns.attention, l.turns.typing = &l.attention, typingReadTurn
 	l.ackTimer = stopped(l.ackLater)
 	l.holdTimer = stopped(l.waitedTooLong)
 	l.mu.Lock()
@@ -338,7 +338,7 @@ func (l *link) awaitQueue(most int) error {
 // that gathered while one message was being written leaves as the next one.
 func (l *link) flush() {
 	small := make([]byte, l.headroom+1+ackSize+MaxReason)
-	turns := turns{attention: &l.attention}
+	turns := turns{attention: &l.attention, typing: typingWriteTurn}
 	defer turns.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,7 +25,7 @@ func TestPoll(t *testing.T) {
 			reads.Add(1)
 		}
 	}()
-	p := turns{attention: new(attention)}
+	p := turns{attention: new(attention), typing: typingWriteTurn}
 	defer p.close()
 	p.poll() // it reads now
 	late := 0

@@ -9,18 +9,33 @@ import "runtime"
 type turns struct {
 	poller
 	attention *attention
+	typing    int // bytes in a turn while somebody may be at a keyboard
 	unshared  int // bytes since others could run
 }
 
 // turnSize is how many bytes are moved in a turn. More are slower for keystrokes,
-// fewer cost throughput.
-const turnSize = 256 << 10
+// fewer cost throughput. While somebody may be at a keyboard who writes has shorter
+// turns, for what was typed to get into the next message. Who reads has longer ones:
+// what was typed comes after all that was on its way before it.
+const (
+	turnSize        = 256 << 10
+	typingWriteTurn = 128 << 10
+	typingReadTurn  = 384 << 10
+)
 
 // moved says that n bytes more have been moved. Others run when it is time: also
 // other processes, when one of them may just have got a little to do. The system
 // lets who moves much keep the processor for milliseconds.
 func (t *turns) moved(n int) {
-	if t.unshared += n; t.unshared < turnSize {
+	t.unshared += n
+	if t.unshared < min(turnSize, t.typing) {
+		return
+	}
+	size := turnSize
+	if t.attention.typing() {
+		size = t.typing
+	}
+	if t.unshared < size {
 		return
 	}
 	t.unshared = 0

@@ -49,3 +49,29 @@ func TestReadTakesTurns(t *testing.T) {
 		t.Errorf("others ran %d times while %d bytes were read", others, size)
 	}
 }
+
+// While somebody may be at a keyboard who writes has shorter turns, and who reads longer ones.
+func TestTurnsWhileTyping(t *testing.T) {
+	for _, typing := range []int{typingWriteTurn, typingReadTurn} {
+		var a attention
+		a.init()
+		turns := turns{attention: &a, typing: typing}
+		turn := func() (size int) {
+			const step = 16 << 10
+			for size = step; ; size += step {
+				if turns.moved(step); turns.unshared == 0 {
+					return size
+				}
+			}
+		}
+		if got := turn(); got != turnSize {
+			t.Errorf("a turn is %d bytes, want %d", got, turnSize)
+		}
+		a.start = a.start.Add(-time.Second) // the clock has begun
+		a.passedLittle(int64(time.Since(a.start)), 3, true)
+		if got := turn(); got != typing {
+			t.Errorf("a turn is %d bytes while somebody types, want %d", got, typing)
+		}
+		turns.close()
+	}
+}
