@@ -30,6 +30,9 @@ func (s *stage) inTurns(ctx context.Context, other *peer, streams int, up bool, 
 			return ours, theirs, err
 		}
 	}
+	if err := calm(ctx); err != nil {
+		return ours, theirs, err
+	}
 	sums := [2]*window{&ours, &theirs}
 	for first := range turns {
 		for k := range stages {
@@ -43,4 +46,18 @@ func (s *stage) inTurns(ctx context.Context, other *peer, streams int, up bool, 
 		}
 	}
 	return ours, theirs, nil
+}
+
+// heed is longer than a tunnel goes on, after somebody has typed, to take care that the next
+// keystroke is quick. It may take for a keystroke what opens a connection, too.
+const heed = 2200 * time.Millisecond
+
+// calm waits until that is over: what moves much is to be measured as it is when it moves for long.
+func calm(ctx context.Context) error {
+	select {
+	case <-time.After(heed):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -56,6 +56,9 @@ func transferAfter(others int, up bool) func(context.Context, *stage, settings) 
 		if err != nil {
 			return nil, err
 		}
+		if err := calm(ctx); err != nil {
+			return nil, err
+		}
 		for i := range others {
 			b := s.startBulk(pairs[i:i+1], up)
 			if err := errors.Join(b.run(ctx, warm), b.end()); err != nil {
@@ -110,12 +113,9 @@ func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) 
 
 // besideBulk measures keystrokes beside a stream that takes all it can get, and what they and that
 // stream cost each other. The stream is alone and beside them by turns, since a machine does not stay
-// the same. A tunnel may heed for some seconds that somebody has typed: those do not count as alone.
+// the same. While a tunnel may heed what was typed it does not count as alone.
 func besideBulk(up bool) func(context.Context, *stage, settings) (values, error) {
-	const (
-		turns = 2
-		heed  = 2500 * time.Millisecond
-	)
+	const turns = 2
 	return func(ctx context.Context, s *stage, set settings) (values, error) {
 		pairs, err := s.pairs(1+turns, turns*(heed+2*set.d))
 		if err != nil {
