@@ -397,6 +397,25 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// The report says when some were measured more often than others.
+func TestRounds(t *testing.T) {
+	var r record
+	add := func(workload string, rounds int) {
+		for i := range rounds {
+			r.Samples = append(r.Samples, sample{Workload: workload, Peer: nameAdit, Round: i + 1})
+		}
+	}
+	for _, c := range []struct {
+		workload string
+		rounds   int
+		want     string
+	}{{"none", 0, "0 rounds"}, {"up1", 5, "5 rounds"}, {"down1", 5, "5 rounds"}, {"rtt", 2, "2 to 5 rounds"}, {"new1", 9, "2 to 9 rounds"}} {
+		if add(c.workload, c.rounds); r.rounds() != c.want {
+			t.Errorf("with %s: %s, want %s", c.workload, r.rounds(), c.want)
+		}
+	}
+}
+
 func TestShort(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 1234.5: "1234", 123.4: "123", 12.34: "12.3", 12: "12", 1.234: "1.23", 1: "1", 0.5: "0.5",

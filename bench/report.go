@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -52,11 +53,26 @@ func (r *record) has(w workload) bool {
 	return slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Workload == w.name })
 }
 
-func (r *record) head(b *strings.Builder) {
-	rounds := 0
+// rounds says how many rounds there were: with -keep, more of some workloads or programs than of
+// others.
+func (r *record) rounds() string {
+	of := map[[2]string]int{}
 	for _, s := range r.Samples {
-		rounds = max(rounds, s.Round)
+		key := [2]string{s.Workload, s.Peer}
+		of[key] = max(of[key], s.Round)
 	}
+	if len(of) == 0 {
+		return count(0, "round")
+	}
+	all := slices.Sorted(maps.Values(of))
+	least, most := all[0], all[len(all)-1]
+	if least == most {
+		return count(most, "round")
+	}
+	return fmt.Sprintf("%d to %s", least, count(most, "round"))
+}
+
+func (r *record) head(b *strings.Builder) {
 	m := r.Machine
 	fmt.Fprintf(b, `# Benchmarks
 
@@ -77,7 +93,7 @@ adit beside other programs that carry TCP connections, measured on one machine i
 - A cell is the median, and in parentheses the least and the most. “adit” beside it is adit's median
   divided by that of the row. **Bold** is the best of a column. Every byte is counted and checked at
   the other end; a connection that fails makes its measurement fail, and the table says so.
-`, m.Processor, m.Cores, m.Memory, m.System, m.Kernel, m.Congestion, m.Go, m.Adit, r.Date, count(rounds, "round"), r.Load, short(r.Seconds))
+`, m.Processor, m.Cores, m.Memory, m.System, m.Kernel, m.Congestion, m.Go, m.Adit, r.Date, r.rounds(), r.Load, short(r.Seconds))
 	if len(r.LeftOut) > 0 {
 		fmt.Fprintf(b, "- Left out, because they need root: %s.\n", strings.Join(r.LeftOut, ", "))
 	}
