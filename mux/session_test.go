@@ -445,12 +445,14 @@ func TestCycles(t *testing.T) {
 		all.Wait()
 		eventually(t, "no stream is left", settled)
 	}
+	// Without those of the crews, which stay for the next streams.
+	goroutines := func() int {
+		return runtime.NumGoroutine() - int(client.conn.crew.idle.Load()+server.conn.crew.idle.Load())
+	}
 	run(0, 400)
-	goroutines, memory := runtime.NumGoroutine(), heap()
+	running, memory := goroutines(), heap()
 	run(0, rounds)
-	// At either end some may stay for the next streams, which did not before.
-	stay := 2*maxIdle + 2
-	eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= goroutines+stay })
+	eventually(t, "the goroutines have ended", func() bool { return goroutines() <= running+2 })
 	if n := heap() - memory; n > 2<<20 {
 		t.Errorf("%d streams have left %d bytes", rounds, n)
 	}
