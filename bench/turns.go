@@ -53,9 +53,11 @@ func (s *stage) inTurns(ctx context.Context, other *peer, streams int, up bool, 
 const heed = 2200 * time.Millisecond
 
 // calm waits until that is over: what moves much is to be measured as it is when it moves for long.
-func calm(ctx context.Context) error {
+func calm(ctx context.Context) error { return pause(ctx, heed) }
+
+func pause(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(heed):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -244,10 +244,8 @@ func idleCrowd(ctx context.Context, s *stage, set settings) (values, error) {
 	}
 	defer crowd.abandon()
 	// A garbage collector has time to give back what the opening took.
-	select {
-	case <-time.After(set.d):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := pause(ctx, set.d); err != nil {
+		return nil, err
 	}
 	near, far = memoryOf(s.nearEnd)-near, memoryOf(s.farEnd)-far
 
