@@ -40,8 +40,9 @@ type yamuxConn struct {
 	unread atomic.Int64 // bytes of frames received and not yet consumed
 
 	// Inbound.
-	crew        *crew // for the streams' readers
-	updateAfter int   // bytes of a stream after which the peer's yamux gets to know of them
+	crew        *crew  // for the streams' readers
+	parity      uint32 // of the streams that the peer opens
+	updateAfter int    // bytes of a stream after which the peer's yamux gets to know of them
 	hdr         [yamuxHeader]byte
 	held        []byte // of hdr, what yamux has still to get
 
@@ -119,8 +120,8 @@ func (c *yamuxConn) frame(r io.Reader) error {
 	case c.hdr[1] != yamuxData && c.hdr[1] != yamuxWindowUpdate:
 		return protocolError("yamux frame of type %d", c.hdr[1])
 	}
-	if flags&yamuxSYN != 0 {
-		c.addInbox(stream)
+	if flags&yamuxSYN != 0 && (stream%2 != c.parity || !c.addInbox(stream)) {
+		return protocolError("stream %d is not the peer's to open", stream)
 	}
 	if c.hdr[1] == yamuxData {
 		if err := c.data(r, stream, int(length)); err != nil {
@@ -171,13 +172,19 @@ func (c *yamuxConn) data(r io.Reader, stream uint32, n int) error {
 	return nil
 }
 
-// addInbox makes the inbox of a stream that opens.
-func (c *yamuxConn) addInbox(stream uint32) {
+// addInbox makes the inbox of a stream that opens. It reports false where there is
+// one: a stream of that number is not closed here, whatever yamux, which a reset
+// is enough for, thinks of it. Two would have one inbox.
+func (c *yamuxConn) addInbox(stream uint32) bool {
 	c.boxes.Lock()
 	defer c.boxes.Unlock()
-	if c.inboxes != nil && c.inboxes[stream] == nil {
+	if c.inboxes[stream] != nil {
+		return false
+	}
+	if c.inboxes != nil {
 		c.inboxes[stream] = newInbox(c.crew)
 	}
+	return true
 }
 
 // endInbox ends the inbox of a stream on which nothing more comes.

@@ -143,7 +143,11 @@ func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Durati
 		ring: cfg.Ring, pingInterval: cfg.PingInterval, silence: cfg.Silence,
 		hold: hold, settled: s.registry != nil, onDown: s.wentDown, onUp: s.cameUp,
 	})
-	s.conn = &yamuxConn{link: s.link, crew: newCrew(s.done), inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2), ended: s.endStreams, limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20}
+	s.conn = &yamuxConn{
+		link: s.link, ended: s.endStreams,
+		limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20,
+		crew:  newCrew(s.done), parity: 1, inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2),
+	}
 	yc := &yamux.Config{
 		AcceptBacklog:     streamBacklog,
 		KeepAliveInterval: time.Hour, // unused, but must be set
@@ -161,6 +165,7 @@ func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Durati
 	start, first := yamux.Server, (*yamux.Session).AcceptStream
 	if client {
 		start, first = yamux.Client, (*yamux.Session).OpenStream
+		s.conn.parity = 0
 	}
 	var err error
 	if s.yamux, err = start(s.conn, yc); err != nil {

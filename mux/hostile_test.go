@@ -169,6 +169,8 @@ func TestHostile(t *testing.T) {
 		"yamux version":      func(r *raw) { r.data([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
 		"yamux type":         func(r *raw) { r.data(yamuxFrame(9, 0, 0, 0)) },
 		"duplicate stream":   func(r *raw) { r.data(open(3, nil), open(3, nil)) },
+		"stream of ours":     func(r *raw) { r.data(open(4, nil)) },
+		"stream 0":           func(r *raw) { r.data(open(0, nil)) },
 		"fault announced":    func(r *raw) { r.data(yamuxFrame(yamuxGoAway, 0, 0, 1)) },
 		"unexpected FIN":     func(r *raw) { r.data(open(3, nil), bytes.Repeat(yamuxFrame(yamuxData, yamuxFIN, 3, 0), 2)) },
 		"control stream FIN": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxFIN, controlStream, 0)) },
@@ -311,6 +313,28 @@ func TestHostileStream(t *testing.T) {
 			st.Close()
 		})
 	}
+}
+
+// A number whose stream has been reset, and not closed here, is not free: two streams
+// would read one inbox.
+func TestHostileReuse(t *testing.T) {
+	r, st := newRawStream(t)
+	if _, err := st.ReadTarget(); err != nil {
+		t.Fatal(err)
+	}
+	r.data(dataFrame(3, append(binary.BigEndian.AppendUint32(nil, 5), "hello"...)))
+	b, err := st.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.data(yamuxFrame(yamuxWindowUpdate, yamuxRST, 3, 0), open(3, appendOpen(nil, anywhere)))
+	if _, err := st.session.Accept(); !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+	if string(b) != "hello" {
+		t.Fatalf("what is being written has become %q", b)
+	}
+	st.Take(len(b))
 }
 
 // More credit than a window can hold is refused before it overflows.

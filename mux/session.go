@@ -275,7 +275,9 @@ func (s *Session) forget(st *Stream) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, id)
+	if s.streams[id] == st { // the peer may have used the number again
+		delete(s.streams, id)
+	}
 	if st.opener {
 		s.opened--
 	}
