@@ -233,6 +233,7 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	l.pace.acked(to, l.ring.unsent() > 0, time.Now())
 	l.piece.Store(int64(l.pace.piece()))
 	l.work.Signal()
+	l.drained.Broadcast()
 	if to <= l.ring.acked {
 		return nil
 	}
@@ -244,8 +245,15 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	if full {
 		l.space.Broadcast()
 	}
-	l.drained.Broadcast()
 	return nil
+}
+
+// delivered is how much the peer is known to have received. mu is held.
+func (l *link) delivered() uint64 {
+	if l.unkept {
+		return l.pace.ackedTo
+	}
+	return l.ring.acked
 }
 
 func (l *link) ackLater() {
@@ -370,7 +378,6 @@ func (l *link) flush() {
 			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
 				l.ring.acknowledge(l.ring.sent)
 				l.space.Broadcast()
-				l.drained.Broadcast()
 			}
 		default:
 			b := l.appendAck(small[:l.headroom], messageAck)
@@ -435,7 +442,7 @@ func (l *link) finish(code CloseCode, reason string) {
 	l.mu.Lock()
 	l.soonTo = 0
 	l.work.Signal()
-	for to := l.ring.tail; l.err == nil && l.carrier != nil && l.ring.acked < to && !expired; {
+	for to := l.ring.tail; l.err == nil && l.carrier != nil && l.delivered() < to && !expired; {
 		l.drained.Wait()
 	}
 	if l.carrier == nil {

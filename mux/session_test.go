@@ -3,6 +3,7 @@ package mux
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -124,6 +125,38 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 	if err := client.Err(); !errors.As(err, &told) || told.Code != CloseRevoked || told.Reason != "not any more" {
 		t.Fatal(err)
 	}
+}
+
+// Without resumption, too, a farewell waits until all that was written before it has
+// arrived: nothing would bring it any more.
+func TestCloseReasonWaits(t *testing.T) {
+	r := newRawServer(t)
+	client := await(t, "session", r.session)
+	st, err := client.Open(t.Context(), anywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if _, err := st.Write([]byte("the last words")); err != nil {
+		t.Fatal(err)
+	}
+	ended := async(func() error { client.CloseReason(CloseDone, ""); return nil })
+	var received []byte
+	for !bytes.HasSuffix(received, []byte("the last words")) {
+		received = append(received, r.readData()...)
+	}
+	next := make(chan []byte, 1)
+	go func() { next <- r.readMessage() }()
+	select {
+	case b := <-next:
+		t.Fatalf("%x came before it was acknowledged", b)
+	case <-time.After(farewellTimeout / 4):
+	}
+	r.write(binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, uint64(len(received))))
+	if b := await(t, "farewell", next); messageType(b[0]) != messageClose {
+		t.Fatalf("instead of a farewell came %x", b)
+	}
+	await(t, "end", ended)
 }
 
 // A farewell does not wait for ever for a peer that takes nothing.
