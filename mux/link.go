@@ -429,7 +429,7 @@ const (
 
 // finish waits until the peer has acknowledged what has been written so far,
 // says goodbye ahead of anything newer, and closes the connection. It does not
-// wait for ever, and not at all where there is no connection.
+// wait for ever, and not at all where there is no connection nor one about to come.
 func (l *link) finish(code CloseCode, reason string) {
 	expired := false
 	timer := time.AfterFunc(drainTimeout, func() {
@@ -442,7 +442,7 @@ func (l *link) finish(code CloseCode, reason string) {
 	l.mu.Lock()
 	l.soonTo = 0
 	l.work.Signal()
-	for to := l.ring.tail; l.err == nil && l.carrier != nil && l.delivered() < to && !expired; {
+	for to := l.ring.tail; l.err == nil && (l.carrier != nil || l.relieved) && l.delivered() < to && !expired; {
 		l.drained.Wait()
 	}
 	if l.carrier == nil {

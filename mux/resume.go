@@ -39,7 +39,9 @@ func (l *link) fence(peerHas uint64) (received, start uint64, err error) {
 	}
 	if c := l.carrier; c != nil {
 		l.dropLocked(c, errRelieved)
-		l.holdTimer.Reset(l.cfg.hold)
+		if l.cfg.hold > 0 { // else unattached ends the link
+			l.holdTimer.Reset(l.cfg.hold)
+		}
 	}
 	// What the peer said later, by the old connection, it knows as well.
 	start = max(peerHas, l.ring.acked)
@@ -63,10 +65,15 @@ func (l *link) continueLocked(to uint64) {
 func (l *link) unattached(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil || !l.relieved {
+	switch {
+	case l.err != nil || !l.relieved:
+		return false
+	case l.cfg.hold <= 0:
+		l.failLocked(lost(err))
 		return false
 	}
 	l.relieved, l.lostBy = false, err
+	l.drained.Broadcast()
 	close(l.down)
 	return true
 }
@@ -192,7 +199,7 @@ func (s *Session) Resumable() bool {
 }
 
 // EndWithConnection makes the session end when its connection is lost; without
-// one it ends at once.
+// one it ends at once, unless another is just taking over.
 func (s *Session) EndWithConnection() {
 	s.endWithConnection(fmt.Errorf("%w, and the session is not to be resumed", ErrLinkLost))
 }
@@ -202,7 +209,7 @@ func (s *Session) endWithConnection(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cfg.hold = 0
-	if l.carrier == nil {
+	if l.carrier == nil && !l.relieved {
 		l.failLocked(err)
 	}
 }

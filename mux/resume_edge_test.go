@@ -221,6 +221,51 @@ func TestEndWithConnectionDuringResumption(t *testing.T) {
 	}
 }
 
+// A session that is to end with its connection goes over to one that its client is
+// just coming by, and takes its leave there.
+func TestEndWithConnectionFenced(t *testing.T) {
+	s, old := bareLink(t)
+	s.link.write([]byte("last words"))
+	nextData(t, old)
+	s.EndWithConnection()
+	if _, _, err := s.link.fence(0); err != nil {
+		t.Fatal(err)
+	}
+	s.EndWithConnection()
+	finished := async(func() error { s.link.finish(CloseAway, "stopping"); return nil })
+	far, near := newConns(t)
+	if err := s.link.attach(near); err != nil {
+		t.Fatal(err)
+	}
+	if _, data := nextData(t, far); string(data) != "last words" {
+		t.Fatalf("%q", data)
+	}
+	go s.link.Read(make([]byte, 1)) // acknowledgements
+	far.WriteMessage(tunnel.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 10))
+	if _, err := far.NextMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(far); err != nil || messageType(b[0]) != messageClose {
+		t.Fatalf("instead of a farewell came %x, %v", b, err)
+	}
+	await(t, "end", finished)
+}
+
+// Where that one does not come the session is over.
+func TestEndWithConnectionUnattached(t *testing.T) {
+	s, _ := bareLink(t)
+	s.EndWithConnection()
+	if _, _, err := s.link.fence(0); err != nil {
+		t.Fatal(err)
+	}
+	if s.link.unattached(net.ErrClosed) {
+		t.Error("it waits")
+	}
+	if err := s.link.cause(); !errors.Is(err, ErrLinkLost) || !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
 // An answer that cannot be sent costs the session its connection, if it had
 // one, and is told once.
 func TestAnswerNotSent(t *testing.T) {
