@@ -267,6 +267,8 @@ func (c *carrier) hangUp(l *link, err error) {
 		}
 		c.conn.CloseNow()
 	case errors.Is(err, ErrProtocol):
+		c.conn.NetConn().SetWriteDeadline(time.Now().Add(farewellTimeout)) // frees a writer that is stuck
+		c.conn.WriteMessage(tunnel.OpBinary, appendClose(nil, CloseProtocol, err.Error()))
 		c.conn.Close(tunnel.StatusProtocolError, "")
 	case errors.As(err, &closed), errors.Is(err, errFarewell), errors.As(err, &closeFrame), errors.As(err, &fault):
 		c.conn.Close(tunnel.StatusNormal, "")

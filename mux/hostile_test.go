@@ -226,6 +226,20 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// A peer is told of its breach: it shall not take it for the loss of a connection.
+func TestBreachIsTold(t *testing.T) {
+	r := newRawServer(t)
+	await(t, "session", r.session)
+	r.data(yamuxFrame(9, 0, 0, 0))
+	b := r.readMessage()
+	for messageType(b[0]) != messageClose {
+		b = r.readMessage()
+	}
+	if told, err := parseClose(b); err != nil || told.Code != CloseProtocol || !strings.Contains(told.Reason, "type 9") {
+		t.Fatalf("%v, %v", told, err)
+	}
+}
+
 // What a peer may do, or may come to do in a later version, ends nothing.
 func TestOdd(t *testing.T) {
 	for name, oddity := range map[string]func(*raw){
