@@ -119,7 +119,7 @@ func TestInboxAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 			for left := size; left > 0; {
-				b, err := out.view(left)
+				b, err := in.view(left)
 				if err != nil {
 					t.Fatal(err)
 				}

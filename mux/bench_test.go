@@ -99,7 +99,7 @@ func BenchmarkGuard(b *testing.B) {
 			b.Fatal(err)
 		}
 		for left := len(p) - yamuxHeader; left > 0; {
-			v, err := out.view(left)
+			v, err := in.view(left)
 			if err != nil {
 				b.Fatal(err)
 			}

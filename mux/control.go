@@ -114,10 +114,9 @@ func (c *control) write() {
 
 func (c *control) read() {
 	var b [controlSize]byte
-	conn := c.session.conn
-	in := &reader{conn: conn, stream: controlStream, in: conn.inbox(controlStream)}
+	in := c.session.conn.reader(controlStream)
 	for {
-		if _, err := io.ReadFull(in, b[:]); err != nil {
+		if _, err := io.ReadFull(&in, b[:]); err != nil {
 			// Only the end of the session ends the control stream.
 			c.session.link.fail(protocolError("the control stream ended"))
 			return

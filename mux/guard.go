@@ -34,7 +34,7 @@ const (
 // what adit never asks for: pings (yamux starts a goroutine for each), frames
 // above a bound, and more unread bytes than the session's flow control allows.
 type yamuxConn struct {
-	*link
+	link   *link
 	ended  func()       // called when the link is over, before yamux is told
 	limit  int64        // the most that unread may reach
 	unread atomic.Int64 // bytes of frames received and not yet consumed
@@ -208,6 +208,16 @@ func (c *yamuxConn) closeInbox(stream uint32, in *inbox) {
 	if ended {
 		delete(c.inboxes, stream)
 	}
+}
+
+// reader gives the reader of a stream that yamux has.
+func (c *yamuxConn) reader(stream uint32) reader {
+	in := c.inbox(stream)
+	if in == nil { // the link is over
+		in = newInbox(c.crew)
+		in.stop()
+	}
+	return reader{conn: c, stream: stream, in: in}
 }
 
 // inbox gives the inbox of a stream, or nil.

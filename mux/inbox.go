@@ -220,25 +220,18 @@ func (b *inbox) close() (unread int, ended bool) {
 type reader struct {
 	conn   *yamuxConn
 	stream uint32
-	in     *inbox // nil when the link was over before there was one
-	window int    // bytes read since yamux was told
+	in     *inbox
+	window int // bytes read since yamux was told
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	b, err := r.view(len(p))
+	b, err := r.in.view(len(p))
 	if err != nil {
 		return 0, err
 	}
 	n := copy(p, b)
 	r.take(n)
 	return n, nil
-}
-
-func (r *reader) view(max int) ([]byte, error) {
-	if r.in == nil {
-		return nil, yamux.ErrSessionShutdown
-	}
-	return r.in.view(max)
 }
 
 func (r *reader) take(n int) {

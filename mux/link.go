@@ -101,7 +101,7 @@ func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
 	l.settled = cfg.settled
 	l.attention.init()
-	l.turns.attention, l.turns.typing = &l.attention, typingReadTurn
+	l.turns = turns{attention: &l.attention, typing: typingReadTurn}
 	l.ackTimer = stopped(l.ackLater)
 	l.holdTimer = stopped(l.waitedTooLong)
 	l.mu.Lock()
@@ -298,7 +298,7 @@ func (l *link) writeSoon(b []byte) error {
 // queue appends b to what is to be sent. mu is held.
 func (l *link) queue(b []byte) error {
 	for len(b) > 0 {
-		if err := l.awaitSpace(); err != nil {
+		if err := l.awaitQueue(sendQueue); err != nil {
 			return err
 		}
 		n := min(len(b), sendQueue-l.ring.unsent(), l.cfg.ring-l.ring.held())
@@ -311,7 +311,7 @@ func (l *link) queue(b []byte) error {
 func (l *link) lend(b *tunnel.Buffer, from, to int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.awaitSpace(); err != nil {
+	if err := l.awaitQueue(sendQueue); err != nil {
 		b.Free()
 		return err
 	}
@@ -319,9 +319,6 @@ func (l *link) lend(b *tunnel.Buffer, from, to int) error {
 	l.work.Signal()
 	return nil
 }
-
-// awaitSpace waits until something may be queued. mu is held.
-func (l *link) awaitSpace() error { return l.awaitQueue(sendQueue) }
 
 // awaitLull waits until little is queued. Who has much to write does so before:
 // then those who have little find space, and few bytes ahead of theirs.
@@ -535,10 +532,7 @@ func closed(c <-chan struct{}) bool {
 // that has come: the rest is there, too, or tellUntold is called before it is waited
 // for. Only the one who calls Read may call it.
 func (l *link) tellLater(in *inbox) bool {
-	switch c := l.current; {
-	case c == nil:
-		return false
-	case !c.tellsWait:
+	if c := l.current; !c.tellsWait {
 		return c.conn.Buffered()
 	}
 	l.untold.Store(in)

@@ -218,7 +218,7 @@ func (s *Session) newStream(ys *yamux.Stream, opener bool) *Stream {
 		session: s, yamux: ys, opener: opener,
 		done: make(chan struct{}), credited: make(chan struct{}, 1),
 		window: window{since: time.Now()},
-		raw:    reader{conn: s.conn, stream: ys.StreamID(), in: s.conn.inbox(ys.StreamID())},
+		raw:    s.conn.reader(ys.StreamID()),
 	}
 	st.credit.Store(int64(s.peer.credit))
 	st.window.size.Store(int64(s.cfg.InitialCredit))
@@ -270,9 +270,7 @@ func (s *Session) resetBy(stream uint32, code Code) {
 // still send on it is discarded as it comes.
 func (s *Session) forget(st *Stream) {
 	id := st.yamux.StreamID()
-	if st.raw.in != nil {
-		s.conn.closeInbox(id, st.raw.in)
-	}
+	s.conn.closeInbox(id, st.raw.in)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.streams[id] == st { // the peer may have used the number again

@@ -112,7 +112,7 @@ func (s *Stream) ReadTarget() (Target, error) {
 			began = time.Now()
 			timer.Reset(s.session.cfg.OpenTimeout)
 		default:
-			s.stopReading()
+			s.raw.in.stop()
 		}
 	})
 	s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *Stream) ReadTarget() (Target, error) {
 	}
 	s.mu.Lock()
 	opened = true
-	if s.err == nil && s.raw.in != nil {
+	if s.err == nil {
 		s.raw.in.resume()
 	}
 	s.mu.Unlock()
@@ -144,13 +144,6 @@ func (s *Stream) Refuse(code Code, reason string) error {
 	err := s.writeRaw(appendResult(make([]byte, yamuxHeader), code, reason))
 	s.end(&RefusedError{code, reason}, endRefused)
 	return s.cause(err)
-}
-
-// stopReading has the reader wait no more for what is to come.
-func (s *Stream) stopReading() {
-	if s.raw.in != nil {
-		s.raw.in.stop()
-	}
 }
 
 // Result waits for the peer's answer: nil, a *RefusedError, or the reason why
@@ -217,7 +210,7 @@ func (s *Stream) WaitReadable() error {
 // would not block for the first byte of what is next. It reports false, and
 // does not call it, when that is so already. Only the reader calls it, and not
 // again before ready has been called.
-func (s *Stream) Await(ready func()) bool { return s.raw.in != nil && s.raw.in.await(ready) }
+func (s *Stream) Await(ready func()) bool { return s.raw.in.await(ready) }
 
 // Read reads data. It returns io.EOF only when the peer has ended its
 // direction with CloseWrite; any other end is an error.
@@ -240,7 +233,7 @@ func (s *Stream) View() ([]byte, error) {
 	if err := s.WaitReadable(); err != nil {
 		return nil, err
 	}
-	b, err := s.raw.view(s.remain)
+	b, err := s.raw.in.view(s.remain)
 	if err == io.EOF {
 		return nil, s.cutShort()
 	} else if err != nil {
@@ -498,7 +491,7 @@ func (s *Stream) end(err error, kind endKind) {
 	s.deaf = s.deaf || kind == endLocal || kind == endRefused
 	// Of what the peer sent before its reset, or before the link was lost,
 	// all has arrived, and can be read.
-	s.stopReading()
+	s.raw.in.stop()
 	gone := s.gone
 	s.gone = nil
 	s.mu.Unlock()
