@@ -86,7 +86,8 @@ stage() {
 	"$native" completion fish >"$1/completions/adit.fish"
 	cp systemd/*.service systemd/*.socket "$1/systemd"
 	cp -r docs "$1/doc"
-	cp README.md CHANGELOG.md "$1/doc"
+	sed 's#](docs/#](#g' README.md >"$1/doc/README.md" # they are beside it here
+	cp CHANGELOG.md "$1/doc"
 	cp packaging/etc/*.toml "$1/etc"
 	cp -r packaging/fail2ban "$1"
 }
