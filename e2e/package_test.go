@@ -164,23 +164,24 @@ func TestReleaseArchive(t *testing.T) {
 func checkExamples(t *testing.T, here *host, program, etc string) {
 	t.Helper()
 	alice, dir := newAccount(t, here, "alice"), workDir(t)
-	for file, fill := range map[string][]string{
-		"server.toml": {
+	for file, example := range map[string]struct{ environment, fill []string }{
+		"server.toml": {nil, []string{
 			"sha256:…", alice.hash, "/var/www/html", dir,
 			// Of three ways to get a certificate one is chosen.
 			"\ncert =", "\n#cert =", "\nkey =", "\n#key =", "\nacme-domains =", "\n#acme-domains =",
-		},
-		"client.toml": {
-			"/run/credentials/adit-client@client.service/adit_token", alice.tokenFile,
+		}},
+		// The copy of the token that it names is there only while the service runs.
+		"client.toml": {[]string{"ADIT_TOKEN_FILE=" + alice.tokenFile}, []string{
 			"sha256:…", "sha256:" + base64.StdEncoding.EncodeToString(make([]byte, sha256.Size)),
-		},
+		}},
 	} {
 		text := regexp.MustCompile(`(?m)^#([a-z-]+ =|\[)`).ReplaceAllString(readFile(t, filepath.Join(etc, file)), "$1")
 		if !strings.Contains(text, "\n[[user]]") && !strings.Contains(text, "\nserver =") {
 			t.Errorf("%s has no examples", file)
 		}
-		conf := writeFile(t, dir, file, strings.NewReplacer(fill...).Replace(text))
-		here.run(t, "", program, strings.TrimSuffix(file, ".toml"), "--config", conf, "--check-config")
+		conf := writeFile(t, dir, file, strings.NewReplacer(example.fill...).Replace(text))
+		args := append([]string{"env"}, example.environment...)
+		here.run(t, "", append(args, program, strings.TrimSuffix(file, ".toml"), "--config", conf, "--check-config")...)
 	}
 }
 
