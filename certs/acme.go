@@ -49,8 +49,8 @@ const (
 	acmeRetryMax = time.Hour
 
 	// acmeCheck is how often Run makes sure that every domain has a
-	// certificate; autocert renews by timers of its own.
-	acmeCheck = 12 * time.Hour
+	// certificate that is not late; autocert renews by timers of its own.
+	acmeCheck = time.Hour
 
 	// acmeBusy is when Run looks again at a domain that a handshake is
 	// getting a certificate for.
@@ -67,6 +67,7 @@ type ACMESource struct {
 	domains map[string]*acmeDomain
 	cancel  context.CancelFunc // ends requests under way and to come
 	retry   time.Duration      // acmeRetryMin
+	check   time.Duration      // acmeCheck
 }
 
 // acmeDomain keeps strangers' handshakes from driving requests to the
@@ -86,7 +87,7 @@ var errACMEBusy = errors.New("a certificate is being requested at the moment")
 // ACME checks the options and returns a source. Nothing is requested yet: Run
 // does, and so does the first handshake for a name. Errors are *Error.
 func ACME(o ACMEOptions) (*ACMESource, error) {
-	s := &ACMESource{domains: make(map[string]*acmeDomain), retry: acmeRetryMin}
+	s := &ACMESource{domains: make(map[string]*acmeDomain), retry: acmeRetryMin, check: acmeCheck}
 	for _, given := range o.Domains {
 		name := canonicalName(given)
 		if net.ParseIP(name) != nil || !isDNSName(name) || !strings.Contains(name, ".") {
@@ -305,10 +306,36 @@ func acmeFault(name string, err error) error {
 	return &Error{Step: "ACME", File: name, Err: err, hint: hint}
 }
 
+// autocert starts to renew when a third of a certificate's life is left, at
+// most acmeWindow, and then tries about every hour for as long as it takes.
+// What it fails at it tells nobody. A certificate is late acmeLate after the
+// start, or when half of the time is over.
+const (
+	acmeWindow = 30 * 24 * time.Hour
+	acmeLate   = 24 * time.Hour
+)
+
+// renewalFault says that the certificate in use should have been renewed: an
+// *Error, or nil.
+func renewalFault(name string, leaf *x509.Certificate, now time.Time) error {
+	window := min(leaf.NotAfter.Sub(leaf.NotBefore)/3, acmeWindow)
+	if now.Before(leaf.NotAfter.Add(-window + min(acmeLate, window/2))) {
+		return nil
+	}
+	ends := "expires"
+	if now.After(leaf.NotAfter) {
+		ends = "expired"
+	}
+	return fault("ACME", name,
+		"the authority must reach this server on port 443 of that name (tls-alpn-01), and this machine the authority's directory: check DNS, firewalls, and that nothing in front ends TLS; renewal is tried again every hour",
+		"the certificate %s on %s, and renewing it does not succeed", ends, leaf.NotAfter.UTC().Format(time.DateTime+" MST"))
+}
+
 // Run gets the certificates of all domains, and retries until ctx ends. Start
 // it when the listener is up: the authority connects back. report (nil is
-// allowed) is called from Run's goroutine with nil when a domain gets its
-// certificate, and with an *Error when that fails, once for each new error.
+// allowed) is called from Run's goroutine with nil when a domain has a new
+// certificate, the first or a renewed one, and with an *Error when there is
+// none or the one in use is late to be renewed, once for each new error.
 //
 // When ctx ends, requests to the authority are ended, too, also those of
 // handshakes; Run returns after the attempt under way, which may finish a
@@ -328,9 +355,9 @@ func (s *ACMESource) Run(ctx context.Context, report func(domain string, err err
 			return
 		case <-timer.C:
 		}
-		next := acmeCheck
+		next := s.check
 		for _, name := range s.order {
-			_, err := s.certificate(name)
+			cert, err := s.certificate(name)
 			if ctx.Err() != nil {
 				break
 			}
@@ -338,10 +365,17 @@ func (s *ACMESource) Run(ctx context.Context, report func(domain string, err err
 				next = min(next, acmeBusy)
 				continue
 			}
-			say := "ready"
+			var say string
+			if err != nil {
+				next = min(next, s.domains[name].wait(time.Now()))
+			} else {
+				say = cert.Leaf.SerialNumber.String()
+				if said[name] != "" { // one from the cache may be renewed at this moment
+					err = renewalFault(name, cert.Leaf, time.Now())
+				}
+			}
 			if err != nil {
 				say = err.Error()
-				next = min(next, s.domains[name].wait(time.Now()))
 			}
 			if said[name] != say && report != nil {
 				report(name, err)

@@ -147,18 +147,85 @@ func TestACMERunEnds(t *testing.T) {
 	}
 }
 
+// seed puts a certificate into a cache, as autocert keeps it.
+func seed(t *testing.T, cache, domain string, from, until time.Time) *x509.Certificate {
+	t.Helper()
+	ca := issue(t, nil, nil)
+	old := issue(t, &ca, func(c *x509.Certificate) {
+		c.DNSNames, c.NotBefore, c.NotAfter = []string{domain}, from, until
+	})
+	write(t, cache, domain, append(old.keyPEM(t), old.certPEM()...))
+	return old.cert
+}
+
+// A certificate that autocert fails to renew is told of, although it is
+// served: when it is late, and once more when it has expired.
+func TestACMERenewalFails(t *testing.T) {
+	const domain = "gw.example.com"
+	cache := t.TempDir()
+	now := time.Now()
+	old := seed(t, cache, domain, now.Add(-80*24*time.Hour), now.Add(10*24*time.Hour))
+	s, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache, HTTPClient: &http.Client{Transport: &counting{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, end := runACME(s)
+	defer end()
+	if r := <-results; r.err != nil {
+		t.Errorf("told at once: %v", r.err)
+	}
+	hinted(t, (<-results).err, "expires on "+old.NotAfter.UTC().Format(time.DateTime))
+	if c, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: domain}); err != nil || !c.Leaf.Equal(old) {
+		t.Errorf("the old one is not served: %v", err)
+	}
+
+	for _, c := range []struct {
+		life, left time.Duration
+		want       string
+	}{
+		{90 * 24 * time.Hour, 31 * 24 * time.Hour, ""},
+		{90 * 24 * time.Hour, 29*24*time.Hour + time.Hour, ""}, // it has begun to try
+		{90 * 24 * time.Hour, 29*24*time.Hour - time.Hour, "expires on"},
+		{6 * 24 * time.Hour, 25 * time.Hour, ""},
+		{6 * 24 * time.Hour, 23 * time.Hour, "expires on"},
+		{time.Hour, 11 * time.Minute, ""},
+		{time.Hour, 9 * time.Minute, "expires on"},
+		{90 * 24 * time.Hour, -time.Second, "expired on"},
+	} {
+		leaf := &x509.Certificate{NotBefore: now.Add(c.left - c.life), NotAfter: now.Add(c.left)}
+		switch err := renewalFault(domain, leaf, now); {
+		case c.want != "":
+			hinted(t, err, c.want)
+		case err != nil:
+			t.Errorf("%v left of %v: %v", c.left, c.life, err)
+		}
+	}
+}
+
+type acmeResult struct {
+	domain string
+	err    error
+}
+
+// runACME has a source run, which looks more often than it would, until end.
+func runACME(s *ACMESource) (results chan acmeResult, end func()) {
+	s.check = 10 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	results = make(chan acmeResult, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Run(ctx, func(domain string, err error) { results <- acmeResult{domain, err} })
+	}()
+	return results, func() { cancel(); <-done }
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // The whole of it against a real authority: pebble, on loopback.
 func TestACMEPebble(t *testing.T) {
-	if _, err := exec.LookPath("pebble"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("pebble is not on PATH (apt install pebble)")
-		}
-		t.Skip("pebble is not on PATH (apt install pebble)")
-	}
 	const domain, hopeless = "gw.adit.test", "hopeless.adit.test"
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -180,14 +247,8 @@ func TestACMEPebble(t *testing.T) {
 	serveTLS(&wg, ln, ServerConfig(s, nil))
 	defer ln.Close() // before the wait
 
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	type result struct {
-		domain string
-		err    error
-	}
-	results := make(chan result, 10)
-	wg.Go(func() { s.Run(ctx, func(domain string, err error) { results <- result{domain, err} }) })
+	results, end := runACME(s)
+	defer end()
 	for range 2 {
 		select {
 		case r := <-results:
@@ -240,6 +301,51 @@ func TestACMEPebble(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(cache); err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == domain }) {
 		t.Errorf("cache: %v, %v", entries, err)
+	}
+}
+
+// A renewal is reported, and the new certificate served.
+func TestACMEPebbleRenewal(t *testing.T) {
+	const domain = "gw.adit.test"
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain+"."))
+	cache := t.TempDir()
+	// autocert tries at once, and had the time to before.
+	now := time.Now()
+	old := seed(t, cache, domain, now.Add(-80*24*time.Hour), now.Add(10*24*time.Hour))
+	s, err := ACME(ACMEOptions{
+		Domains: []string{domain}, CacheDir: cache, DirectoryURL: authority.directory, RootCAFile: authority.caFile,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	serveTLS(&wg, ln, ServerConfig(s, nil))
+	defer ln.Close() // before the wait
+	results, end := runACME(s)
+	defer end()
+	if r := <-results; r.err != nil {
+		t.Fatal(r.err)
+	}
+	for patience := time.After(watchdog); ; {
+		select {
+		case r := <-results:
+			if r.err != nil { // it is late, and Run looks more often than an authority is quick
+				hinted(t, r.err, "expires on")
+				continue
+			}
+			if leaves := s.Leaves(); len(leaves) != 1 || leaves[0].Equal(old) {
+				t.Error("the old one is served")
+			}
+			return
+		case <-patience:
+			t.Fatal("the renewal is not reported")
+		}
 	}
 }
 
@@ -309,6 +415,12 @@ type pebble struct {
 // of the addresses that the DNS server gives.
 func startPebble(t *testing.T, tlsPort int, dns string) pebble {
 	t.Helper()
+	if _, err := exec.LookPath("pebble"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("pebble is not on PATH (apt install pebble)")
+		}
+		t.Skip("pebble is not on PATH (apt install pebble)")
+	}
 	dir := t.TempDir()
 	ca := issue(t, nil, nil)
 	own := issue(t, &ca, nil)

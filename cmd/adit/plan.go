@@ -244,7 +244,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 			defer close(done)
 			source.Run(ctx, func(domain string, err error) {
 				if err != nil {
-					logFault(log, "no certificate for "+domain, err)
+					logFault(log, "no new certificate for "+domain, err)
 				} else {
 					log.Info("certificate obtained", "domain", domain)
 					renewed()
