@@ -328,7 +328,7 @@ func renewalFault(name string, leaf *x509.Certificate, now time.Time) error {
 	}
 	return fault("ACME", name,
 		"the authority must reach this server on port 443 of that name (tls-alpn-01), and this machine the authority's directory: check DNS, firewalls, and that nothing in front ends TLS; renewal is tried again every hour",
-		"the certificate %s on %s, and renewing it does not succeed", ends, leaf.NotAfter.UTC().Format(time.DateTime+" MST"))
+		"the certificate %s on %s, and renewing it does not succeed", ends, stamp(leaf.NotAfter))
 }
 
 // Run gets the certificates of all domains, and retries until ctx ends. Start

@@ -87,6 +87,14 @@ func (f *FileSource) Reload() error {
 	return nil
 }
 
+// Current reports whether the files hold what is served, expired or not.
+func (f *FileSource) Current() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state, _, _ := f.read()
+	return state == f.live.Load().state
+}
+
 // read loads both files. The state is valid with an error, too.
 func (f *FileSource) read() (fileState, *tls.Certificate, error) {
 	certPEM, err := readFile("certificate", f.certFile)
@@ -108,14 +116,19 @@ func (f *FileSource) read() (fileState, *tls.Certificate, error) {
 
 // Warnings lists what is suspect about the current files but no reason to
 // refuse them: a key that other users can read, a certificate that is not
-// valid yet. One sentence each; none is the usual case.
+// valid yet or has expired since it was loaded. One sentence each; none is the
+// usual case.
 func (f *FileSource) Warnings() []string {
 	list := append([]string(nil), f.warnings...)
 	if w := keyModeWarning(f.keyFile); w != "" {
 		list = append(list, w)
 	}
-	if from := f.Leaf().NotBefore; time.Now().Before(from) {
-		list = append(list, fmt.Sprintf("certificate %s is not valid before %s: check this machine's clock", f.certFile, from.UTC().Format(time.DateTime+" MST")))
+	leaf, now := f.Leaf(), time.Now()
+	if now.Before(leaf.NotBefore) {
+		list = append(list, fmt.Sprintf("certificate %s is not valid before %s: check this machine's clock", f.certFile, stamp(leaf.NotBefore)))
+	}
+	if now.After(leaf.NotAfter) {
+		list = append(list, fmt.Sprintf("certificate %s expired on %s: %s", f.certFile, stamp(leaf.NotAfter), renewHint))
 	}
 	return list
 }

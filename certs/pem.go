@@ -63,8 +63,7 @@ func parsePair(certPEM, keyPEM []byte, certFile, keyFile string, now time.Time) 
 			"it does not belong to the certificate in %s", certFile)
 	}
 	if now.After(leaf.NotAfter) {
-		return nil, fault("certificate", certFile, "renew it; if it was renewed, check which file the renewal writes",
-			"it expired on %s", leaf.NotAfter.UTC().Format(time.DateTime+" MST"))
+		return nil, fault("certificate", certFile, renewHint, "it expired on %s", stamp(leaf.NotAfter))
 	}
 	cert := &tls.Certificate{PrivateKey: key, Leaf: leaf}
 	for _, c := range chain {
@@ -72,6 +71,11 @@ func parsePair(certPEM, keyPEM []byte, certFile, keyFile string, now time.Time) 
 	}
 	return cert, nil
 }
+
+const renewHint = "renew it; if it was renewed, check which file the renewal writes"
+
+// stamp is a time as messages show it.
+func stamp(t time.Time) string { return t.UTC().Format(time.DateTime + " MST") }
 
 // parseCerts returns the certificates of a PEM file, at least one.
 func parseCerts(step, file string, data []byte) ([]*x509.Certificate, error) {

@@ -99,6 +99,8 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 	var err error
 	origin := ""
 	switch {
+	case old.serves(t):
+		p.source, p.stop = old.source, old.stop // also when it has expired meanwhile
 	case t.Cert != "" && t.Key != "":
 		origin = "tls.cert"
 		p.source, err = certs.Files(t.Cert, t.Key)
@@ -133,6 +135,16 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 	if p.source != nil {
 		p.tls = certs.ServerConfig(p.source, pool)
 	}
+}
+
+// serves reports whether the files that t names hold what the plan serves.
+func (p *plan) serves(t config.ServerTLS) bool {
+	if p == nil {
+		return false
+	}
+	was := p.cfg.TLS
+	source, ok := p.source.(*certs.FileSource)
+	return ok && was.Cert == t.Cert && was.Key == t.Key && was.SelfSigned == t.SelfSigned && source.Current()
 }
 
 func (p *plan) isACME() bool {
@@ -217,6 +229,11 @@ func (p *plan) siteProxyOrigin() string {
 // watch keeps the certificate fresh in the background until p.stop, which
 // waits for it, and calls renewed when there is another.
 func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
+	if source, ok := p.source.(*certs.FileSource); ok {
+		for _, w := range source.Warnings() {
+			log.Warn(w)
+		}
+	}
 	if p.stop != nil {
 		return // taken over from the plan before, still running
 	}
@@ -225,9 +242,6 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	p.stop = func() { cancel(); <-done }
 	switch source := p.source.(type) {
 	case *certs.FileSource:
-		for _, w := range source.Warnings() {
-			log.Warn(w)
-		}
 		go func() {
 			defer close(done)
 			source.Run(ctx, 0, func(reloaded bool, err error) {

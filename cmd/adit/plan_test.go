@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"adit/auth"
+	"adit/certs"
+	"adit/internal/config"
+)
+
+// A certificate that has expired since it was loaded is no reason to refuse a
+// reload, which may be there to lock somebody out. A new one that has is.
+func TestReloadWithExpiredCertificate(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { // whose clock needs no time
+		writePair(t, dir)
+		plan := func(old *plan, log *slog.Logger, users ...string) (*plan, config.Faults) {
+			cfg, faults := config.LoadServer(serverSources(t, dir, users...))
+			if len(faults) > 0 {
+				t.Fatal(faults.Err())
+			}
+			return newPlan(cfg, auth.NewGuard(auth.GuardOptions{}), old, log, false)
+		}
+		first, faults := plan(nil, slog.New(slog.DiscardHandler), "alice", "mallory")
+		if len(faults) > 0 {
+			t.Fatal(faults.Err())
+		}
+		time.Sleep(time.Until(first.source.Leaves()[0].NotAfter) + time.Second)
+
+		var log bytes.Buffer
+		next, faults := plan(first, slog.New(slog.NewTextHandler(&log, nil)), "alice")
+		if len(faults) > 0 {
+			t.Fatal(faults.Err())
+		}
+		if next.access.Users.Len() != 1 {
+			t.Errorf("%d users", next.access.Users.Len())
+		}
+		next.watch(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), func() {})
+		next.stop()
+		if !strings.Contains(log.String(), "expired on") {
+			t.Errorf("the log does not say so: %q", log.String())
+		}
+
+		if _, faults := plan(nil, slog.New(slog.DiscardHandler), "alice"); len(faults) != 1 {
+			t.Errorf("a start with it: %v", faults.Err())
+		}
+		writePair(t, dir)
+		time.Sleep(31 * 24 * time.Hour)
+		if _, faults := plan(next, slog.New(slog.DiscardHandler), "alice"); len(faults) != 1 {
+			t.Errorf("another one that has expired: %v", faults.Err())
+		}
+	})
+}
+
+// writePair puts a certificate that is good for 30 days into dir.
+func writePair(t *testing.T, dir string) {
+	t.Helper()
+	pair, err := certs.Ephemeral([]string{"localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// serverSources are those of a server with the pair in dir and these users.
+func serverSources(t *testing.T, dir string, users ...string) config.Sources {
+	t.Helper()
+	var content strings.Builder
+	fmt.Fprintf(&content, "[tls]\ncert = %q\nkey = %q\n", filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	for _, u := range users {
+		fmt.Fprintf(&content, "[[user]]\nname = %q\ntoken-hash = %q\nallow = [\"127.0.0.1:1\"]\n", u, auth.HashToken(u))
+	}
+	file := filepath.Join(dir, "server.toml")
+	if err := os.WriteFile(file, []byte(content.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	config.ServerFlags(flags)
+	if err := flags.Parse([]string{"--config", file}); err != nil {
+		t.Fatal(err)
+	}
+	return config.Sources{Flags: flags}
+}
