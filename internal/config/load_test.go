@@ -375,6 +375,26 @@ func TestClientFaults(t *testing.T) {
 	}
 }
 
+// No password shows in what is said of a URL, also where one that was not escaped makes a host, a
+// port and a path of itself.
+func TestPasswordInURLHidden(t *testing.T) {
+	for _, rest := range []string{
+		"alice:hunter2@gw:99999/t", "alice:hunter2/x@gw", "alice:hunter2?x@gw", "alice:hunter2#x@gw/",
+		"al@ice:hunter2/x@gw", "alice:x/hunter2@gw", "alice:x@hunter2/x@gw", "alice:hunter2 x@gw", "alice:hunter2%zz@gw", "hunter2:@gw",
+		"alice:99999/hunter2@gw", "alice:[hunter2@gw",
+	} {
+		for name, parse := range map[string]func(string) (string, error){
+			"server": ServerURL, "proxy": ProxyURL, "site": siteURL, "directory": directoryURL,
+		} {
+			for _, scheme := range []string{"", "wss://", "http://", "https://", "ftp://"} {
+				if _, err := parse(scheme + rest); err != nil && strings.Contains(err.Error()+HintOf(err), "hunter2") {
+					t.Errorf("%s %s: %v (%s)", name, scheme+rest, err, HintOf(err))
+				}
+			}
+		}
+	}
+}
+
 func TestReadSecret(t *testing.T) {
 	for content, want := range map[string]string{
 		"adit_abc\n": "adit_abc",

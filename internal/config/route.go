@@ -329,17 +329,17 @@ func siteURL(s string) (string, error) {
 	switch {
 	case !strings.Contains(s, "://"):
 		if !strings.HasPrefix(s, "/") {
-			return "", bad("did you mean http://"+s+"?", "%q is not an http or https URL", s)
+			return "", bad("did you mean http://"+redact(s)+"?", "%q is not an http or https URL", redact(s))
 		}
 		return "", bad(hint, "%q is not an http or https URL", s)
 	case err != nil:
-		return "", bad(hint, "URL %q: %s", redact(s), reason(err))
+		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return "", bad(hint, "%q is not an http or https URL", redact(s))
 	case u.User != nil:
 		return "", bad(hint, "URL %q carries a user name, which has no place here", redact(s))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", bad(hint, "URL %q has a query or a fragment", s)
+		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
 	}
 	return s, checkURLHost(u, hint)
 }

@@ -154,13 +154,13 @@ func ServerURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		if !strings.Contains(s, "://") {
-			return "", bad("did you mean wss://"+s+"?", "URL %q has no scheme", s)
+			return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
 		}
-		return "", bad(hint, "URL %q: %s", redact(s), reason(err))
+		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
 	}
 	switch {
 	case !strings.Contains(s, "://"):
-		return "", bad("did you mean wss://"+s+"?", "URL %q has no scheme", s)
+		return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
 	case u.Scheme == "http" || u.Scheme == "https":
 		return "", bad("did you mean "+strings.Replace(redact(s), "http", "ws", 1)+"?", "URL %q: scheme %s is not a WebSocket's", redact(s), u.Scheme)
 	case u.Scheme != "wss" && u.Scheme != "ws":
@@ -168,7 +168,7 @@ func ServerURL(s string) (string, error) {
 	case u.User != nil:
 		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which others on this machine could read", redact(s))
 	case u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "?"):
-		return "", bad(hint, "URL %q has a query or a fragment", s)
+		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
 	}
 	if err := checkURLHost(u, hint); err != nil {
 		return "", err
@@ -213,7 +213,7 @@ func directoryURL(s string) (string, error) {
 	const hint = "write https://acme-v02.api.letsencrypt.org/directory or your own server's directory URL"
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", bad(hint, "%q is not an https URL", s)
+		return "", bad(hint, "%q is not an https URL", redact(s))
 	}
 	return s, checkURLHost(u, hint)
 }
@@ -221,42 +221,47 @@ func directoryURL(s string) (string, error) {
 func checkURLHost(u *url.URL, hint string) error {
 	host := u.Hostname()
 	if host == "" {
-		return bad(hint, "URL %q has no host", u.Redacted())
+		return bad(hint, "URL %q has no host", redact(u.String()))
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
 	if _, err := parseHost(host, false); err != nil {
-		return &Error{Text: "URL " + strconv.Quote(u.Redacted()) + ": " + err.Error(), hint: hint}
+		return &Error{Text: "URL " + strconv.Quote(redact(u.String())) + ": " + err.Error(), hint: hint}
 	}
 	if strings.HasSuffix(u.Host, ":") {
-		return bad(hint, "URL %q: the port is empty", u.Redacted())
+		return bad(hint, "URL %q: the port is empty", redact(u.String()))
 	}
 	if p := u.Port(); p != "" {
 		if n, err := parsePort(p); err != nil || n == "0" {
-			return bad(hint, "URL %q: port %q is not between 1 and 65535", u.Redacted(), p)
+			return bad(hint, "URL %q: port %q is not between 1 and 65535", redact(u.String()), p)
 		}
 	}
 	return nil
 }
 
-// redact hides a password in a URL, also in one that does not parse.
+// redact hides a user name and a password in a URL, also where the password was
+// not escaped and the URL does not parse, or as another one: all before the
+// last @.
 func redact(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		scheme, rest = "", s
-	} else {
-		scheme += "://"
-	}
-	authority, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.IndexByte(rest[:i], '@') >= 0 {
-		authority, tail = rest[:i], rest[i:]
-	}
-	at := strings.LastIndexByte(authority, '@')
+	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
 		return s
 	}
-	return scheme + "xxxxx@" + authority[at+1:] + tail
+	from := 0
+	if i := strings.Index(s[:at], "://"); i >= 0 {
+		from = i + len("://")
+	}
+	return s[:from] + "xxxxx" + s[at:]
+}
+
+// urlFault says why a URL does not parse, unless that could show a part of a
+// password: what the parser takes for a port, for example.
+func urlFault(s string, err error) string {
+	if strings.Contains(s, "@") {
+		return "is malformed"
+	}
+	return "is malformed: " + reason(err)
 }
 
 // reason is the innermost part of a url.Error, which repeats the URL.
