@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"adit/admin"
-	"adit/certs"
 	"adit/internal/config"
 	"adit/tunnel"
 )
@@ -91,6 +90,3 @@ func (g *gateway) certificates() []admin.Certificate {
 	}
 	return all
 }
-
-// publish has the certificates of a plan shown.
-func (g *gateway) publish(source certs.Source) { g.source.Store(&source) }

@@ -40,6 +40,9 @@ type gateway struct {
 	tls    atomic.Pointer[tls.Config]
 	source atomic.Pointer[certs.Source] // of the plan in force
 
+	movedMu sync.Mutex
+	moved   []*x509.Certificate // in force when the clients were last asked to move
+
 	reloads metrics.Reloads
 }
 
@@ -122,6 +125,14 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 }
 
+// publish puts the certificates of a plan where admin and renewed look.
+func (g *gateway) publish(source certs.Source) {
+	g.source.Store(&source)
+	if source != nil {
+		g.renewed()
+	}
+}
+
 // serveSite hands strangers to the site in force.
 func (g *gateway) serveSite(w http.ResponseWriter, r *http.Request) {
 	(*g.site.Load()).ServeHTTP(w, r)
@@ -199,9 +210,6 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	g.site.Store(&next.site)
 	g.tls.Store(next.tls)
 	g.publish(next.source)
-	if !sameCertificates(old.source, next.source) {
-		g.renewed()
-	}
 	next.watch(ctx, g.log, g.renewed)
 	g.level.Set(cfg.Log.Level)
 	g.startAudit(next.audit)
@@ -220,9 +228,18 @@ const (
 	moveWithin = time.Minute
 )
 
-// renewed asks the clients to go over to connections under the certificate that
-// is now in force.
+// renewed asks the clients to go over to connections under the certificates that
+// are now in force, if one of them is new. A new ACME source has none at first,
+// and then mostly those of the source before.
 func (g *gateway) renewed() {
+	g.movedMu.Lock()
+	defer g.movedMu.Unlock()
+	known := func(leaf *x509.Certificate) bool { return slices.ContainsFunc(g.moved, leaf.Equal) }
+	leaves := (*g.source.Load()).Leaves()
+	if !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return !known(leaf) }) {
+		return
+	}
+	g.moved = leaves
 	n := len(g.server.Status().Sessions)
 	if n == 0 {
 		return
@@ -230,15 +247,6 @@ func (g *gateway) renewed() {
 	within := min(time.Duration(n)*moveEach, moveWithin)
 	g.log.Info("clients are asked to move to connections under the new certificate", "sessions", n, "within", within)
 	g.server.AskToMove(within)
-}
-
-// sameCertificates reports whether two sources, either of them nil, serve the
-// same.
-func sameCertificates(a, b certs.Source) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return slices.EqualFunc(a.Leaves(), b.Leaves(), (*x509.Certificate).Equal)
 }
 
 // record hands an audit record on.

@@ -67,22 +67,27 @@ func TestReloadWithExpiredCertificate(t *testing.T) {
 // writePair puts a certificate that is good for 30 days into dir.
 func writePair(t *testing.T, dir string) {
 	t.Helper()
-	pair, err := certs.Ephemeral([]string{"localhost"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
-		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+	cert, key := ephemeral(t, "localhost")
+	for name, data := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// ephemeral makes a certificate, and its key, as PEM.
+func ephemeral(t *testing.T, name string) (cert, key []byte) {
+	t.Helper()
+	pair, err := certs.Ephemeral([]string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
 // serverSources are those of a server with the pair in dir and these users.

@@ -312,6 +312,59 @@ func TestReloadEveryKey(t *testing.T) {
 	r.ends(0)
 }
 
+// A reload that changes how certificates are got by ACME, but not the certificate, asks no client to
+// move. One that brings another asks once.
+func TestReloadACMEMoves(t *testing.T) {
+	const domain = "gw.example.com"
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "acme")
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	obtained := func() {
+		cert, key := ephemeral(t, domain)
+		if err := os.WriteFile(filepath.Join(cache, domain), append(key, cert...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &reloader{dir: dir, file: filepath.Join(dir, "server.toml")}
+	config := func(email string) {
+		r.write(map[string]string{"listen": `["127.0.0.1:0"]`, "tls.acme-domains": `["` + domain + `"]`,
+			"tls.acme-directory": `"https://127.0.0.1:1/"`, "tls.acme-cache": fmt.Sprintf("%q", cache), "tls.acme-email": `"` + email + `"`}, "", "")
+	}
+	obtained()
+	config("a@example.com")
+	r.running = start(t, adit(t, "server", "--config", r.file))
+	r.addr = r.wait(`msg=listening addr=(\S+)`)[1]
+	r.waitCount(`msg="certificate obtained"`, 1)
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, adit(t, "client", "--proxy", "none", "--token-file", token, "--insecure-skip-verify", "--server-name", domain,
+		"-L", "127.0.0.1:0:127.0.0.1:1", "wss://"+r.addr+"/tunnel"))
+	r.wait(`msg="session opened"`)
+
+	config("b@example.com")
+	r.reload()
+	r.waitCount(`msg="certificate obtained"`, 2)
+	obtained()
+	config("c@example.com")
+	r.reload()
+	r.waitCount(`msg="certificate obtained"`, 3)
+	config("d@example.com")
+	r.reload() // waits for what the source before has set off
+	asked := 0
+	for _, line := range r.log() {
+		if strings.Contains(line, "clients are asked to move") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("clients were asked to move %d times, for one new certificate", asked)
+	}
+}
+
 // referenceKeys are the keys that the reference names. Another test makes sure that these are all.
 func referenceKeys(t *testing.T) map[string]bool {
 	t.Helper()
