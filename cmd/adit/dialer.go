@@ -195,7 +195,7 @@ func warnings(c *config.Client) []string {
 	}
 	for _, s := range c.Servers {
 		u, err := url.Parse(s)
-		if err == nil && u.Scheme == "ws" && !loopback(u.Hostname()) {
+		if err == nil && u.Scheme == "ws" && !tunnel.Local(u.Hostname()) {
 			list = append(list, "nothing is encrypted on the way to "+s+": use wss://")
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,15 +98,6 @@ func listenFault(a config.Address, err error) error {
 		hint = "no interface of this machine has this address: ip addr shows them"
 	}
 	return &hinted{fmt.Errorf("listen on %s: %w", a, err), hint}
-}
-
-// loopback reports whether a host, without brackets, is this machine.
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
 }
 
 // indexed names an item of a list in the configuration.
