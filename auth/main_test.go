@@ -16,3 +16,14 @@ func hinted(t *testing.T, err error) {
 		t.Errorf("%T has no hint: %v", err, err)
 	}
 }
+
+// unjoin returns the errors inside an errors.Join, or err itself.
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

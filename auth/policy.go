@@ -38,28 +38,24 @@ type Policy struct {
 //
 // The error joins a *RuleError for each bad rule.
 func ParsePolicy(rules []string) (*Policy, error) {
-	p := &Policy{rules: make([]Rule, 0, len(rules))}
-	var errs []error
-	for _, text := range rules {
-		r, err := ParseRule(text)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		p.rules = append(p.rules, r)
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	p, faults := parsePolicy(rules)
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	return p, nil
 }
 
-// Rules returns a copy of the rules, in the order given.
-func (p *Policy) Rules() []Rule {
-	if p == nil {
-		return nil
+func parsePolicy(rules []string) (p *Policy, faults []error) {
+	p = &Policy{rules: make([]Rule, 0, len(rules))}
+	for _, text := range rules {
+		r, err := ParseRule(text)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		p.rules = append(p.rules, r)
 	}
-	return append([]Rule(nil), p.rules...)
+	return p, faults
 }
 
 // MayAsk reports, before any name resolution, whether some answer could make

@@ -193,9 +193,6 @@ func TestNoPolicyAllowsNothing(t *testing.T) {
 		forbidden(t, p.Authorize("localhost", netip.AddrPort{}))
 		forbidden(t, p.AllowUnix("/run/x"))
 		forbidden(t, p.AllowTarget("ssh"))
-		if len(p.Rules()) != 0 {
-			t.Error("rules out of nothing")
-		}
 	}
 }
 

@@ -116,8 +116,8 @@ func NewUsers(list []User, opts ...Option) (*Users, error) {
 		if def.MaxSessions < 0 {
 			fault("max-sessions", fmt.Errorf("%d is negative", def.MaxSessions), "use 0 for the server's default")
 		}
-		policy, err := ParsePolicy(def.Allow)
-		for _, e := range unjoin(err) {
+		policy, bad := parsePolicy(def.Allow)
+		for _, e := range bad {
 			fault("allow", e, "")
 		}
 		acct.identity.Policy = policy
@@ -151,17 +151,6 @@ func badName(name string) string {
 		return "the name has a control character"
 	}
 	return ""
-}
-
-// unjoin returns the errors inside an errors.Join, or err itself.
-func unjoin(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // byToken finds whose token this is. It compares with every user's hash in
