@@ -35,9 +35,6 @@ type ACMEOptions struct {
 	// RootCAFile is a PEM file of authorities by which the directory's own TLS
 	// certificate is checked. Default: the system's.
 	RootCAFile string
-	// HTTPClient talks to the directory; RootCAFile then must be empty.
-	// Default: a client of its own without a proxy, 30 s for each request.
-	HTTPClient *http.Client
 }
 
 const (
@@ -112,7 +109,7 @@ func ACME(o ACMEOptions) (*ACMESource, error) {
 		return nil, fault("ACME", fmt.Sprintf("%q", o.DirectoryURL), "it looks like https://acme.example.com/directory", "not the https URL of a directory")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	client, err := acmeClient(ctx, o)
+	client, err := acmeClient(ctx, o.RootCAFile)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -158,37 +155,23 @@ func writableDir(dir string) error {
 	return nil
 }
 
-// acmeClient returns an HTTP client whose requests end with ctx: autocert
-// gives its callers no way to stop it.
-func acmeClient(ctx context.Context, o ACMEOptions) (*http.Client, error) {
-	client := http.Client{Timeout: acmeRequestTimeout}
-	switch {
-	case o.HTTPClient != nil && o.RootCAFile != "":
-		return nil, fault("ACME", "", "give one of them", "both an HTTP client and a root CA file")
-	case o.HTTPClient != nil:
-		client = *o.HTTPClient
-	default:
-		t := &http.Transport{
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 10 * time.Second,
-			IdleConnTimeout:     30 * time.Second,
-			ForceAttemptHTTP2:   true,
-		}
-		if o.RootCAFile != "" {
-			pool, err := LoadPool(o.RootCAFile)
-			if err != nil {
-				return nil, err
-			}
-			t.TLSClientConfig.RootCAs = pool
-		}
-		client.Transport = t
+// acmeClient returns an HTTP client without a proxy, whose requests end with
+// ctx: autocert gives its callers no way to stop it.
+func acmeClient(ctx context.Context, rootCAFile string) (*http.Client, error) {
+	t := &http.Transport{
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     30 * time.Second,
+		ForceAttemptHTTP2:   true,
 	}
-	next := client.Transport
-	if next == nil {
-		next = http.DefaultTransport
+	if rootCAFile != "" {
+		pool, err := LoadPool(rootCAFile)
+		if err != nil {
+			return nil, err
+		}
+		t.TLSClientConfig.RootCAs = pool
 	}
-	client.Transport = &endingTransport{ctx, next}
-	return &client, nil
+	return &http.Client{Timeout: acmeRequestTimeout, Transport: &endingTransport{ctx, t}}, nil
 }
 
 // endingTransport refuses requests and ends those under way when ctx ends.

@@ -42,7 +42,6 @@ func TestACMEFaults(t *testing.T) {
 		{ACMEOptions{Domains: names, CacheDir: file}, "not a directory"},
 		{ACMEOptions{Domains: names, CacheDir: dir, DirectoryURL: "http://ca.example.com"}, "not the https URL"},
 		{ACMEOptions{Domains: names, CacheDir: dir, RootCAFile: file}, "not PEM"},
-		{ACMEOptions{Domains: names, CacheDir: dir, RootCAFile: file, HTTPClient: &http.Client{}}, "both"},
 	} {
 		_, err := ACME(c.options)
 		hinted(t, err, c.want)
@@ -57,13 +56,17 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("unreachable for the test")
 }
 
+// over has a source talk to its authority over t.
+func (s *ACMESource) over(t http.RoundTripper) { s.client.Transport.(*endingTransport).next = t }
+
 // Strangers shake hands as often as they like; the authority is asked once.
 func TestACMEStrangersCauseNoRequests(t *testing.T) {
 	dead := &counting{}
-	s, err := ACME(ACMEOptions{Domains: []string{"GW.example.com."}, CacheDir: t.TempDir(), HTTPClient: &http.Client{Transport: dead}})
+	s, err := ACME(ACMEOptions{Domains: []string{"GW.example.com."}, CacheDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.over(dead)
 	for range 20 {
 		for _, name := range []string{"", "other.example.com", "localhost", strings.Repeat("a", 1000), "../x.example.com"} {
 			for _, protos := range [][]string{nil, {"acme-tls/1"}} {
@@ -123,15 +126,15 @@ func TestACMEPauseGrows(t *testing.T) {
 // request hangs.
 func TestACMERunEnds(t *testing.T) {
 	hanging := make(chan struct{}, 10)
-	s, err := ACME(ACMEOptions{Domains: []string{"a.example.com", "b.example.com"}, CacheDir: t.TempDir(),
-		HTTPClient: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-			hanging <- struct{}{}
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})}})
+	s, err := ACME(ACMEOptions{Domains: []string{"a.example.com", "b.example.com"}, CacheDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.over(roundTrip(func(r *http.Request) (*http.Response, error) {
+		hanging <- struct{}{}
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -165,10 +168,11 @@ func TestACMERenewalFails(t *testing.T) {
 	cache := t.TempDir()
 	now := time.Now()
 	old := seed(t, cache, domain, now.Add(-80*24*time.Hour), now.Add(10*24*time.Hour))
-	s, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache, HTTPClient: &http.Client{Transport: &counting{}}})
+	s, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.over(&counting{})
 	results, end := runACME(s)
 	defer end()
 	if r := <-results; r.err != nil {
@@ -291,10 +295,11 @@ func TestACMEPebble(t *testing.T) {
 
 	// After a restart it comes from the cache: the authority may be away.
 	dead := &counting{}
-	again, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache, HTTPClient: &http.Client{Transport: dead}})
+	again, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache})
 	if err != nil {
 		t.Fatal(err)
 	}
+	again.over(dead)
 	c, err := again.GetCertificate(&tls.ClientHelloInfo{ServerName: domain})
 	if err != nil || !c.Leaf.Equal(first) || dead.n.Load() != 0 {
 		t.Errorf("%v after %d requests", err, dead.n.Load())
