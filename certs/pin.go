@@ -50,18 +50,6 @@ func pinFault(s string, err error) error {
 // String returns "sha256:BASE64".
 func (p Pin) String() string { return pinPrefix + base64.StdEncoding.EncodeToString(p[:]) }
 
-// MarshalText returns what String does.
-func (p Pin) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText reads what ParsePin does.
-func (p *Pin) UnmarshalText(text []byte) error {
-	pin, err := ParsePin(string(text))
-	if err == nil {
-		*p = pin
-	}
-	return err
-}
-
 // PinMismatchError says that the server has another key than the pinned ones.
 type PinMismatchError struct {
 	Got  Pin

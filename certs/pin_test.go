@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -18,17 +17,6 @@ func TestPin(t *testing.T) {
 		if got, err := ParsePin(s); err != nil || got != pin {
 			t.Errorf("%q: %v, %v", s, got, err)
 		}
-	}
-	b, err := json.Marshal(pin)
-	if err != nil || string(b) != `"`+text+`"` {
-		t.Errorf("%s, %v", b, err)
-	}
-	var back Pin
-	if err := json.Unmarshal(b, &back); err != nil || back != pin {
-		t.Errorf("%v, %v", back, err)
-	}
-	if err := back.UnmarshalText([]byte("x")); err == nil || back != pin {
-		t.Error("a bad text changed the pin")
 	}
 	m := &PinMismatchError{Got: pin, Want: []Pin{{}, {1}}}
 	var target *PinMismatchError
