@@ -77,6 +77,16 @@ const renewHint = "renew it; if it was renewed, check which file the renewal wri
 // stamp is a time as messages show it.
 func stamp(t time.Time) string { return t.UTC().Format(time.DateTime + " MST") }
 
+// ParseFirst returns the first certificate in the contents of a PEM file, whose
+// name is for the error: an *Error.
+func ParseFirst(file string, data []byte) (*x509.Certificate, error) {
+	certs, err := parseCerts("certificate", file, data)
+	if err != nil {
+		return nil, err
+	}
+	return certs[0], nil
+}
+
 // parseCerts returns the certificates of a PEM file, at least one.
 func parseCerts(step, file string, data []byte) ([]*x509.Certificate, error) {
 	b := readBlocks(data)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -85,20 +84,11 @@ func certFromFile(name string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, &usageError{err.Error(), hint}
 	}
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return nil, &usageError{fmt.Sprintf("%s holds no certificate", name), hint}
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, &usageError{fmt.Sprintf("%s: bad certificate: %v", name, err), hint}
-		}
-		return cert, nil
+	cert, err := certs.ParseFirst(name, data)
+	if err != nil {
+		return nil, &usageError{err.Error(), hintOf(err)}
 	}
+	return cert, nil
 }
 
 // certFromServer asks a server for its certificate without judging it: that is
