@@ -100,7 +100,8 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 	origin := ""
 	switch {
 	case old.serves(t):
-		p.source, p.stop = old.source, old.stop // also when it has expired meanwhile
+		// With what it has under way, and also when its certificate has expired.
+		p.source, p.stop = old.source, old.stop
 	case t.Cert != "" && t.Key != "":
 		origin = "tls.cert"
 		p.source, err = certs.Files(t.Cert, t.Key)
@@ -115,10 +116,6 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 		p.source, p.created, err = certs.SelfSigned(t.SelfSigned, nil)
 	case len(t.ACMEDomains) > 0 && !dry:
 		origin = "tls.acme-domains"
-		if old != nil && old.isACME() && reflect.DeepEqual(old.cfg.TLS, t) {
-			p.source, p.stop = old.source, old.stop // goes on with what it has under way
-			break
-		}
 		cache := t.ACMECache
 		if cache == "" {
 			cache = filepath.Join(stateDir(), "acme")
@@ -137,19 +134,20 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 	}
 }
 
-// serves reports whether the files that t names hold what the plan serves.
+// serves reports whether the plan's certificates are those that t asks for, so
+// that its source can go on.
 func (p *plan) serves(t config.ServerTLS) bool {
 	if p == nil {
 		return false
 	}
 	was := p.cfg.TLS
-	source, ok := p.source.(*certs.FileSource)
-	return ok && was.Cert == t.Cert && was.Key == t.Key && was.SelfSigned == t.SelfSigned && source.Current()
-}
-
-func (p *plan) isACME() bool {
-	_, ok := p.source.(*certs.ACMESource)
-	return ok
+	switch source := p.source.(type) {
+	case *certs.FileSource:
+		return was.Cert == t.Cert && was.Key == t.Key && was.SelfSigned == t.SelfSigned && source.Current()
+	case *certs.ACMESource:
+		return reflect.DeepEqual(was, t)
+	}
+	return false
 }
 
 func (p *plan) readAudit(dry bool, faults *config.Faults) {
