@@ -58,6 +58,14 @@ func parsePolicy(rules []string) (p *Policy, faults []error) {
 	return p, faults
 }
 
+// list is the rules; nil has none.
+func (p *Policy) list() []Rule {
+	if p == nil {
+		return nil
+	}
+	return p.rules
+}
+
 // MayAsk reports, before any name resolution, whether some answer could make
 // Authorize agree: nil, or a *PolicyError. host is an IP address without
 // brackets, or a name.
@@ -73,23 +81,20 @@ func (p *Policy) MayAsk(host string, port uint16) error {
 	if !validName(name) {
 		return badHost(host, port, "it is neither an IP address nor a host name")
 	}
-	if p != nil {
-		for i := range p.rules {
-			r := &p.rules[i]
-			if !r.ports.has(port) {
-				continue
-			}
-			switch r.kind {
-			case anyHost, prefixHost, loopbackHost:
+	for _, r := range p.list() {
+		if !r.ports.has(port) {
+			continue
+		}
+		switch r.kind {
+		case anyHost, prefixHost, loopbackHost:
+			return nil
+		case nameHost:
+			if sameName(name, r.text) {
 				return nil
-			case nameHost:
-				if sameName(name, r.text) {
-					return nil
-				}
-			case suffixHost:
-				if underSuffix(name, r.text) {
-					return nil
-				}
+			}
+		case suffixHost:
+			if underSuffix(name, r.text) {
+				return nil
 			}
 		}
 	}
@@ -109,31 +114,28 @@ func (p *Policy) Authorize(host string, addr netip.AddrPort) error {
 	loopback := ip.IsLoopback() || carried(ip).IsLoopback()
 	name := trimDot(host)
 	nearly := false // a rule matched but for the special address
-	if p != nil {
-		for i := range p.rules {
-			r := &p.rules[i]
-			if !r.ports.has(port) {
-				continue
-			}
-			var match, covers bool
-			switch r.kind {
-			case prefixHost:
-				match = r.prefix.Contains(ip)
-				covers = kind == "" || match && namesSpecial(r.prefix, ip)
-			case loopbackHost:
-				match, covers = ip.IsLoopback(), true
-			case anyHost:
-				match, covers = true, kind == ""
-			case nameHost:
-				match, covers = sameName(name, r.text), kind == ""
-			case suffixHost:
-				match, covers = underSuffix(name, r.text), kind == "" && !loopback
-			}
-			if match && covers {
-				return nil
-			}
-			nearly = nearly || match
+	for _, r := range p.list() {
+		if !r.ports.has(port) {
+			continue
 		}
+		var match, covers bool
+		switch r.kind {
+		case prefixHost:
+			match = r.prefix.Contains(ip)
+			covers = kind == "" || match && namesSpecial(r.prefix, ip)
+		case loopbackHost:
+			match, covers = ip.IsLoopback(), true
+		case anyHost:
+			match, covers = true, kind == ""
+		case nameHost:
+			match, covers = sameName(name, r.text), kind == ""
+		case suffixHost:
+			match, covers = underSuffix(name, r.text), kind == "" && !loopback
+		}
+		if match && covers {
+			return nil
+		}
+		nearly = nearly || match
 	}
 	asked := joinHostPort(host, port)
 	switch {
@@ -158,17 +160,15 @@ func (p *Policy) AllowUnix(name string) error {
 		return &PolicyError{Asked: asked, Reason: "the path is not absolute and in its shortest form",
 			hint: "ask for the path without . and .. and doubled slashes"}
 	}
-	if p != nil {
-		for i := range p.rules {
-			switch r := &p.rules[i]; r.kind {
-			case unixPath:
-				if name == r.text {
-					return nil
-				}
-			case unixTree:
-				if len(name) > len(r.text) && strings.HasPrefix(name, r.text) {
-					return nil
-				}
+	for _, r := range p.list() {
+		switch r.kind {
+		case unixPath:
+			if name == r.text {
+				return nil
+			}
+		case unixTree:
+			if len(name) > len(r.text) && strings.HasPrefix(name, r.text) {
+				return nil
 			}
 		}
 	}
@@ -178,11 +178,9 @@ func (p *Policy) AllowUnix(name string) error {
 // AllowTarget reports whether the target that the server names so may be
 // used: nil, or a *PolicyError. The target's own address is then not judged.
 func (p *Policy) AllowTarget(name string) error {
-	if p != nil {
-		for i := range p.rules {
-			if r := &p.rules[i]; r.kind == targetName && name == r.text {
-				return nil
-			}
+	for _, r := range p.list() {
+		if r.kind == targetName && name == r.text {
+			return nil
 		}
 	}
 	return noRule(name, netip.Addr{})
