@@ -188,18 +188,14 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	if len(faults) == 0 && (next.tls == nil) != (g.plan.tls == nil) {
 		faults.Add("tls", &hinted{errors.New("TLS cannot be turned on or off by a reload"), "restart the server"})
 	}
-	for _, f := range faults {
-		logFault(g.log, "reload refused, nothing is changed", f)
+	if len(faults) == 0 {
+		faults = accessFaults(cfg, g.server.SetAccess(next.access))
 	}
 	if len(faults) > 0 {
-		next.discard()
-		return false
-	}
-	if err := g.server.SetAccess(next.access); err != nil {
-		next.discard()
-		for _, f := range accessFaults(cfg, err) {
+		for _, f := range faults {
 			logFault(g.log, "reload refused, nothing is changed", f)
 		}
+		next.discard()
 		return false
 	}
 	old := g.plan
