@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"time"
 )
 
 // ProxyOptions says how an HTTP proxy behaves. The zero value is an open proxy
@@ -135,13 +134,9 @@ func (p *Proxy) serve(c net.Conn) {
 	if a, ok := p.o.Hosts[to]; ok {
 		to = a
 	}
-	back, err := net.DialTimeout("tcp", to, 5*time.Second)
+	back, err := p.dial(to)
 	if err != nil {
 		refuse(http.StatusBadGateway, "")
-		return
-	}
-	if !p.track(back) {
-		back.Close()
 		return
 	}
 	defer p.release(back)

@@ -162,13 +162,9 @@ func (f *Fault) serve(front net.Conn) {
 	f.mu.Lock()
 	backend := f.backend
 	f.mu.Unlock()
-	back, err := net.DialTimeout("tcp", backend, 5*time.Second)
+	back, err := f.dial(backend)
 	if err != nil {
 		front.(*net.TCPConn).SetLinger(0)
-		return
-	}
-	if !f.track(back) {
-		back.Close()
 		return
 	}
 	defer f.release(back)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // SOCKSOptions says how a SOCKS5 proxy behaves. The zero value is an open one.
@@ -87,7 +86,7 @@ func (s *SOCKS) serve(c net.Conn) {
 	if a, ok := s.o.Hosts[to]; ok {
 		to = a
 	}
-	back, err := net.DialTimeout("tcp", to, 5*time.Second)
+	back, err := s.dial(to)
 	if err != nil {
 		code := byte(4) // host unreachable
 		if errors.Is(err, syscall.ECONNREFUSED) {
@@ -95,10 +94,6 @@ func (s *SOCKS) serve(c net.Conn) {
 		}
 		answer(code, nil)
 		drain(c)
-		return
-	}
-	if !s.track(back) {
-		back.Close()
 		return
 	}
 	defer s.release(back)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Listen returns a TCP listener on a free port of 127.0.0.1.
@@ -153,6 +154,17 @@ func (s *server) track(c net.Conn) bool {
 	}
 	s.conns[c] = true
 	return true
+}
+
+// dial connects to a backend. Who calls it releases the connection, which close
+// ends, too.
+func (s *server) dial(addr string) (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err == nil && !s.track(c) {
+		c.Close()
+		err = net.ErrClosed
+	}
+	return c, err
 }
 
 func (s *server) release(c net.Conn) {
