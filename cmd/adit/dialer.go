@@ -59,7 +59,7 @@ func clientTLS(c *config.Client, log *slog.Logger, faults *config.Faults) *tls.C
 		ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
 		Report: func(reloaded bool, err error) {
 			if err != nil {
-				log.Error("the new client certificate cannot be used, the old one stays", "error", err)
+				logFault(log, "the new client certificate cannot be used, the old one stays", err)
 			} else if reloaded {
 				log.Info("client certificate loaded again", "file", c.TLS.Cert)
 			}
