@@ -89,8 +89,9 @@ func statusSources(given string) ([]*statusSource, error) {
 type statusSource struct {
 	address config.Address
 	client  *http.Client
-	before  *admin.ServerDocument // the last answer, for rates; a client's as far as it goes
-	then    *admin.ClientDocument
+	// The last answer, for rates: a server's or a client's.
+	before *admin.ServerDocument
+	then   *admin.ClientDocument
 }
 
 // statusTimeout bounds one answer.
