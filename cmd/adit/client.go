@@ -22,12 +22,13 @@ func clientCommand() *cobra.Command {
 		Short: "listen locally and connect through a server",
 		Long: `Listens on local ports and sockets, and carries every connection to its target
 through one WebSocket connection to the server. It never gives up: while the
-network is away it tries again, and new connections wait for --link-wait. A
+network is away it tries again, and new connections wait for --link-wait. (With
+-W, the first attempt has to succeed.) A
 forward listens on 127.0.0.1 unless it names an address; '*:8080:…', and as with
 ssh ':8080:…', is open to whoever reaches this machine.
 
-Several servers are tried in order. Every flag has a variable (--token-file is
-ADIT_TOKEN_FILE) and a key in the configuration file; a flag wins over the
+Several servers are tried in order. Flags have variables (--token-file is
+ADIT_TOKEN_FILE) and keys in the configuration file; a flag wins over the
 variable, the variable over the file. SIGHUP makes it look at the link at once.
 
 The token comes from --token-file or the variable ADIT_TOKEN, never from a flag:

@@ -19,7 +19,7 @@ It needs a certificate (or --no-tls behind a proxy that has one) and at least
 one user, one --route, or an explicit --allow-anonymous TARGET. adit token makes
 a user's token. A route without users is open to everyone: the log says so.
 
-Every flag has a variable (--tls-cert is ADIT_TLS_CERT) and a key in the
+Flags have variables (--tls-cert is ADIT_TLS_CERT) and keys in the
 configuration file; a flag wins over the variable, the variable over the file.
 SIGHUP reads the configuration again and puts it into force at once; a change
 that takes a restart is named in the log, and a bad file changes nothing and says

@@ -359,6 +359,9 @@ func (r *reader) suggest(key string, table bool) string {
 	if m := Nearest(key, names); m != "" {
 		return fmt.Sprintf("did you mean %s?", m)
 	}
+	if len(here) == 0 {
+		return "only tables belong here: " + bracketed(r.tableNames())
+	}
 	return "the keys here are " + strings.Join(here, ", ")
 }
 
