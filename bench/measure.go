@@ -30,7 +30,7 @@ func (o *options) measure(ctx context.Context) (*record, error) {
 		return nil, err
 	}
 	load, _, _ := strings.Cut(lineOf("/proc/loadavg", ""), " ")
-	r := &record{Date: today(), Machine: describe(ctx, o.adit), Load: load, Seconds: o.seconds}
+	r := &record{Date: today(), Runs: 1, Machine: describe(ctx, o.adit), Load: load, Seconds: o.seconds}
 	if o.congestion != "" {
 		r.Machine.Congestion += ", on the narrow paths " + o.congestion
 	}

@@ -253,6 +253,7 @@ syslog = no
 debug = err
 [tunnel]
 sslVersionMin = TLSv1.3
+ciphersuites = TLS_AES_128_GCM_SHA256
 `
 	server, err := s.file("server.conf", general+"accept = %s\nconnect = %s\ncert = %s\nkey = %s\n",
 		listen, s.target.addr, s.certs.cert, s.certs.key)

@@ -22,6 +22,7 @@ import (
 // A record is all that has been measured, and on what.
 type record struct {
 	Date    string
+	Runs    int // of make bench, one after the other, that the figures are from
 	Machine description
 	Load    string  // average of the machine before the run: a busy one spoils the figures
 	Seconds float64 // of the measured part of most workloads
@@ -128,7 +129,8 @@ func (r *record) save(file string) error {
 }
 
 // adopt takes from an older record what was not measured now. It must be of the same machine and
-// the same programs: figures of different ones are not compared.
+// the same programs: figures of different ones are not compared. A workload that a program had been
+// measured with, and was now, has all its figures from now: nobody gets a second try alone.
 func (r *record) adopt(old *record) error {
 	if old.Machine != r.Machine || old.Seconds != r.Seconds {
 		return errors.New("the kept figures are of another machine, another adit or other -seconds: measure them again, without -keep")
@@ -144,13 +146,15 @@ func (r *record) adopt(old *record) error {
 			return fmt.Errorf("the kept figures are of %s %s, and now it is %s: measure them again, without -keep", p.Name, p.Version, r.Peers[i].Version)
 		}
 	}
-	var kept []sample
+	again := map[string]bool{} // workloads
 	for _, s := range old.Samples {
-		if !slices.ContainsFunc(r.Samples, func(n sample) bool { return n.Workload == s.Workload && n.Peer == s.Peer }) {
-			kept = append(kept, s)
+		if slices.ContainsFunc(r.Samples, func(n sample) bool { return n.Workload == s.Workload && n.Peer == s.Peer }) {
+			again[s.Workload] = true
 		}
 	}
+	kept := slices.DeleteFunc(slices.Clone(old.Samples), func(s sample) bool { return again[s.Workload] })
 	r.Samples = append(kept, r.Samples...)
+	r.Runs = old.Runs + 1
 	return nil
 }
 

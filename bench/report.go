@@ -78,7 +78,7 @@ func (r *record) head(b *strings.Builder) {
 
 <!-- Written by make bench; what is changed here is lost. -->
 
-adit beside other programs that carry TCP connections, measured on one machine in one run by
+adit beside other programs that carry TCP connections, measured on one machine in %s of
 `+"`make bench`"+`. What depends on the machine are the figures; what can be compared are the ratios.
 
 - Machine: %s, %d cores, %s of memory; %s, Linux %s; TCP with %s.
@@ -86,14 +86,19 @@ adit beside other programs that carry TCP connections, measured on one machine i
 - %s, %s interleaved: each has every program once with every workload, freshly started and alone.
   The machine's load average was %s before the first.
   Most workloads are measured for %s s after a start-up that is not.
-- TLS 1.3 everywhere (ssh: its own, with AES-128-GCM). Load generator, client, server and target
+- TLS 1.3 with AES-128-GCM (ssh: its own, with that; wstunnel cannot be told, and takes
+  AES-256-GCM). Load generator, client, server and target
   share the machine. “no tunnel” shows what the generator does without one. On loopback its sockets
   are those that adit has for its own (package tunnel): with package net's it would take as long for a
   connection as the tunnels, and make them more alike than they are.
 - A cell is the median, and in parentheses the least and the most. “adit” beside it is adit's median
-  divided by that of the row. **Bold** is the best of a column. Every byte is counted and checked at
-  the other end; a connection that fails makes its measurement fail, and the table says so.
-`, m.Processor, m.Cores, m.Memory, m.System, m.Kernel, m.Congestion, m.Go, m.Adit, r.Date, r.rounds(), r.Load, short(r.Seconds))
+  divided by that of the row. **Bold** is the best of a column. Every byte is counted at
+  the other end, and two stamps in each 64 KiB are checked; a connection that fails makes its
+  measurement fail, and the table says so.
+`, count(max(r.Runs, 1), "run"), m.Processor, m.Cores, m.Memory, m.System, m.Kernel, m.Congestion, m.Go, m.Adit, r.Date, r.rounds(), r.Load, short(r.Seconds))
+	if strings.HasPrefix(m.Congestion, "bbr") {
+		b.WriteString("- BBR sends by timers. adit turns that off for connections within the machine, which the others cannot.\n")
+	}
 	if len(r.LeftOut) > 0 {
 		fmt.Fprintf(b, "- Left out, because they need root: %s.\n", strings.Join(r.LeftOut, ", "))
 	}
