@@ -36,7 +36,7 @@ type keeper struct {
 	up      bool         // the session has a connection
 	since   time.Time    // when that came
 	arrived uint64       // bytes that had arrived, at either end, by then
-	moving  bool         // it shall get another connection
+	moving  bool         // it shall get another connection: that is being tried, or planned
 
 	cancel  context.CancelFunc // of the attempt under way, or nil
 	tried   *mux.Session       // the session that it is for, or nil
@@ -99,8 +99,10 @@ func (k *keeper) run() error {
 		case <-k.c.kick:
 			k.kicked()
 		case <-k.move.C:
-			k.moving = true
-			k.begin()
+			if !k.moving { // what is under way is a look at most
+				k.moving = true
+				k.restart()
+			}
 		case <-k.retry.C:
 			k.begin()
 		case <-k.prefer.C:

@@ -176,6 +176,31 @@ func TestPreferFirst(t *testing.T) {
 	a.log.Wait(t, 2, "session opened")
 }
 
+// A move does not wait for a look at a preferred server that hangs, and
+// neither does a link that is lost.
+func TestMoveWhileLooking(t *testing.T) {
+	b := startServer(t, server.Config{}, access(t, "*:*"))
+	first, second := testnet.NewFault(t, b.addr), testnet.NewFault(t, b.addr)
+	first.Down()
+	cfg := b.clientConfig(tcp(testnet.Echo(t)))
+	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", "wss://" + second.Addr() + "/tunnel"}
+	cfg.PreferInterval, cfg.Dialer.HandshakeTimeout = 20*time.Millisecond, time.Hour
+	r := run(t, cfg)
+	r.log.Wait(t, 1, "link up", second.Addr())
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	first.Stall(true)
+	first.Up(t)
+	eventually(t, "it looks for the first server", func() bool { return first.Total() > 0 })
+	b.AskToMove(0)
+	r.log.Wait(t, 1, "link moved", second.Addr())
+	mustEcho(t, c)
+	eventually(t, "it looks for the first server", func() bool { return first.Total() > 1 })
+	second.Cut()
+	r.log.Wait(t, 1, "link back", second.Addr())
+	mustEcho(t, c)
+}
+
 func TestRandomOrder(t *testing.T) {
 	var servers []string
 	for range 6 {
