@@ -165,14 +165,17 @@ func (c *Client) reconnect(ctx context.Context, session *mux.Session, server str
 		session, server, err := c.connect(ctx, c.order(server))
 		return outcome{session: session, server: server, err: err}
 	}
-	out := c.moved(ctx, session, server)
-	others := slices.DeleteFunc(c.order(""), func(s string) bool { return s == server })
-	if out.err == nil || ctx.Err() != nil || len(others) == 0 || errors.Is(out.err, mux.ErrNotResumable) {
-		return out
+	next, err := c.resume(ctx, session, server)
+	if err == nil {
+		return outcome{session: next, server: server}
 	}
-	next, other, err := c.connect(ctx, others)
+	var others []string
+	if ctx.Err() == nil && !errors.Is(err, mux.ErrNotResumable) {
+		others = slices.DeleteFunc(c.order(""), func(s string) bool { return s == server })
+	}
+	next, other, err := c.connect(ctx, others, err)
 	if err != nil {
-		return outcome{server: server, err: joined([]error{out.err, err})}
+		return outcome{server: server, err: err}
 	}
 	return outcome{session: next, server: other}
 }
@@ -294,10 +297,11 @@ func (k *keeper) lost() {
 		return
 	}
 	k.pause = k.c.cfg.BackoffMin
-	if !k.moving {
-		k.restart()
+	if k.moving && k.cancel != nil {
+		k.again = true // for the other servers, if this one cannot be reached
+		return
 	}
-	k.begin()
+	k.restart()
 }
 
 // arrivals is how many bytes have come to either end.

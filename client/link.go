@@ -34,11 +34,10 @@ func (c *Client) upkeep(ctx context.Context) error {
 	return k.run()
 }
 
-// connect makes a session with the first of some servers that gives one. The
-// error wraps ErrRefused if all of them refuse: otherwise another may be back
-// soon.
-func (c *Client) connect(ctx context.Context, servers []string) (session *mux.Session, server string, err error) {
-	var errs []error
+// connect makes a session with the first of some servers that gives one; errs
+// are those of others, which have been tried before. The error wraps ErrRefused
+// if all of them refuse: otherwise another may be back soon.
+func (c *Client) connect(ctx context.Context, servers []string, errs ...error) (session *mux.Session, server string, err error) {
 	for _, server = range servers {
 		if session, err = c.connectTo(ctx, server); err == nil {
 			return session, server, nil
@@ -51,7 +50,8 @@ func (c *Client) connect(ctx context.Context, servers []string) (session *mux.Se
 	return nil, server, joined(errs)
 }
 
-// joined is one error of several attempts.
+// joined is one error of several attempts. They must not be joined themselves:
+// a refusal in one of them would be taken for a refusal by all.
 func joined(errs []error) error {
 	err := errors.Join(errs...)
 	if !slices.ContainsFunc(errs, func(err error) bool { return !forGood(err) }) {

@@ -199,6 +199,67 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+// It is no refusal either while the server of the session may be back, and not
+// while one that refuses a session has not been asked for another.
+func TestRefusedInPart(t *testing.T) {
+	for _, refuses := range []string{"the other", "the session's"} {
+		t.Run(refuses, func(t *testing.T) {
+			g := startServer(t, server.Config{}, access(t, "*:*"))
+			stranger := startServer(t, server.Config{}, access(t, "*:*")) // with a certificate that is not trusted
+			fault := testnet.NewFault(t, g.addr)
+			cfg := g.clientConfig(tcp(testnet.Echo(t)))
+			cfg.ExitOnRefusal = true
+			cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", stranger.url()}
+			if refuses != "the other" {
+				cfg.Servers[1] = dead(t)
+			}
+			r := run(t, cfg)
+			c := r.dial(t, 0)
+			mustEcho(t, c)
+			if refuses == "the other" {
+				fault.Down()
+			} else {
+				fault.SetBackend(stranger.addr)
+				fault.Cut()
+			}
+			r.log.Wait(t, 2, "level=WARN", "cannot connect")
+			fault.SetBackend(g.addr)
+			fault.Up(t)
+			mustEcho(t, c)
+		})
+	}
+}
+
+// A move that is refused is no refusal by all servers, also if the link was
+// lost meanwhile.
+func TestRefusedMove(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, g.addr)
+	cfg := g.clientConfig(tcp(testnet.Echo(t)))
+	cfg.ExitOnRefusal = true
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", dead(t)}
+	var dials atomic.Int32
+	move, refuse := make(chan struct{}), make(chan struct{})
+	cfg.Dialer.Authorization = func() (string, error) {
+		if dials.Add(1) != 2 {
+			return "Bearer token", nil
+		}
+		close(move)
+		<-refuse
+		return "Bearer wrong", nil
+	}
+	r := run(t, cfg)
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	r.Kick()
+	<-move
+	fault.Cut()
+	r.log.Wait(t, 1, "link lost")
+	close(refuse)
+	mustEcho(t, c)
+	r.log.Wait(t, 1, "link back")
+}
+
 // A user who is removed is told so, and leaves under ExitOnRefusal.
 func TestRevoked(t *testing.T) {
 	echo := testnet.Echo(t)
