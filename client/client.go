@@ -42,7 +42,7 @@ type Config struct {
 	PreferInterval time.Duration
 	// MaxConnectionAge is how old a connection may get: the link moves to a new
 	// one, up to a tenth of the time earlier, for proxies that cut at a fixed
-	// time. Default: any age.
+	// time. Without resumption only new streams do. Default: any age.
 	MaxConnectionAge time.Duration
 
 	// LinkWait is how long an accepted connection waits for the link when

@@ -180,9 +180,16 @@ func (c *Client) reconnect(ctx context.Context, session *mux.Session, server str
 	return outcome{session: next, server: other}
 }
 
-// moved puts a session on another connection to the same server.
+// moved puts a session on another connection to the same server, or makes a new
+// one there for one that cannot leave its connection.
 func (c *Client) moved(ctx context.Context, session *mux.Session, server string) outcome {
-	next, err := c.resume(ctx, session, server)
+	var next *mux.Session
+	var err error
+	if session.Resumable() {
+		next, err = c.resume(ctx, session, server)
+	} else {
+		next, err = c.connectTo(ctx, server)
+	}
 	if err != nil {
 		err = joined([]error{err})
 	}
@@ -264,7 +271,7 @@ func (k *keeper) change(out outcome) {
 }
 
 var (
-	errLeft = errors.New("another server takes over")
+	errLeft = errors.New("another session takes over")
 	errAway = errors.New("the server asks its clients to move")
 )
 

@@ -127,6 +127,28 @@ func TestMaxConnectionAge(t *testing.T) {
 	}
 }
 
+// Without resumption a move is that of new streams; the others stay where they
+// are.
+func TestMoveWithoutResumption(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Mux.ResumeTimeout = -1 })
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	g.AskToMove(0)
+	r.log.Wait(t, 1, "link left", "streams=1")
+	r.log.Wait(t, 2, "link up")
+	mustEcho(t, r.dial(t, 0))
+	mustEcho(t, c)
+	c.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	g.log.Wait(t, 1, "session closed", `reason="the client is done"`)
+	if n := fault.Total(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // two servers, and a path to the first that can be taken away.
 func twoServers(t *testing.T, change func(*client.Config)) (a, b *gateway, first *testnet.Fault, r *running) {
 	a = startServer(t, server.Config{}, access(t, "*:*"))
