@@ -62,15 +62,15 @@ func (c *Client) keep(session *mux.Session, server string, start time.Time) (sto
 	k := newKeeper(ctx, c)
 	k.only, k.started = true, start
 	k.change(outcome{session: session, server: server})
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
+	var kept sync.WaitGroup
+	kept.Go(func() { c.watchNetwork(ctx) })
+	kept.Go(func() {
 		k.run()
 		k.stop()
-	}()
+	})
 	return func() {
 		cancel()
-		<-kept
+		kept.Wait()
 		c.retired.Wait()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,43 @@ func TestStdioCancelled(t *testing.T) {
 		t.Error(err)
 	}
 	out.check(t, "")
+}
+
+// Another network is seen to at once, as by a client in Run.
+func TestStdioWatchesNetwork(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	cfg, log := g.clientConfig(), testnet.NewLog()
+	cfg.Logger, cfg.WatchInterval = log.Logger, time.Millisecond
+	c := stdio(t, cfg)
+	looks := make(chan struct{})
+	var changed atomic.Bool
+	c.SetNetwork(func() []string {
+		select {
+		case looks <- struct{}{}:
+		default:
+		}
+		if changed.Load() {
+			return []string{"198.51.100.7/24"}
+		}
+		return []string{"192.0.2.1/24"}
+	}, func() (time.Time, time.Duration) { return time.Unix(0, 0), 0 })
+	in, feed := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Stdio(t.Context(), tcp(testnet.Echo(t)), in, newOutput()) }()
+	for range 2 { // the first is over then
+		select {
+		case <-looks:
+		case <-time.After(watchdog):
+			t.Fatal("nobody looks")
+		}
+	}
+	changed.Store(true)
+	log.Wait(t, 1, "addresses or routes changed")
+	log.Wait(t, 1, "link moved")
+	feed.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // stuck is an output that nobody reads.
