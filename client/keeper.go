@@ -28,7 +28,7 @@ const (
 type keeper struct {
 	c     *Client
 	ctx   context.Context
-	only  bool          // no further session when this one has ended
+	only  bool          // no session but this one: there will be no new streams
 	pause time.Duration // before the next attempt but one
 
 	session *mux.Session // nil: none
@@ -73,7 +73,10 @@ func (k *keeper) run() error {
 		var down, done, away <-chan struct{}
 		var move <-chan time.Duration
 		if s := k.session; s != nil {
-			done, away, move = s.Done(), s.Away(), s.Move()
+			done, move = s.Done(), s.Move()
+			if !k.only || s.Resumable() { // see leave
+				away = s.Away()
+			}
 			if k.up {
 				down = s.Down()
 			}
@@ -99,7 +102,7 @@ func (k *keeper) run() error {
 		case <-k.c.kick:
 			k.kicked()
 		case <-k.move.C:
-			if !k.moving { // what is under way is a look at most
+			if !k.moving && (!k.only || k.session.Resumable()) { // what is under way is a look at most
 				k.moving = true
 				k.restart()
 			}
@@ -135,7 +138,7 @@ func (k *keeper) begin() {
 	}
 	attempt := k.c.reconnect
 	switch {
-	case k.up && k.moving:
+	case k.only, k.up && k.moving:
 		attempt = k.c.moved
 	case k.up:
 		attempt = k.c.look
@@ -211,6 +214,8 @@ func (k *keeper) took(out outcome) error {
 		k.back()
 	case out.err == nil && out.session == k.tried: // which has been left meanwhile
 		k.begin()
+	case out.err == nil && k.only: // the session ends with its connection
+		k.c.retired.Go(func() { out.session.CloseReason(mux.CloseDone, "") })
 	case out.err == nil:
 		k.change(out)
 	case k.again:
@@ -283,7 +288,7 @@ func (k *keeper) comeUp() {
 		k.move.Reset(age - rand.N(age/10+1))
 	}
 	k.prefer.Stop()
-	if !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
+	if !k.only && !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
 		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
 	}
 }
@@ -338,9 +343,12 @@ func (k *keeper) ended() {
 // leave is the server's wish that new streams go elsewhere.
 func (k *keeper) leave() {
 	session, server := k.session, k.server
+	session.EndWithConnection() // it cannot be reached any more
+	if k.only {
+		return
+	}
 	k.session = nil
 	k.goDown()
-	session.EndWithConnection() // it cannot be reached any more
 	k.c.retired.Go(func() { k.c.retire(k.ctx, session, server) })
 	k.c.publish(nil, State{Server: server, Err: errAway})
 	k.c.log.Warn("link down", "server", server, "after", time.Since(k.since).Round(time.Millisecond), "reason", errAway)

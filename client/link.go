@@ -126,7 +126,7 @@ func (c *Client) retire(ctx context.Context, session *mux.Session, server string
 		session.Shutdown(ctx, mux.CloseDone, "")
 	}()
 	defer func() { <-ended }()
-	for pause := c.cfg.BackoffMin; ; pause = min(2*pause, c.cfg.BackoffMax) {
+	for pause := c.cfg.BackoffMin; ; pause = min(2*pause, c.cfg.BackoffMax, resumeBackoffMax) {
 		select {
 		case <-session.Down():
 		case <-ended:

@@ -246,6 +246,133 @@ func TestStdioWatchesNetwork(t *testing.T) {
 	}
 }
 
+// talk runs Stdio to an echo server. say has a text come back; end ends the
+// stream, which must go well.
+func talk(t *testing.T, cfg client.Config) (say, end func(), log *testnet.Log) {
+	t.Helper()
+	log = testnet.NewLog()
+	cfg.Logger = log.Logger
+	c := stdio(t, cfg)
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Stdio(t.Context(), tcp(testnet.Echo(t)), inR, outW) }()
+	say = func() {
+		t.Helper()
+		io.WriteString(inW, "hello")
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(outR, got); err != nil || string(got) != "hello" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	end = func() {
+		t.Helper()
+		inW.Close()
+		if b, err := io.ReadAll(outR); err != nil || len(b) > 0 {
+			t.Errorf("%q, %v", b, err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	say()
+	return say, end, log
+}
+
+// A server that cannot be reached is waited for, and no other asked: the stream
+// cannot go there.
+func TestStdioFailsNotOver(t *testing.T) {
+	a := startServer(t, server.Config{}, access(t, "*:*"))
+	b := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, a.addr)
+	cfg := a.clientConfig()
+	cfg.Dialer.TLS.RootCAs.AddCert(b.ca.Cert)
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", b.url()}
+	say, end, log := talk(t, cfg)
+	fault.Down()
+	log.Wait(t, 2, "cannot connect")
+	fault.Up(t)
+	say()
+	log.Wait(t, 1, "link back")
+	end()
+	if lines := b.log.Lines("session"); len(lines) > 0 {
+		t.Errorf("%q", lines)
+	}
+}
+
+// Nor is a server looked for that comes before the one in use.
+func TestStdioStays(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	first := testnet.NewFault(t, g.addr)
+	first.Down()
+	cfg := g.clientConfig()
+	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", g.url()}
+	cfg.PreferInterval = time.Microsecond
+	say, end, _ := talk(t, cfg)
+	first.Up(t)
+	for range 100 {
+		say()
+	}
+	end()
+	if n := first.Total(); n > 0 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// The stream ends where it is when its server goes away, without a session at
+// the successor.
+func TestStdioAway(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	old := g.Server
+	say, end, log := talk(t, g.clientConfig())
+	drained := make(chan error, 1)
+	go func() { drained <- old.Shutdown(context.Background()) }()
+	eventually(t, "the address is free", func() bool {
+		ln, err := net.Listen("tcp", g.addr)
+		if err != nil {
+			return false
+		}
+		g.listen(t, server.Config{}, access(t, "*:*"), ln)
+		return true
+	})
+	for range 100 {
+		say()
+	}
+	end()
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if lines := log.Lines("link down"); len(lines) > 0 {
+		t.Errorf("%q", lines)
+	}
+	if lines := g.log.Lines("session opened"); len(lines) != 1 {
+		t.Errorf("%q", lines)
+	}
+}
+
+// A server that has forgotten the session ends the stream, and gets no other
+// session.
+func TestStdioForgotten(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	successor := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, g.addr)
+	cfg, log := g.clientConfig(), testnet.NewLog()
+	cfg.Logger = log.Logger
+	cfg.Dialer.TLS.RootCAs.AddCert(successor.ca.Cert)
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	out := newOutput()
+	done := busyStdio(t, t.Context(), cfg, out, out.wrote)
+	fault.SetBackend(successor.addr)
+	fault.Cut()
+	if err := <-done; !errors.Is(err, mux.ErrSessionLost) {
+		t.Errorf("%v", err)
+	}
+	out.check(t, "hello")
+	if lines := log.Lines("link up"); len(lines) != 1 {
+		t.Errorf("%q", lines)
+	}
+}
+
 // stuck is an output that nobody reads.
 type stuck struct{ begun, free chan struct{} }
 
