@@ -23,6 +23,27 @@ func (pinError) Hint() string  { return "compare the pins" }
 
 const secret = "s3cr3t"
 
+// A socket that is closed before TLS begins, as by the end of the context, is
+// an error like others.
+func TestClosedBeforeTLS(t *testing.T) {
+	for _, proxy := range []string{"", "https"} {
+		d := Dialer{}
+		if proxy != "" {
+			d.Proxy = always(&url.URL{Scheme: proxy, Host: "proxy.example.com"})
+		}
+		a, err := d.plan("wss://gw.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, _ := testnet.Pair(t, "tcp")
+		nc.Close()
+		var step *StepError
+		if _, err = a.handshakes(t.Context(), nc); !errors.As(err, &step) || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 // TestDialErrors has every way to fail: the step, what is said, what is
 // advised, and whether to go on trying.
 func TestDialErrors(t *testing.T) {

@@ -44,7 +44,7 @@ func (a *attempt) handshakes(ctx context.Context, nc net.Conn) (upgraded, error)
 			return err
 		})
 		if err != nil {
-			return upgraded{}, a.failTLS(ctx, start, tc, err)
+			return upgraded{}, a.failTLS(ctx, start, theServer, tc, err)
 		}
 		cs := tc.ConnectionState()
 		a.emit(Event{Step: StepTLS, Addr: a.target, Detail: tlsDetail(&cs), Elapsed: time.Since(start), TLS: &cs})
@@ -53,13 +53,19 @@ func (a *attempt) handshakes(ctx context.Context, nc net.Conn) (upgraded, error)
 	return a.upgrade(ctx, nc, top)
 }
 
-func (a *attempt) failTLS(ctx context.Context, start time.Time, tc *tls.Conn, err error) error {
+// failTLS makes the error of TLS with who, which is theServer or theProxy, and
+// reports it. tc is nil if the handshake has not begun.
+func (a *attempt) failTLS(ctx context.Context, start time.Time, who string, tc *tls.Conn, err error) error {
 	var cs tls.ConnectionState
 	if tc != nil {
 		cs = tc.ConnectionState()
 	}
-	cause, hint, permanent := tlsFailure(err, cs, theServer)
-	return a.fail(ctx, start, &StepError{Step: StepTLS, Addr: a.target, Err: cause, Hint: hint, Permanent: permanent})
+	cause, hint, permanent := tlsFailure(err, cs, who)
+	serr := &StepError{Step: StepTLS, Addr: a.target, Err: cause, Hint: hint, Permanent: permanent}
+	if who == theProxy {
+		serr.Step, serr.Addr, serr.Err = StepProxy, a.dialAddr, fmt.Errorf("TLS: %w", cause)
+	}
+	return a.fail(ctx, start, serr)
 }
 
 // throughProxy has the proxy at the other end of nc connect to the target.
@@ -78,8 +84,7 @@ func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, erro
 			return err
 		})
 		if err != nil {
-			cause, hint, permanent := tlsFailure(err, tc.ConnectionState(), theProxy)
-			return fail(fmt.Errorf("TLS: %w", cause), hint, permanent)
+			return nil, a.failTLS(ctx, start, theProxy, tc, err)
 		}
 		cs := tc.ConnectionState()
 		ev.TLS = &cs
@@ -97,8 +102,7 @@ func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, erro
 	})
 	switch {
 	case err != nil && isRemoteAlert(err): // TLS 1.3 client authentication
-		cause, hint, permanent := alertFailure(err, theProxy)
-		return fail(fmt.Errorf("TLS: %w", cause), hint, permanent)
+		return nil, a.failTLS(ctx, start, theProxy, nil, err)
 	case err != nil && (a.proxy.Scheme == "http" || a.proxy.Scheme == "https"):
 		return fail(connectFailure(err, a.proxy, a.target))
 	case err != nil:
@@ -133,7 +137,7 @@ func (a *attempt) upgrade(ctx context.Context, nc, top net.Conn) (upgraded, erro
 	}
 	if a.secure && isRemoteAlert(err) {
 		tc, _ := top.(*tls.Conn)
-		return upgraded{}, a.failTLS(ctx, start, tc, err)
+		return upgraded{}, a.failTLS(ctx, start, theServer, tc, err)
 	}
 	cause, hint, permanent := a.upgradeFailure(err)
 	return upgraded{}, a.fail(ctx, start, &StepError{Step: StepUpgrade, Addr: a.serverURL, Err: cause, Hint: hint, Permanent: permanent})
