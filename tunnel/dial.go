@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -48,14 +49,12 @@ type Dialer struct {
 	// that the server's certificate is checked for.
 	ConnectTo string
 	// Header has further fields for the upgrade request. Those of the
-	// handshake itself are refused.
+	// handshake itself are refused. User-Agent replaces DefaultUserAgent, in
+	// the CONNECT to a proxy, too.
 	Header http.Header
 	// Authorization gives the value of the Authorization header, once for
 	// each Dial. Nil or an empty value sends none.
 	Authorization func() (string, error)
-	// UserAgent goes into the CONNECT and into the upgrade request. Empty
-	// means DefaultUserAgent.
-	UserAgent string
 
 	// ConnectTimeout bounds the name resolution and the TCP connection
 	// together, over all addresses of a name. 0 means
@@ -139,7 +138,6 @@ type attempt struct {
 	target        string // HOST:PORT of the server
 	proxy         *url.URL
 	dialAddr      string // HOST:PORT for TCP: the proxy's or the target
-	userAgent     string
 	authorization string
 }
 
@@ -271,13 +269,6 @@ func (a *attempt) fill(rawURL string) *StepError {
 // fillHeaders checks and fills what the caller adds to the requests. Values
 // may be secret and stay out of the errors.
 func (a *attempt) fillHeaders(bad func(hint, format string, args ...any) *StepError) *StepError {
-	a.userAgent = a.UserAgent
-	if a.userAgent == "" {
-		a.userAgent = DefaultUserAgent
-	}
-	if !httpguts.ValidHeaderFieldValue(a.userAgent) {
-		return bad("remove control characters", "the user agent cannot be a header value")
-	}
 	for name, values := range a.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
 			return bad("write --header as 'NAME: VALUE'", "%q cannot be a header name", printable(name))
@@ -285,8 +276,6 @@ func (a *attempt) fillHeaders(bad func(hint, format string, args ...any) *StepEr
 		switch lower := strings.ToLower(name); {
 		case lower == "host":
 			return bad("use --host", "the Host header has its own option")
-		case lower == "user-agent":
-			return bad("use the user agent option", "the User-Agent header has its own option")
 		case lower == "upgrade", lower == "connection", lower == "content-length", lower == "transfer-encoding",
 			strings.HasPrefix(lower, "sec-websocket-"):
 			return bad("remove this --header", "the header %s belongs to the handshake", http.CanonicalHeaderKey(name))
@@ -309,6 +298,11 @@ func (a *attempt) fillHeaders(bad func(hint, format string, args ...any) *StepEr
 		return &StepError{Step: StepAuthentication, Err: errors.New("the credentials contain control characters"), Hint: "check the file or variable that holds the token", Permanent: true}
 	}
 	return nil
+}
+
+// userAgent is what the requests say of their sender.
+func (a *attempt) userAgent() string {
+	return cmp.Or(a.Header.Get("User-Agent"), DefaultUserAgent)
 }
 
 // asciiHost returns the form of a host that goes on the wire.

@@ -132,7 +132,6 @@ func TestDialErrors(t *testing.T) {
 		{"bad header name", fixed(target, func(d *Dialer) { d.Header = http.Header{"a b": {"x"}} }), StepConfiguration, `"a b"`, "--header", true},
 		{"bad header value", fixed(target, func(d *Dialer) { d.Header = http.Header{"A": {secret + "\r\n"}} }), StepConfiguration, "header A", "control", true},
 		{"handshake header", fixed(target, func(d *Dialer) { d.Header = http.Header{"Upgrade": {"x"}} }), StepConfiguration, "Upgrade", "--header", true},
-		{"bad user agent", fixed(target, func(d *Dialer) { d.UserAgent = "a\n" }), StepConfiguration, "user agent", "control", true},
 		{"proxy chooser", fixed(target, func(d *Dialer) {
 			d.Proxy = func(*url.URL) (*url.URL, error) { return nil, errors.New("no idea") }
 		}), StepConfiguration, "no idea", "proxy settings", true},

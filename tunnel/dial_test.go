@@ -169,6 +169,16 @@ func TestDialWays(t *testing.T) {
 	if r := basic.Requests()[0]; r.UserAgent() != DefaultUserAgent || r.Host != name+":"+plainPort {
 		t.Errorf("CONNECT: Host %q, User-Agent %q", r.Host, r.UserAgent())
 	}
+	own := testnet.NewProxy(t, testnet.ProxyOptions{Hosts: hosts})
+	d := Dialer{Proxy: always(own.URL()), Header: http.Header{"User-Agent": {"test/1"}}}
+	c, err := d.Dial(dialCtx(t), "ws://"+name+":"+plainPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CloseNow()
+	if got := own.Requests()[0].Header["User-Agent"]; len(got) != 1 || got[0] != "test/1" {
+		t.Errorf("CONNECT: User-Agent %q", got)
+	}
 	if got := socks.Targets()[0]; got != name+":"+plainPort {
 		t.Errorf("SOCKS5 was asked for %q: the name must be left to the proxy", got)
 	}
@@ -181,8 +191,7 @@ func TestDialRequest(t *testing.T) {
 	d := Dialer{
 		Host:      "front.example.com",
 		ConnectTo: addr,
-		Header:    http.Header{"X-Extra": {"1", "2"}},
-		UserAgent: "test/1",
+		Header:    http.Header{"X-Extra": {"1", "2"}, "User-Agent": {"test/1"}},
 		Authorization: func() (string, error) {
 			tokens++
 			return fmt.Sprintf("Bearer t%d", tokens), nil
@@ -196,7 +205,7 @@ func TestDialRequest(t *testing.T) {
 		c.CloseNow()
 		r := <-requests
 		for _, check := range [][2]string{
-			{r.Host, "front.example.com"}, {r.RequestURI, "/a%2Fb?x=y"}, {r.UserAgent(), "test/1"},
+			{r.Host, "front.example.com"}, {r.RequestURI, "/a%2Fb?x=y"}, {strings.Join(r.Header["User-Agent"], " "), "test/1"},
 			{strings.Join(r.Header["X-Extra"], " "), "1 2"},
 			{r.Header.Get("Authorization"), fmt.Sprintf("Bearer t%d", i+1)},
 			{r.Header.Get("Sec-Websocket-Version"), "13"},

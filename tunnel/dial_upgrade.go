@@ -93,7 +93,7 @@ func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, erro
 
 	err := a.within(ctx, nc, func(ctx context.Context) (err error) {
 		if a.proxy.Scheme == "http" || a.proxy.Scheme == "https" {
-			top, ev.Detail, err = connectHTTP(top, a.proxy, a.target, a.userAgent)
+			top, ev.Detail, err = connectHTTP(top, a.proxy, a.target, a.userAgent())
 			ev.Detail = "CONNECT " + a.target + ": " + ev.Detail
 			return err
 		}
@@ -147,7 +147,7 @@ func (a *attempt) upgradeRequest(key string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nUser-Agent: %s\r\n",
-		a.requestURI, a.hostHeader, key, a.userAgent)
+		a.requestURI, a.hostHeader, key, a.userAgent())
 	h := a.Header
 	if a.authorization != "" {
 		if h = h.Clone(); h == nil {
@@ -155,7 +155,7 @@ func (a *attempt) upgradeRequest(key string) []byte {
 		}
 		h.Set("Authorization", a.authorization)
 	}
-	h.Write(&b) // to memory: cannot fail
+	h.WriteSubset(&b, map[string]bool{"User-Agent": true}) // to memory: cannot fail
 	b.WriteString("\r\n")
 	return b.Bytes()
 }
