@@ -7,5 +7,8 @@ func (c *Client) SetNetwork(addrs func() []string, clocks func() (time.Time, tim
 	c.localAddrs, c.clocks = addrs, clocks
 }
 
-// Jitter is jitter.
-var Jitter = jitter
+// Jitter is jitter, and BeyondLink beyondLink.
+var (
+	Jitter     = jitter
+	BeyondLink = beyondLink
+)

@@ -417,3 +417,18 @@ func TestWatchNetwork(t *testing.T) {
 		t.Errorf("%d attempts", n)
 	}
 }
+
+// An interface that comes and goes with a container is no other network.
+func TestLinkLocalAddresses(t *testing.T) {
+	var addrs []net.Addr
+	for _, s := range []string{"fe80::1/64", "192.0.2.7/24", "169.254.3.4/16", "2001:db8::7/64", "127.0.0.1/8"} {
+		ip, n, err := net.ParseCIDR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, &net.IPNet{IP: ip, Mask: n.Mask})
+	}
+	if got, want := client.BeyondLink(addrs), []string{"127.0.0.1/8", "192.0.2.7/24", "2001:db8::7/64"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

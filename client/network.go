@@ -59,12 +59,21 @@ func localAddrs() []string {
 	if err != nil {
 		return nil
 	}
-	out := make([]string, len(list))
-	for i, a := range list {
-		out[i] = a.String()
+	return append(beyondLink(list), source("udp4", "192.0.2.1:9"), source("udp6", "[2001:db8::1]:9"))
+}
+
+// beyondLink are those addresses, sorted, that are of use beyond their own
+// interface: the others come and go with each container and virtual machine.
+func beyondLink(list []net.Addr) []string {
+	var out []string
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		out = append(out, a.String())
 	}
 	slices.Sort(out)
-	return append(out, source("udp4", "192.0.2.1:9"), source("udp6", "[2001:db8::1]:9"))
+	return out
 }
 
 // source is the address that packets to an address outside would come from. The
