@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,19 @@ func TestClosedBeforeTLS(t *testing.T) {
 		if _, err = a.handshakes(t.Context(), nc); !errors.As(err, &step) || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// What a network seldom does has a hint, too.
+func TestRareFailures(t *testing.T) {
+	a := &attempt{Dialer: &Dialer{}}
+	for _, err := range []error{syscall.EADDRNOTAVAIL, syscall.EINVAL} {
+		if text, hint := a.tcpFailure(err); text == nil || hint == "" {
+			t.Errorf("TCP: %v: %v, %q", err, text, hint)
+		}
+	}
+	if text, hint := a.dnsFailure(syscall.EINVAL); text == nil || hint == "" {
+		t.Errorf("DNS: %v, %q", text, hint)
 	}
 }
 
@@ -316,6 +330,9 @@ func TestDialErrors(t *testing.T) {
 			return "wss://" + wsServer(t, nil, nil)
 		}, StepTLS, "plain HTTP on this port", "ws://", false},
 		{"SSH port", func(t *testing.T, d *Dialer) string { return "wss://" + testnet.Reply(t, "SSH-2.0-OpenSSH\r\n") }, StepTLS, "SSH", "port", false},
+		{"TLS garbage", func(t *testing.T, d *Dialer) string {
+			return "wss://" + testnet.Reply(t, "\x16\x03\x03\x00\x04\x02\x00\x00\x00")
+		}, StepTLS, "error decoding message", "the log of the server", false},
 		{"TLS silent", func(t *testing.T, d *Dialer) string {
 			d.HandshakeTimeout = 50 * time.Millisecond
 			return "wss://" + testnet.Silent(t)

@@ -107,7 +107,7 @@ func (a *attempt) dnsFailure(err error) (text error, hint string) {
 		if timedOut(err) {
 			return &described{"no answer from the name server in time", err}, "check that this host's resolver is reachable (/etc/resolv.conf)"
 		}
-		return err, ""
+		return err, "check this host's resolver settings (/etc/resolv.conf)"
 	}
 	at := ""
 	if de.Server != "" {
@@ -159,8 +159,10 @@ func (a *attempt) tcpFailure(err error) (text error, hint string) {
 		return &described{"no answer in time" + ip, err}, hint
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return err, "too many open files: raise the limit (ulimit -n, LimitNOFILE=)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return err, "this host has no address, or no free port, to connect from: check its network settings and how many connections it has"
 	}
-	return err, ""
+	return err, "check this host's network settings, and the address"
 }
 
 // ioFailure says what an error of an established connection means.

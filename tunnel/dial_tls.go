@@ -81,7 +81,7 @@ func tlsFailure(err error, state tls.ConnectionState, who string) (text error, h
 		return &described{who + verb + " the connection during the handshake", err},
 			"the port may not speak TLS, or a firewall cuts connections to this server name", false
 	}
-	return err, "", false
+	return err, who + " may speak a TLS that this client does not, or something in between changes it: see the log of " + who, false
 }
 
 func certFailure(verify *tls.CertificateVerificationError, err error, who string) (text error, hint string, permanent bool) {
