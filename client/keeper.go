@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"adit/mux"
@@ -397,15 +398,32 @@ func (k *keeper) kicked() {
 
 func (c *Client) logFailure(err error, wait time.Duration) {
 	args := []any{"error", err, "retry", wait.Round(time.Millisecond)}
-	var step *tunnel.StepError
-	if errors.As(err, &step) && step.Hint != "" {
-		args = append(args, "hint", step.Hint)
+	if list := hints(err, nil); len(list) > 0 {
+		args = append(args, "hint", strings.Join(list, "; "))
 	}
 	if errors.Is(err, ErrRefused) {
 		c.log.Error("refused by the server", args...)
 		return
 	}
 	c.log.Warn("cannot connect", args...)
+}
+
+// hints adds to list what an error advises, once each: it may be of several
+// servers.
+func hints(err error, list []string) []string {
+	switch e := err.(type) {
+	case *tunnel.StepError:
+		if e.Hint != "" && !slices.Contains(list, e.Hint) {
+			list = append(list, e.Hint)
+		}
+	case interface{ Unwrap() error }:
+		list = hints(e.Unwrap(), list)
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			list = hints(err, list)
+		}
+	}
+	return list
 }
 
 func closed(c <-chan struct{}) bool {

@@ -260,6 +260,21 @@ func TestRefusedMove(t *testing.T) {
 	r.log.Wait(t, 1, "link back")
 }
 
+// What to do is said for every server that was tried.
+func TestHints(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	cfg := g.clientConfig()
+	cfg.Dialer.Authorization = nil
+	cfg.Servers = []string{dead(t), g.url(), dead(t)}
+	r := run(t, cfg)
+	line := r.log.Wait(t, 1, "cannot connect")[0]
+	for _, hint := range []string{"check that the server is running", "the path or the token is not accepted"} {
+		if strings.Count(line, hint) != 1 {
+			t.Errorf("not once %q in %s", hint, line)
+		}
+	}
+}
+
 // A user who is removed is told so, and leaves under ExitOnRefusal.
 func TestRevoked(t *testing.T) {
 	echo := testnet.Echo(t)
