@@ -49,8 +49,8 @@ type Config struct {
 	// that is down; then it is reset. Default 10 s.
 	LinkWait time.Duration
 	// BackoffMin and BackoffMax bound the pause between two rounds of
-	// attempts; it doubles from one to the other, and is then jittered by half
-	// of it either way. While streams wait for the link it stays below 5 s.
+	// attempts; it doubles from one to the other, and up to half of it is then
+	// taken away at random. While streams wait for the link it stays below 5 s.
 	// Defaults 200 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 	// WatchInterval is how often the client looks for signs of a new network
