@@ -110,6 +110,7 @@ func (k *keeper) run() error {
 		case <-k.retry.C:
 			k.begin()
 		case <-k.prefer.C:
+			k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
 			k.begin()
 		}
 		if err != nil {
@@ -225,7 +226,6 @@ func (k *keeper) took(out outcome) error {
 		// ended will see to it.
 	case out.looked:
 		k.c.log.Debug("no server that comes before is back", "error", out.err)
-		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
 	default:
 		if !k.up {
 			k.server = out.server
@@ -270,6 +270,7 @@ func (k *keeper) change(out outcome) {
 			}
 		}
 	}
+	k.goDown()
 	k.session, k.server = out.session, out.server
 	k.c.log.Info("link up", "server", k.server, "took", time.Since(k.started).Round(time.Millisecond))
 	k.comeUp()
@@ -281,16 +282,16 @@ var (
 	errAway = errors.New("the server asks its clients to move")
 )
 
+// comeUp is a connection for the present session, which may have another still.
 func (k *keeper) comeUp() {
+	if !k.up && !k.only && !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
+		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
+	}
 	k.up, k.since, k.moving = true, time.Now(), false
 	k.arrived = arrivals(k.session)
 	k.retry.Stop()
 	if age := k.c.cfg.MaxConnectionAge; age > 0 {
 		k.move.Reset(age - rand.N(age/10+1))
-	}
-	k.prefer.Stop()
-	if !k.only && !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
-		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
 	}
 }
 

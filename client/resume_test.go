@@ -223,6 +223,21 @@ func TestMoveWhileLooking(t *testing.T) {
 	mustEcho(t, c)
 }
 
+// A link that moves more often than a better server is looked for does not put
+// that off.
+func TestPreferWhileMoving(t *testing.T) {
+	b := startServer(t, server.Config{}, access(t, "*:*"))
+	first := testnet.NewFault(t, b.addr)
+	first.Down()
+	cfg := b.clientConfig()
+	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", b.url()}
+	cfg.MaxConnectionAge, cfg.PreferInterval = 50*time.Millisecond, 500*time.Millisecond
+	r := run(t, cfg)
+	r.log.Wait(t, 1, "link moved", b.url())
+	first.Up(t)
+	r.log.Wait(t, 1, "link up", first.Addr())
+}
+
 func TestRandomOrder(t *testing.T) {
 	var servers []string
 	for range 6 {
