@@ -70,10 +70,6 @@ type ConnOptions struct {
 	// frame and waiting for the peer's, then waiting for the end of the TCP
 	// connection. Zero means DefaultCloseTimeout.
 	CloseTimeout time.Duration
-
-	// WriteTimeout bounds the writing of one message; after it the
-	// connection can only be closed. Zero means no bound.
-	WriteTimeout time.Duration
 }
 
 func (o *ConnOptions) setDefaults() {

@@ -55,7 +55,7 @@ func TestNoAllocations(t *testing.T) {
 	for _, s := range bothSides {
 		for _, size := range []int{100, 64 << 10} {
 			t.Run(fmt.Sprintf("%s/WriteBuffer/%d", s.name, size), func(t *testing.T) {
-				raw, c := s.start(t, ConnOptions{WriteTimeout: watchdog})
+				raw, c := s.start(t, ConnOptions{})
 				done := sink(raw)
 				b := make([]byte, c.Headroom()+size)
 				if n := testing.AllocsPerRun(500, func() {

@@ -195,8 +195,10 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 }
 
-func TestWriteTimeout(t *testing.T) {
-	_, c, blocked := stuffed(t, bothSides[0], ConnOptions{WriteTimeout: 50 * time.Millisecond})
+// A frame that a deadline has cut short is the last.
+func TestWriteDeadline(t *testing.T) {
+	_, c, blocked := stuffed(t, bothSides[0], ConnOptions{})
+	c.NetConn().SetWriteDeadline(time.Now())
 	err := <-blocked
 	if ne, ok := errorAs[net.Error](err); !ok || !ne.Timeout() {
 		t.Errorf("blocked writer: %v, want a timeout", err)

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"sync"
-	"time"
 )
 
 // headroom is the longest frame header: 2 bytes, 8 of length, 4 of mask.
@@ -112,7 +111,6 @@ func (c *Conn) beginWrite() error {
 		c.writeMu.Unlock()
 		return err
 	}
-	c.startTimer()
 	return nil
 }
 
@@ -125,14 +123,6 @@ func (c *Conn) newMask() (bool, uint32) {
 	rand.Read(c.maskKey[:]) // never fails
 	key := binary.LittleEndian.Uint32(c.maskKey[:])
 	return key != 0, key
-}
-
-// startTimer sets the deadline of the message that is about to be written.
-func (c *Conn) startTimer() {
-	if c.opts.WriteTimeout > 0 {
-		// A connection that cannot have deadlines fails otherwise.
-		_ = c.nc.SetWriteDeadline(time.Now().Add(c.opts.WriteTimeout))
-	}
 }
 
 // send writes b to the connection. writeMu is held.
@@ -307,6 +297,5 @@ func (c *Conn) writeControl() (closing bool, err error) {
 		out = append(out, b[at:headroom+len(p)]...)
 	}
 	c.scratch = out
-	c.startTimer()
 	return closing, c.send(out)
 }
