@@ -36,13 +36,11 @@ const maxControlPayload = 125
 // headers, control frames and small payloads; larger reads go around it.
 const readBufferSize = 4096
 
-// Defaults of ConnOptions.
-const (
-	DefaultMaxPendingPongs = 16
-	DefaultCloseTimeout    = time.Second
-)
+// DefaultCloseTimeout is ConnOptions.CloseTimeout when that is zero.
+const DefaultCloseTimeout = time.Second
 
-// ConnOptions tunes a Conn. The zero value is useful.
+// ConnOptions tunes a Conn. The zero value is useful. Messages of any length
+// are taken: they are streamed and never buffered.
 type ConnOptions struct {
 	// ValidateUTF8 checks inbound text messages byte by byte as they arrive
 	// and fails the connection with 1007 at the first byte that cannot be
@@ -50,35 +48,15 @@ type ConnOptions struct {
 	// which only suits a peer that is known to send binary.
 	ValidateUTF8 bool
 
-	// MaxMessageSize bounds the payload of one inbound message in bytes; a
-	// frame that announces more fails the connection with 1009. Zero means no
-	// limit: messages are streamed and never buffered, so that even a frame
-	// of 2^63-1 bytes costs no memory.
-	MaxMessageSize int64
-
 	// LatestPongOnly answers only the newest ping that is not yet answered
 	// (RFC 6455 section 5.5.3 allows it), so that the reader never waits for
-	// the writer. MaxPendingPongs is then without meaning.
+	// the writer.
 	LatestPongOnly bool
-
-	// MaxPendingPongs bounds the pongs that wait to be written. When so many
-	// wait, the reader stops reading until they have left. Zero means
-	// DefaultMaxPendingPongs.
-	MaxPendingPongs int
 
 	// CloseTimeout bounds each of the two halves of Close: sending our Close
 	// frame and waiting for the peer's, then waiting for the end of the TCP
 	// connection. Zero means DefaultCloseTimeout.
 	CloseTimeout time.Duration
-}
-
-func (o *ConnOptions) setDefaults() {
-	if o.MaxPendingPongs <= 0 {
-		o.MaxPendingPongs = DefaultMaxPendingPongs
-	}
-	if o.CloseTimeout <= 0 {
-		o.CloseTimeout = DefaultCloseTimeout
-	}
 }
 
 // Conn is one end of a WebSocket connection. It streams: a message is neither
@@ -108,7 +86,6 @@ type Conn struct {
 	op      Opcode // of that message
 	fin     bool   // the current frame is its last
 	remain  int64  // payload bytes of the current frame still to come
-	size    int64  // payload bytes of the message announced so far
 	key     uint32 // mask of the current frame, turned to its next byte
 	text    utf8Checker
 
@@ -140,7 +117,9 @@ type Conn struct {
 // and br is not used again. client tells our role. secure says that nc is
 // encrypted, which makes masks pointless: the client then uses key zero.
 func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts ConnOptions) *Conn {
-	opts.setDefaults()
+	if opts.CloseTimeout <= 0 {
+		opts.CloseTimeout = DefaultCloseTimeout
+	}
 	c := &Conn{nc: nc, records: recordsBelow(nc), client: client, zeroMask: client && secure, opts: opts}
 	c.room.L = &c.controlMu
 	early := 0

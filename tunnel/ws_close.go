@@ -20,14 +20,10 @@ const (
 	StatusNormal         StatusCode = 1000
 	StatusGoingAway      StatusCode = 1001
 	StatusProtocolError  StatusCode = 1002
-	StatusUnsupported    StatusCode = 1003
 	StatusNoStatus       StatusCode = 1005 // never sent: the Close frame was empty
 	StatusInvalidPayload StatusCode = 1007
 	StatusPolicy         StatusCode = 1008
-	StatusMessageTooBig  StatusCode = 1009
 	StatusInternalError  StatusCode = 1011
-	StatusTryAgainLater  StatusCode = 1013
-	StatusBadGateway     StatusCode = 1014
 )
 
 // sendable reports whether a Close frame may carry the code: those defined or
@@ -54,7 +50,7 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("websocket: peer closed with code %d: %q", e.Code, e.Reason)
 }
 
-// ProtocolError reports that the peer broke the protocol or a limit of ours.
+// ProtocolError reports that the peer broke the protocol.
 // A Close frame with Code and Reason has been queued for it.
 type ProtocolError struct {
 	Code   StatusCode

@@ -83,7 +83,7 @@ func TestPingFlood(t *testing.T) {
 			waitFor(t, "the reader to stop", func() bool {
 				c.controlMu.Lock()
 				defer c.controlMu.Unlock()
-				return c.pongs == DefaultMaxPendingPongs
+				return c.pongs == maxPendingPongs
 			})
 			if n := runtime.NumGoroutine(); n > goroutines+8 {
 				t.Errorf("%d goroutines, %d before the flood", n, goroutines)

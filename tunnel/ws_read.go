@@ -163,14 +163,7 @@ func (c *Conn) nextFrame() (data bool, err error) {
 	}
 	if !c.inside {
 		c.op = Opcode(h.opcode)
-		c.size = 0
 		c.text = utf8Checker{}
-	}
-	if limit := c.opts.MaxMessageSize; limit > 0 {
-		if h.length > limit-c.size {
-			return false, c.fail(StatusMessageTooBig, "message is too big")
-		}
-		c.size += h.length
 	}
 	c.inside = true
 	c.fin = h.fin

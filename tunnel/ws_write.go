@@ -25,6 +25,10 @@ var ErrPingPending = errors.New("websocket: earlier pings are not sent yet")
 // maxPendingPings bounds our own pings that wait to be written.
 const maxPendingPings = 4
 
+// maxPendingPongs bounds the pongs that wait. When there are so many, the reader
+// stops reading until they have left.
+const maxPendingPongs = 16
+
 // Headroom returns how many bytes WriteBuffer needs in front of the payload.
 func (c *Conn) Headroom() int { return headroom }
 
@@ -216,7 +220,7 @@ func (c *Conn) queuePong(payload []byte) {
 			}
 		}
 	}
-	for c.pongs >= c.opts.MaxPendingPongs && !c.closing && !c.stuck {
+	for c.pongs >= maxPendingPongs && !c.closing && !c.stuck {
 		c.room.Wait()
 	}
 	if c.closing || c.stuck {
