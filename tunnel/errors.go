@@ -9,9 +9,8 @@ import (
 // Step names the part of a dial that an error or an event belongs to.
 type Step string
 
-// The steps, in the order in which a connection passes them. Dial itself
-// reports the first six and StepAuthentication; the others are for callers
-// that go on where Dial ends.
+// The steps, in the order in which a connection passes them; only
+// StepAuthentication, which is about reading the credentials, comes early.
 const (
 	StepConfiguration  Step = "configuration"
 	StepDNS            Step = "DNS"
@@ -20,8 +19,6 @@ const (
 	StepTLS            Step = "TLS"
 	StepUpgrade        Step = "upgrade"
 	StepAuthentication Step = "authentication"
-	StepPolicy         Step = "policy"
-	StepDial           Step = "dial"
 )
 
 // StepError says which step of a dial failed, against whom, why, and what to
