@@ -20,9 +20,12 @@ import (
 const (
 	DefaultConnectTimeout   = 10 * time.Second
 	DefaultHandshakeTimeout = 10 * time.Second
-	DefaultLivenessTimeout  = 45 * time.Second
 	DefaultUserAgent        = "Mozilla/5.0"
 )
+
+// livenessTimeout is how long the kernel lets sent data go without an
+// acknowledgement (TCP_USER_TIMEOUT, where the system has it).
+const livenessTimeout = 45 * time.Second
 
 // Dialer opens WebSocket connections as a client (RFC 6455, section 4.1),
 // directly or through an upstream proxy. The zero value is ready to use. Its
@@ -64,10 +67,6 @@ type Dialer struct {
 	// handshake and the upgrade, each by itself. 0 means
 	// DefaultHandshakeTimeout, negative no bound.
 	HandshakeTimeout time.Duration
-	// LivenessTimeout is how long the kernel lets sent data go without an
-	// acknowledgement (TCP_USER_TIMEOUT, where the system has it). 0 means
-	// DefaultLivenessTimeout, negative the system's own.
-	LivenessTimeout time.Duration
 
 	// ConnOptions are those of the connection that Dial returns.
 	ConnOptions

@@ -41,29 +41,21 @@ func TestDialUnreachable(t *testing.T) {
 }
 
 func TestDialSocketOptions(t *testing.T) {
-	get := func(d Dialer) (userTimeout, noDelay int) {
-		c, err := d.Dial(dialCtx(t), "ws://"+wsServer(t, nil, nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.CloseNow()
-		raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw.Control(func(fd uintptr) {
-			userTimeout, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-			noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
-		})
-		return
+	c, err := new(Dialer).Dial(dialCtx(t), "ws://"+wsServer(t, nil, nil))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if user, noDelay := get(Dialer{}); user != 45_000 || noDelay == 0 {
+	defer c.CloseNow()
+	raw, err := c.NetConn().(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var user, noDelay int
+	raw.Control(func(fd uintptr) {
+		user, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		noDelay, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+	})
+	if user != 45_000 || noDelay == 0 {
 		t.Errorf("TCP_USER_TIMEOUT %d ms, TCP_NODELAY %d", user, noDelay)
-	}
-	if user, _ := get(Dialer{LivenessTimeout: -1}); user != 0 {
-		t.Errorf("TCP_USER_TIMEOUT %d ms", user)
-	}
-	if user, _ := get(Dialer{LivenessTimeout: 3 * time.Second}); user != 3000 {
-		t.Errorf("TCP_USER_TIMEOUT %d ms", user)
 	}
 }

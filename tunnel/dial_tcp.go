@@ -34,7 +34,7 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 	nd := net.Dialer{Timeout: timeout(a.ConnectTimeout, DefaultConnectTimeout), Resolver: interruptible(a.Resolver), Control: Unpaced}
 	nc, err := nd.DialContext(traced, "tcp", a.dialAddr)
 	if err == nil {
-		if uerr := SetUserTimeout(nc, timeout(a.LivenessTimeout, DefaultLivenessTimeout)); uerr != nil {
+		if uerr := SetUserTimeout(nc, livenessTimeout); uerr != nil {
 			nc.Close()
 			err = uerr
 		}
