@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // DefaultAcceptTimeout is AcceptOptions.Timeout when that is zero.
@@ -38,8 +40,8 @@ type AcceptOptions struct {
 func IsUpgrade(r *http.Request) bool {
 	return r.Method == http.MethodGet &&
 		r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
-		hasToken(r.Header.Values("Upgrade"), "websocket") &&
-		hasToken(r.Header.Values("Connection"), "upgrade")
+		httpguts.HeaderValuesContainsToken(r.Header.Values("Upgrade"), "websocket") &&
+		httpguts.HeaderValuesContainsToken(r.Header.Values("Connection"), "upgrade")
 }
 
 // Accept answers the opening handshake in r (RFC 6455 section 4.2) and takes

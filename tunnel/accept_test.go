@@ -93,6 +93,7 @@ func TestAccept(t *testing.T) {
 		{"HTTP/1.0", handshake("GET / HTTP/1.0"), nil, 426, ""},
 		{"no upgrade", handshake("-Upgrade"), nil, 426, ""},
 		{"other upgrade", handshake("-Upgrade", "Upgrade: h2c"), nil, 426, ""},
+		{"upgrade beyond ASCII", handshake("-Upgrade", "Upgrade: web\u017focket"), nil, 426, ""}, // which folds to an s
 		{"no connection", handshake("-Connection"), nil, 426, ""},
 		{"connection close", handshake("-Connection", "Connection: close"), nil, 426, ""},
 		{"old version", handshake("-Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"), nil, 426, ""},

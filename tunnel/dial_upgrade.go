@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // upgraded is a connection past the handshake, with the reader that may hold
@@ -192,7 +194,7 @@ func checkUpgrade(r *reply, key string) error {
 	switch {
 	case !strings.EqualFold(one("Upgrade"), "websocket"):
 		return &badUpgradeError{"the Upgrade header is not websocket"}
-	case !hasToken(r.header["Connection"], "upgrade"):
+	case !httpguts.HeaderValuesContainsToken(r.header["Connection"], "upgrade"):
 		return &badUpgradeError{"the Connection header has no upgrade"}
 	case one("Sec-Websocket-Accept") != acceptFor(key):
 		return &badUpgradeError{"Sec-WebSocket-Accept does not answer our key"}

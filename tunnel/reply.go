@@ -155,16 +155,3 @@ func parseStatusLine(line string) (*reply, error) {
 	}
 	return &reply{status: status, reason: printable(strings.TrimSpace(reason))}, nil
 }
-
-// hasToken reports whether one of the values, each a comma-separated list,
-// contains the token, without regard to case.
-func hasToken(values []string, token string) bool {
-	for _, v := range values {
-		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(part), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
