@@ -148,19 +148,13 @@ func offeredSubprotocols(r *http.Request) ([]string, error) {
 	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for p := range strings.SplitSeq(v, ",") {
 			p = textproto.TrimString(p)
-			if p == "" || strings.ContainsFunc(p, notTokenRune) {
+			if !httpguts.ValidHeaderFieldName(p) { // a token, too
 				return nil, errors.New("Sec-WebSocket-Protocol is malformed")
 			}
 			offered = append(offered, p)
 		}
 	}
 	return offered, nil
-}
-
-// notTokenRune reports runes that may not be in a token, RFC 9110 section
-// 5.6.2.
-func notTokenRune(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, r)
 }
 
 // refuse answers a bad handshake.
