@@ -34,6 +34,25 @@ type AcceptOptions struct {
 	Timeout time.Duration
 }
 
+// subprotocol is the one to agree to, or "".
+func (o *AcceptOptions) subprotocol(offered []string) string {
+	if o.Subprotocol == nil || len(offered) == 0 {
+		return ""
+	}
+	if p := o.Subprotocol(offered); slices.Contains(offered, p) {
+		return p
+	}
+	return ""
+}
+
+// deadline is when the answer must have been written.
+func (o *AcceptOptions) deadline() time.Time {
+	if o.Timeout <= 0 {
+		return time.Now().Add(DefaultAcceptTimeout)
+	}
+	return time.Now().Add(o.Timeout)
+}
+
 // IsUpgrade reports whether r asks for a WebSocket over HTTP/1.1: GET, with
 // Upgrade naming websocket and Connection naming upgrade. It does not check
 // the rest of the handshake.
@@ -55,18 +74,12 @@ func Accept(w http.ResponseWriter, r *http.Request, o *AcceptOptions) (*Conn, er
 	if o == nil {
 		o = &AcceptOptions{}
 	}
-	subprotocols, err := checkHandshake(r)
+	offered, err := checkHandshake(r)
 	if err != nil {
 		refuse(w, err)
 		return nil, fmt.Errorf("accepting a WebSocket: %w", err)
 	}
-	subprotocol := ""
-	if o.Subprotocol != nil && len(subprotocols) > 0 {
-		subprotocol = o.Subprotocol(subprotocols)
-		if !slices.Contains(subprotocols, subprotocol) {
-			subprotocol = ""
-		}
-	}
+	subprotocol := o.subprotocol(offered)
 	answer := answerHead(r.Header.Get("Sec-WebSocket-Key"), subprotocol, o.Header)
 
 	nc, brw, err := http.NewResponseController(w).Hijack()
@@ -74,11 +87,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o *AcceptOptions) (*Conn, er
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return nil, fmt.Errorf("accepting a WebSocket: taking the connection: %w", err)
 	}
-	timeout := o.Timeout
-	if timeout <= 0 {
-		timeout = DefaultAcceptTimeout
-	}
-	err = nc.SetDeadline(time.Now().Add(timeout))
+	err = nc.SetDeadline(o.deadline())
 	if err == nil {
 		_, err = nc.Write(answer)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,13 +72,7 @@ func AcceptConnect(w http.ResponseWriter, r *http.Request, o *AcceptOptions) (*C
 	if err != nil {
 		return nil, err
 	}
-	subprotocol := ""
-	if o.Subprotocol != nil && len(offered) > 0 {
-		subprotocol = o.Subprotocol(offered)
-		if !slices.Contains(offered, subprotocol) {
-			subprotocol = ""
-		}
-	}
+	subprotocol := o.subprotocol(offered)
 	h := w.Header()
 	for name, values := range o.Header {
 		name = http.CanonicalHeaderKey(name)
@@ -93,12 +86,8 @@ func AcceptConnect(w http.ResponseWriter, r *http.Request, o *AcceptOptions) (*C
 	}
 	s := &connectStream{body: r.Body, w: w, rc: http.NewResponseController(w), remote: remoteOf(r)}
 	s.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	timeout := o.Timeout
-	if timeout <= 0 {
-		timeout = DefaultAcceptTimeout
-	}
 	// The server's own deadlines were for requests.
-	err = errors.Join(s.SetReadDeadline(time.Time{}), s.SetWriteDeadline(time.Now().Add(timeout)))
+	err = errors.Join(s.SetReadDeadline(time.Time{}), s.SetWriteDeadline(o.deadline()))
 	if err == nil {
 		w.WriteHeader(http.StatusOK)
 		err = s.flush()
