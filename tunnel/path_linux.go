@@ -11,20 +11,12 @@ import (
 // SetUserTimeout does. It reports false where there is none and on systems
 // that cannot tell.
 func PathOf(nc net.Conn) (Path, bool) {
-	tc := tcpConn(nc)
-	if tc == nil {
-		return Path{}, false
-	}
-	raw, err := tc.SyscallConn()
-	if err != nil {
-		return Path{}, false
-	}
 	var info *unix.TCPInfo
-	var failure error
-	err = raw.Control(func(fd uintptr) {
-		info, failure = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	err := controlTCP(nc, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
 	})
-	if err != nil || failure != nil {
+	if err != nil || info == nil {
 		return Path{}, false
 	}
 	return Path{
@@ -34,18 +26,4 @@ func PathOf(nc net.Conn) (Path, bool) {
 		Probes:   int(info.Probes),
 		Gone:     info.State == unix.BPF_TCP_CLOSE,
 	}, true
-}
-
-// ClearUserTimeout takes back what SetUserTimeout did. With it the kernel
-// would also end a connection whose peer is there but reads nothing.
-func ClearUserTimeout(nc net.Conn) {
-	tc := tcpConn(nc)
-	if tc == nil {
-		return
-	}
-	if raw, err := tc.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
-		})
-	}
 }

@@ -7,6 +7,3 @@ import "net"
 // PathOf asks the kernel about the TCP connection below nc. This system
 // cannot tell.
 func PathOf(net.Conn) (Path, bool) { return Path{}, false }
-
-// ClearUserTimeout takes back what SetUserTimeout did, which is nothing here.
-func ClearUserTimeout(net.Conn) {}

@@ -2,8 +2,8 @@ package tunnel
 
 import (
 	"fmt"
+	"math"
 	"net"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,29 +15,40 @@ import (
 // of zero or less and a connection that is not TCP are left alone; on systems
 // without the option it does nothing.
 func SetUserTimeout(nc net.Conn, d time.Duration) error {
-	tc := tcpConn(nc)
-	if tc == nil || d <= 0 {
+	if d <= 0 {
 		return nil
 	}
-	raw, err := tc.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
-	}
-	return userTimeout(raw, d)
+	return setUserTimeout(nc, int(min(max(d.Milliseconds(), 1), math.MaxInt32)))
 }
 
-func userTimeout(raw syscall.RawConn, d time.Duration) error {
-	ms := max(d.Milliseconds(), 1)
-	const maxInt32 = 1<<31 - 1
-	var serr error
-	err := raw.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(ms, maxInt32)))
+// ClearUserTimeout takes back what SetUserTimeout did. With it the kernel
+// would also end a connection whose peer is there but reads nothing.
+func ClearUserTimeout(nc net.Conn) { _ = setUserTimeout(nc, 0) }
+
+func setUserTimeout(nc net.Conn, milliseconds int) error {
+	err := controlTCP(nc, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, milliseconds)
 	})
-	if err == nil {
-		err = serr
-	}
 	if err != nil {
 		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
 	}
 	return nil
+}
+
+// controlTCP calls f for the socket of the TCP connection below nc, if there is
+// one.
+func controlTCP(nc net.Conn, f func(fd int) error) error {
+	tc := tcpConn(nc)
+	if tc == nil {
+		return nil
+	}
+	raw, err := tc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	if err := raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failure
 }

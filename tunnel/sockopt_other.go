@@ -11,3 +11,6 @@ import (
 // kernel ends nc, on systems that have TCP_USER_TIMEOUT. This one has not:
 // it does nothing.
 func SetUserTimeout(net.Conn, time.Duration) error { return nil }
+
+// ClearUserTimeout takes back what SetUserTimeout did, which is nothing here.
+func ClearUserTimeout(net.Conn) {}
