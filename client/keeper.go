@@ -103,7 +103,7 @@ func (k *keeper) run() error {
 		case <-k.c.kick:
 			k.kicked()
 		case <-k.move.C:
-			if !k.moving && (!k.only || k.session.Resumable()) { // what is under way is a look at most
+			if k.up && !k.moving && (!k.only || k.session.Resumable()) { // what is under way is a look at most
 				k.moving = true
 				k.restart()
 			}
