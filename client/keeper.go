@@ -325,6 +325,9 @@ func arrivals(session *mux.Session) uint64 {
 }
 
 func (k *keeper) goDown() {
+	if k.up && !k.moving && k.cancel != nil {
+		k.cancel() // a look, which may hang
+	}
 	k.up = false
 	k.move.Stop()
 	k.prefer.Stop()

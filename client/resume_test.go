@@ -223,6 +223,25 @@ func TestMoveWhileLooking(t *testing.T) {
 	mustEcho(t, c)
 }
 
+// Nor does the next session, when this one has ended with its connection.
+func TestEndWhileLooking(t *testing.T) {
+	b := startServer(t, server.Config{}, access(t, "*:*"))
+	first, second := testnet.NewFault(t, b.addr), testnet.NewFault(t, b.addr)
+	first.Down()
+	cfg := b.clientConfig(tcp(testnet.Echo(t)))
+	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", "wss://" + second.Addr() + "/tunnel"}
+	cfg.PreferInterval, cfg.Dialer.HandshakeTimeout = 20*time.Millisecond, time.Hour
+	cfg.Mux.ResumeTimeout = -1
+	r := run(t, cfg)
+	r.log.Wait(t, 1, "link up", second.Addr())
+	first.Stall(true)
+	first.Up(t)
+	eventually(t, "it looks for the first server", func() bool { return first.Total() > 0 })
+	second.Cut()
+	r.log.Wait(t, 2, "link up", second.Addr())
+	mustEcho(t, r.dial(t, 0))
+}
+
 // A link that moves more often than a better server is looked for does not put
 // that off.
 func TestPreferWhileMoving(t *testing.T) {
