@@ -51,7 +51,8 @@ type Config struct {
 	// HandshakeTimeout bounds the TLS handshake and, after it, the header of
 	// each request. Default 10 s.
 	HandshakeTimeout time.Duration
-	// RequestTimeout bounds the reading of a whole request. Default 1 min.
+	// RequestTimeout bounds the reading of a whole request, unless Site has
+	// another bound, as that of ProxySite. Default 1 min.
 	RequestTimeout time.Duration
 	// IdleTimeout is how long a connection may wait between requests.
 	// Default 1 min.

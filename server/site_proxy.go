@@ -27,6 +27,9 @@ type ProxyOptions struct {
 	// ResponseTimeout bounds the wait for the head of an answer, once the
 	// request is sent. Default 1 min.
 	ResponseTimeout time.Duration
+	// BodyTimeout bounds the wait for more of a request's body, in place of a
+	// bound of the server for the whole request. Default 1 min.
+	BodyTimeout time.Duration
 	// TLS is for a site at https://. Default: the system's authorities.
 	TLS *tls.Config
 	// TrustedProxies are the proxies in front of this server whose
@@ -46,10 +49,12 @@ type ProxyOptions struct {
 // X-Forwarded-For, -Host and -Proto. Its own WebSockets pass through, those
 // that a visitor opens over HTTP/2, too; no other protocol is switched to, and
 // CONNECT is refused. A site that cannot be reached is 502 to the visitor, one
-// that takes too long 504.
+// that takes too long 504; a visitor whose request does not come whole gets 400 or
+// 408.
 func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 	orDefault(&o.ConnectTimeout, 5*time.Second)
 	orDefault(&o.ResponseTimeout, time.Minute)
+	orDefault(&o.BodyTimeout, time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -57,7 +62,7 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("site %q: %w", target, err)
 	}
-	p := &proxySite{target: to, trusted: o.TrustedProxies, log: o.Logger}
+	p := &proxySite{target: to, trusted: o.TrustedProxies, patience: o.BodyTimeout, log: o.Logger}
 	p.proxy = &httputil.ReverseProxy{
 		Rewrite: p.rewrite,
 		Transport: &http.Transport{
@@ -81,11 +86,12 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 }
 
 type proxySite struct {
-	target  *url.URL
-	trusted []netip.Prefix
-	proxy   *httputil.ReverseProxy
-	log     *slog.Logger
-	down    atomic.Bool // the last request failed
+	target   *url.URL
+	trusted  []netip.Prefix
+	patience time.Duration // for more of a body
+	proxy    *httputil.ReverseProxy
+	log      *slog.Logger
+	down     atomic.Bool // the last request failed
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
@@ -125,6 +131,8 @@ func (p *proxySite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w, r = asUpgrade(w, r)
 	}
+	r, handled := watchBody(w, r, p.patience)
+	defer handled()
 	w.Header()["Content-Type"] = nil // the site's, or none: never a guess
 	p.proxy.ServeHTTP(w, r)
 }
@@ -169,13 +177,18 @@ func (p *proxySite) answered(*http.Response) error {
 }
 
 // failed answers for a site that did not. The log gets one line for an outage,
-// not one for each visitor.
+// not one for each visitor, and none for what may be a visitor's fault.
 func (p *proxySite) failed(w http.ResponseWriter, r *http.Request, err error) {
+	status, blameless := verdict(r)
+	if status != 0 {
+		http.Error(w, fmt.Sprintf("%d %s", status, strings.ToLower(http.StatusText(status))), status)
+		return
+	}
 	if r.Context().Err() != nil { // the visitor left
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	if p.down.CompareAndSwap(false, true) {
+	if !blameless && p.down.CompareAndSwap(false, true) {
 		p.log.Warn("the site does not answer", "site", p.target.Redacted(), "reason", err)
 	}
 	var timeout interface{ Timeout() bool }

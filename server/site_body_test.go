@@ -1,0 +1,196 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"adit/internal/testnet"
+)
+
+// readsAll is a site that answers when it has the whole of a body.
+func readsAll(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Write(b)
+}
+
+// proxying is a gateway whose site is another web server, and what that logs.
+func proxying(t *testing.T, cfg Config, h http.HandlerFunc, o ProxyOptions) (*gateway, *testnet.Log) {
+	t.Helper()
+	log := testnet.NewLog()
+	o.Logger = log.Logger
+	var err error
+	if cfg.Site, err = ProxySite(webServer(t, h).URL, o); err != nil {
+		t.Fatal(err)
+	}
+	routes := []Route{{Path: "/r", Backends: []string{"127.0.0.1:1"}}} // for HTTP/2
+	return start(t, cfg, Access{Routes: routes}), log
+}
+
+// h2Post sends a POST over HTTP/2 with whatever length it claims, and gives the
+// status of the answer.
+func (g *gateway) h2Post(t *testing.T, length, body string) string {
+	t.Helper()
+	config := g.ca.ClientConfig()
+	config.ServerName, config.NextProtos = "localhost", []string{"h2"}
+	c, err := tls.Dial("tcp", g.addr, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(watchdog))
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	f.WriteSettings()
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "gw.test"}, {":path", "/"}, {"content-length", length}} {
+		e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	f.WriteData(1, true, []byte(body))
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			return frame.PseudoValue("status")
+		case *http2.RSTStreamFrame:
+			return frame.ErrCode.String()
+		}
+	}
+}
+
+// A visitor whose body is at fault gets the blame for it, and the site does not.
+func TestProxySiteBadBody(t *testing.T) {
+	g, log := proxying(t, Config{}, readsAll, ProxyOptions{})
+	if resp, _ := g.ask(t, request("POST / HTTP/1.1", "Transfer-Encoding: chunked")+"zz\r\n"); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("a chunk without a length: %s", resp.Status)
+	}
+	if status := g.h2Post(t, "9", "short"); status != "400" {
+		t.Errorf("a body that is shorter than it says, over HTTP/2: %s", status)
+	}
+	if status := g.h2Post(t, "4", "good"); status != "200" {
+		t.Errorf("a good body: %s", status)
+	}
+	if lines := log.Lines("the site"); len(lines) > 0 {
+		t.Errorf("the site is blamed: %q", lines)
+	}
+}
+
+// Nor is it certain who is to blame before the whole of a body has come.
+func TestProxySiteGivesUpOnBody(t *testing.T) {
+	for read, blamed := range map[int]bool{0: true, 1: false, 9: true} {
+		log := testnet.NewLog()
+		site, err := ProxySite("http://127.0.0.1:1", ProxyOptions{Logger: log.Logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		r, handled := watchBody(w, httptest.NewRequest("POST", "/", strings.NewReader("xxx")), time.Minute)
+		io.CopyN(io.Discard, r.Body, int64(read))
+		site.(*proxySite).failed(w, r, io.ErrUnexpectedEOF)
+		handled()
+		if w.Code != http.StatusBadGateway || (len(log.Lines("the site does not answer")) == 1) != blamed {
+			t.Errorf("after %d bytes of 3: %d, %q", read, w.Code, log.Lines())
+		}
+	}
+}
+
+// The bound of the server for a whole request is not one for an upload. One that
+// stalls is given up, and nobody but the visitor hears of it.
+func TestProxySiteSlowUpload(t *testing.T) {
+	over := Config{RequestTimeout: 50 * time.Millisecond}
+	patient, log1 := proxying(t, over, readsAll, ProxyOptions{})
+	impatient, log2 := proxying(t, Config{}, readsAll, ProxyOptions{BodyTimeout: 50 * time.Millisecond})
+	h2 := func(g *gateway, body io.Reader) int {
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", "https://"+g.addr, body)
+		resp, err := g.h2(t).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	h1 := func(g *gateway, body io.Reader) int {
+		c := g.dialTLS(t)
+		io.WriteString(c, request("POST / HTTP/1.1", "Content-Length: 6"))
+		go io.Copy(c, body)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for name, post := range map[string]func(*gateway, io.Reader) int{"HTTP/1.1": h1, "HTTP/2": h2} {
+		slow, end := io.Pipe()
+		go func() {
+			io.WriteString(end, "xxx")
+			<-time.After(3 * over.RequestTimeout)
+			io.WriteString(end, "xxx")
+			end.Close()
+		}()
+		if status := post(patient, slow); status != http.StatusOK {
+			t.Errorf("%s: %d for a slow upload", name, status)
+		}
+		stalled, never := io.Pipe()
+		go io.WriteString(never, "xxx")
+		if status := post(impatient, stalled); status != http.StatusRequestTimeout {
+			t.Errorf("%s: %d for a stalled one", name, status)
+		}
+		never.Close()
+	}
+	if lines := append(log1.Lines("the site"), log2.Lines("the site")...); len(lines) > 0 {
+		t.Errorf("the site is blamed: %q", lines)
+	}
+}
+
+// deadlines notes when the reading of a request's body is to end.
+type deadlines struct {
+	http.ResponseWriter
+	last time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.last = t; return nil }
+
+func TestVisitorBodyDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d deadlines
+		r, handled := watchBody(&d, httptest.NewRequest("POST", "/", strings.NewReader("xxxxx")), time.Minute)
+		read := func(want time.Duration) {
+			t.Helper()
+			r.Body.Read(make([]byte, 1))
+			if left := time.Until(d.last); left != want {
+				t.Errorf("%v for more", left)
+			}
+		}
+		read(time.Minute)
+		read(time.Minute)
+		time.Sleep(59 * time.Second)
+		read(time.Minute)
+		time.Sleep(time.Second)
+		read(59 * time.Second) // not so soon again
+		time.Sleep(50 * time.Second)
+		read(time.Minute)
+		time.Sleep(50 * time.Second)
+		handled()
+		read(10 * time.Second) // the deadline is the next request's
+	})
+}
