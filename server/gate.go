@@ -31,15 +31,17 @@ func newGate(max, maxPerAddress int) *gate {
 	return &gate{max: max, maxPerAddress: maxPerAddress, addresses: make(map[netip.Prefix]*list.List), rejected: metrics.NewTally("address", "all")}
 }
 
-// gatedConn is a connection that the gate counts until it is admitted or
+// gatedConn is a connection that the gate counts while it is neither admitted nor
 // closed.
 type gatedConn struct {
 	net.Conn
-	gate     *gate
-	address  netip.Prefix
-	inAll    *list.Element // nil: no longer counted
-	inPrefix *list.Element
-	spoke    bool // has sent a request
+	gate       *gate
+	address    netip.Prefix
+	inAll      *list.Element // nil: not counted
+	inPrefix   *list.Element
+	spoke      bool // has sent a request
+	admissions int
+	closed     bool
 }
 
 type gatedListener struct {
@@ -66,13 +68,27 @@ func (l gatedListener) Accept() (net.Conn, error) {
 func (g *gate) enter(nc net.Conn) *gatedConn {
 	c := &gatedConn{Conn: nc, gate: g, address: clientPrefix(nc.RemoteAddr())}
 	g.mu.Lock()
+	evicted := g.addLocked(c)
+	if evicted == nil && g.stopped {
+		g.removeLocked(c)
+		evicted = c
+	}
+	g.mu.Unlock()
+	if evicted != nil {
+		evicted.Conn.Close()
+	}
+	return c
+}
+
+// addLocked counts a connection as the newest. The one that has to make room for
+// it, if any, is counted no longer and for the caller to close.
+func (g *gate) addLocked(c *gatedConn) (evicted *gatedConn) {
 	same := g.addresses[c.address]
 	if same == nil {
 		same = list.New()
 		g.addresses[c.address] = same
 	}
 	c.inAll, c.inPrefix = g.all.PushBack(c), same.PushBack(c)
-	var evicted *gatedConn
 	switch {
 	case same.Len() > g.maxPerAddress:
 		evicted = same.Front().Value.(*gatedConn)
@@ -80,17 +96,25 @@ func (g *gate) enter(nc net.Conn) *gatedConn {
 	case g.all.Len() > g.max:
 		evicted = g.all.Front().Value.(*gatedConn)
 		g.rejected.Add("all")
-	case g.stopped:
-		evicted = c
+	default:
+		return nil
 	}
-	if evicted != nil {
-		g.removeLocked(evicted)
+	g.removeLocked(evicted)
+	return evicted
+}
+
+// leave takes back an admission. Without any, the connection is counted again
+// if it goes on; at the end of the server it is net/http's to close.
+func (g *gate) leave(c *gatedConn) {
+	g.mu.Lock()
+	var evicted *gatedConn
+	if c.admissions--; c.admissions == 0 && !c.closed && !g.stopped {
+		evicted = g.addLocked(c)
 	}
 	g.mu.Unlock()
 	if evicted != nil {
 		evicted.Conn.Close()
 	}
-	return c
 }
 
 // connState is http.Server.ConnState: it notes who has sent a request.
@@ -137,12 +161,6 @@ func (g *gate) close(which func(*gatedConn) bool) {
 	}
 }
 
-func (g *gate) remove(c *gatedConn) {
-	g.mu.Lock()
-	g.removeLocked(c)
-	g.mu.Unlock()
-}
-
 func (g *gate) removeLocked(c *gatedConn) {
 	if c.inAll == nil {
 		return
@@ -157,7 +175,10 @@ func (g *gate) removeLocked(c *gatedConn) {
 }
 
 func (c *gatedConn) Close() error {
-	c.gate.remove(c)
+	c.gate.mu.Lock()
+	c.closed = true
+	c.gate.removeLocked(c)
+	c.gate.mu.Unlock()
 	return c.Conn.Close()
 }
 
@@ -203,9 +224,17 @@ func (g *gate) connContext(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, gatedKey{}, gated(nc))
 }
 
-// admit says that the connection of a request has authenticated.
-func admit(ctx context.Context) {
-	if c, _ := ctx.Value(gatedKey{}).(*gatedConn); c != nil {
-		c.gate.remove(c)
+// admit says that the connection of a request has authenticated, or carries what
+// has a bound of its own. Over HTTP/2 that may end before the connection does:
+// then leave has it counted again.
+func admit(ctx context.Context) (leave func()) {
+	c, _ := ctx.Value(gatedKey{}).(*gatedConn)
+	if c == nil {
+		return func() {}
 	}
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	c.admissions++
+	c.gate.removeLocked(c)
+	return func() { c.gate.leave(c) }
 }

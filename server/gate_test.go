@@ -89,6 +89,40 @@ func TestGateAdmit(t *testing.T) {
 	admit(g.connContext(t.Context(), raw))
 }
 
+// A connection over which streams of routes come and go is counted between them,
+// each time as the newest.
+func TestGateReturn(t *testing.T) {
+	g := newGate(2, 2)
+	raw := &addressed{from: "10.0.0.1:1"}
+	c := g.enter(raw)
+	ctx := g.connContext(t.Context(), c)
+	first, second := admit(ctx), admit(ctx)
+	first()
+	if g.len() != 0 {
+		t.Error("counted while a stream is left")
+	}
+	older, newer := &addressed{from: "10.0.0.1:2"}, &addressed{from: "10.0.0.1:3"}
+	g.enter(older)
+	g.enter(newer)
+	second()
+	if raw.closed || !older.closed || newer.closed || g.len() != 2 {
+		t.Errorf("after the last stream %d are counted; closed: %v, older %v, newer %v", g.len(), raw.closed, older.closed, newer.closed)
+	}
+	third := admit(ctx)
+	c.Close()
+	third()
+	if g.len() != 1 {
+		t.Errorf("%d are counted after the end of one of 2", g.len())
+	}
+	raw = &addressed{from: "10.0.0.1:4"}
+	last := admit(g.connContext(t.Context(), g.enter(raw)))
+	g.stop()
+	last()
+	if raw.closed {
+		t.Error("the end of a stream cannot be sent when the server stops")
+	}
+}
+
 func TestGateStop(t *testing.T) {
 	g := newGate(9, 9)
 	silent, busy, late := &addressed{from: "10.0.0.1:1"}, &addressed{from: "10.0.0.1:2"}, &addressed{from: "10.0.0.1:3"}

@@ -110,7 +110,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		done()
 		return
 	}
-	admit(r.Context())
+	leave := admit(r.Context())
 	if !inline {
 		// The kernel cannot tell a client that is slow from one that is gone.
 		// The pings can.
@@ -129,6 +129,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		})
 	}
 	if inline {
+		defer leave()
 		// Nobody may be reading when the client resets the stream.
 		stop := context.AfterFunc(r.Context(), func() { end.lost("the stream was reset") })
 		run()
