@@ -24,11 +24,12 @@ import (
 func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	peer = plain(peer)
-	if len(s.access.Load().trustedProxies) == 0 || peer.IsValid() && !s.trusted(peer.Addr()) {
+	trusted := s.access.Load().trustedProxies
+	if !trustedPeer(trusted, peer.Addr()) {
 		return peer
 	}
-	x := s.lastClient(peer, xForwardedFor(r.Header))
-	f := s.lastClient(peer, forwardedFor(r.Header))
+	x := lastClient(trusted, peer, xForwardedFor(r.Header))
+	f := lastClient(trusted, peer, forwardedFor(r.Header))
 	switch {
 	case x == peer || f.Addr() == x.Addr():
 		return f
@@ -38,13 +39,19 @@ func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
 	return peer
 }
 
-func (s *Server) trusted(a netip.Addr) bool {
-	return slices.ContainsFunc(s.access.Load().trustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+// trustedPeer reports whether a peer is one of the trusted proxies. If there are
+// any, one without an address, as on a unix socket, is.
+func trustedPeer(trusted []netip.Prefix, peer netip.Addr) bool {
+	if !peer.IsValid() {
+		return len(trusted) > 0
+	}
+	peer = peer.Unmap().WithZone("")
+	return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
 // lastClient walks from the peer back through the addresses that each proxy
 // saw.
-func (s *Server) lastClient(peer netip.AddrPort, chain []string) netip.AddrPort {
+func lastClient(trusted []netip.Prefix, peer netip.AddrPort, chain []string) netip.AddrPort {
 	client := peer
 	for i := len(chain) - 1; i >= 0; i-- {
 		next, ok := parseNode(chain[i])
@@ -52,7 +59,7 @@ func (s *Server) lastClient(peer netip.AddrPort, chain []string) netip.AddrPort 
 			break
 		}
 		client = next
-		if !s.trusted(client.Addr()) {
+		if !trustedPeer(trusted, client.Addr()) {
 			break
 		}
 	}

@@ -19,7 +19,8 @@ import (
 // say.
 type gate struct {
 	max, maxPerAddress int
-	rejected           *metrics.Tally // by the bound
+	front              func(peer netip.Addr) bool // is it a proxy, and so many clients?
+	rejected           *metrics.Tally             // by the bound
 
 	mu        sync.Mutex
 	all       list.List // of *gatedConn, oldest first
@@ -28,7 +29,10 @@ type gate struct {
 }
 
 func newGate(max, maxPerAddress int) *gate {
-	return &gate{max: max, maxPerAddress: maxPerAddress, addresses: make(map[netip.Prefix]*list.List), rejected: metrics.NewTally("address", "all")}
+	return &gate{
+		max: max, maxPerAddress: maxPerAddress, front: func(netip.Addr) bool { return false },
+		addresses: make(map[netip.Prefix]*list.List), rejected: metrics.NewTally("address", "all"),
+	}
 }
 
 // gatedConn is a connection that the gate counts while it is neither admitted nor
@@ -36,10 +40,10 @@ func newGate(max, maxPerAddress int) *gate {
 type gatedConn struct {
 	net.Conn
 	gate       *gate
-	address    netip.Prefix
+	address    netip.Addr    // of the other end; invalid where there is none
 	inAll      *list.Element // nil: not counted
-	inPrefix   *list.Element
-	spoke      bool // has sent a request
+	inSame     *list.Element // among those of one client; nil: not counted there
+	spoke      bool          // has sent a request
 	admissions int
 	closed     bool
 }
@@ -66,7 +70,7 @@ func (l gatedListener) Accept() (net.Conn, error) {
 }
 
 func (g *gate) enter(nc net.Conn) *gatedConn {
-	c := &gatedConn{Conn: nc, gate: g, address: clientPrefix(nc.RemoteAddr())}
+	c := &gatedConn{Conn: nc, gate: g, address: addrOf(nc.RemoteAddr())}
 	g.mu.Lock()
 	evicted := g.addLocked(c)
 	if evicted == nil && g.stopped {
@@ -83,14 +87,18 @@ func (g *gate) enter(nc net.Conn) *gatedConn {
 // addLocked counts a connection as the newest. The one that has to make room for
 // it, if any, is counted no longer and for the caller to close.
 func (g *gate) addLocked(c *gatedConn) (evicted *gatedConn) {
-	same := g.addresses[c.address]
-	if same == nil {
-		same = list.New()
-		g.addresses[c.address] = same
+	c.inAll = g.all.PushBack(c)
+	var same *list.List
+	if !g.front(c.address) {
+		prefix := addrPrefix(c.address)
+		if same = g.addresses[prefix]; same == nil {
+			same = list.New()
+			g.addresses[prefix] = same
+		}
+		c.inSame = same.PushBack(c)
 	}
-	c.inAll, c.inPrefix = g.all.PushBack(c), same.PushBack(c)
 	switch {
-	case same.Len() > g.maxPerAddress:
+	case same != nil && same.Len() > g.maxPerAddress:
 		evicted = same.Front().Value.(*gatedConn)
 		g.rejected.Add("address")
 	case g.all.Len() > g.max:
@@ -165,13 +173,18 @@ func (g *gate) removeLocked(c *gatedConn) {
 	if c.inAll == nil {
 		return
 	}
-	same := g.addresses[c.address]
 	g.all.Remove(c.inAll)
-	same.Remove(c.inPrefix)
-	if same.Len() == 0 {
-		delete(g.addresses, c.address)
+	c.inAll = nil
+	if c.inSame == nil {
+		return
 	}
-	c.inAll, c.inPrefix = nil, nil
+	prefix := addrPrefix(c.address)
+	same := g.addresses[prefix]
+	same.Remove(c.inSame)
+	c.inSame = nil
+	if same.Len() == 0 {
+		delete(g.addresses, prefix)
+	}
 }
 
 func (c *gatedConn) Close() error {
@@ -193,13 +206,13 @@ func (c *gatedConn) CloseWrite() error {
 // NetConn gives what is below, for socket options.
 func (c *gatedConn) NetConn() net.Conn { return c.Conn }
 
-// clientPrefix is what counts as one client at the other end of a connection.
-func clientPrefix(addr net.Addr) netip.Prefix {
+// addrOf is an address that may be none, as over a unix socket.
+func addrOf(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
-	return addrPrefix(tcp.AddrPort().Addr())
+	return tcp.AddrPort().Addr()
 }
 
 // gated finds the gate's part of a connection; nil when it has none.

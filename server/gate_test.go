@@ -15,6 +15,9 @@ type addressed struct {
 }
 
 func (c *addressed) RemoteAddr() net.Addr {
+	if c.from == "unix:" {
+		return &net.UnixAddr{Net: "unix"}
+	}
 	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
 }
 func (c *addressed) Close() error { c.closed = true; return nil }
@@ -65,6 +68,37 @@ func TestGate(t *testing.T) {
 				t.Error("connections are counted after their end")
 			}
 		})
+	}
+}
+
+// A proxy in front is as many clients as come through it, which only the bound for
+// all holds.
+func TestGateFronts(t *testing.T) {
+	g := newGate(3, 1)
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	g.front = func(peer netip.Addr) bool { return trustedPeer(trusted, peer) }
+	for _, from := range []string{"10.0.0.1:1", "[::ffff:10.0.0.1]:2", "unix:"} {
+		raw := []*addressed{{from: from}, {from: from}, {from: from}, {from: from}}
+		var conns []*gatedConn
+		for _, nc := range raw {
+			conns = append(conns, g.enter(nc))
+		}
+		if !raw[0].closed || raw[1].closed || g.rejected.Counts()["address"] > 0 {
+			t.Errorf("4 of %s: closed %v, %v; %v", from, raw[0].closed, raw[1].closed, g.rejected.Counts())
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+		if !g.empty() {
+			t.Error("connections are counted after their end")
+		}
+	}
+	trusted = nil
+	first := &addressed{from: "unix:"}
+	g.enter(first)
+	g.enter(&addressed{from: "unix:"})
+	if !first.closed {
+		t.Error("whoever comes by a unix socket is a proxy in front of a server that trusts none")
 	}
 }
 

@@ -42,7 +42,7 @@ type Config struct {
 	MaxSessionsPerUser int
 	// MaxConnsPerAddress bounds the connections of one client address (IPv6:
 	// one /64) that have not authenticated. A further one replaces the oldest
-	// of them. Default 256.
+	// of them. Access.TrustedProxies are many clients, not one. Default 256.
 	MaxConnsPerAddress int
 	// MaxConns bounds all connections that have not authenticated, in the
 	// same way. Default 4096.
@@ -203,6 +203,7 @@ func New(cfg Config, a Access) (*Server, error) {
 		tickets:  newTicketKey(),
 		counters: newCounters(),
 	}
+	s.gate.front = func(peer netip.Addr) bool { return trustedPeer(s.access.Load().trustedProxies, peer) }
 	s.failures.log, s.failures.message = s.log, authenticationFailed
 	s.refusals.log, s.refusals.message = s.log, routeRefused
 	s.resumable.MaxWaiting = cfg.ResumeMemory

@@ -12,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,7 +140,7 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 	r.SetURL(p.target)
 	r.Out.Host = r.In.Host
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would call malformed
-	trusted := p.trusts(remoteAddr(r.In))
+	trusted := trustedPeer(p.trusted, remoteAddr(r.In))
 	if trusted {
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	} else {
@@ -160,13 +159,6 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
-}
-
-func (p *proxySite) trusts(peer netip.Addr) bool {
-	if !peer.IsValid() {
-		return len(p.trusted) > 0
-	}
-	return slices.ContainsFunc(p.trusted, func(prefix netip.Prefix) bool { return prefix.Contains(peer.WithZone("")) })
 }
 
 func (p *proxySite) answered(*http.Response) error {
