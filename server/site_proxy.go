@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -32,8 +33,8 @@ type ProxyOptions struct {
 	// TLS is for a site at https://. Default: the system's authorities.
 	TLS *tls.Config
 	// TrustedProxies are the proxies in front of this server whose
-	// X-Forwarded-* and X-Real-IP are passed on; anyone else's are removed. If
-	// there are any, a peer on a unix socket is one, too.
+	// X-Forwarded-*, Forwarded and X-Real-IP are passed on; anyone else's are
+	// removed. If there are any, a peer on a unix socket is one, too.
 	TrustedProxies []netip.Prefix
 	// Logger is told when the site stops answering and when it answers again.
 	// Default: discarded.
@@ -140,17 +141,22 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 	r.SetURL(p.target)
 	r.Out.Host = r.In.Host
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would call malformed
-	trusted := trustedPeer(p.trusted, remoteAddr(r.In))
+	peer := remoteAddr(r.In)
+	trusted := trustedPeer(p.trusted, peer)
 	if trusted {
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	} else {
-		r.Out.Header.Del("X-Real-Ip")
+		maps.DeleteFunc(r.Out.Header, func(name string, _ []string) bool { return saysWhere(name) })
 	}
 	r.SetXForwarded()
 	if trusted {
-		for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
-			if v := r.In.Header.Get(name); v != "" {
-				r.Out.Header.Set(name, v)
+		pass := []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
+		if !peer.IsValid() { // nothing to add
+			pass = append(pass, "X-Forwarded-For")
+		}
+		for _, name := range pass {
+			if v := r.In.Header[name]; len(v) > 0 {
+				r.Out.Header[name] = v
 			}
 		}
 	}
@@ -159,6 +165,13 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
+}
+
+// saysWhere reports a field with which proxies tell where a request comes from. Many
+// sites take an underscore in a name for a hyphen.
+func saysWhere(name string) bool {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	return strings.HasPrefix(name, "x-forwarded-") || name == "x-real-ip" || name == "forwarded"
 }
 
 func (p *proxySite) answered(*http.Response) error {

@@ -44,7 +44,7 @@ func showing(t *testing.T, target string, o ProxyOptions) *httptest.Server {
 // exchange sends a request as it is written and returns the answer.
 func exchange(t *testing.T, s *httptest.Server, text string) (*http.Response, string) {
 	t.Helper()
-	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	c, err := net.Dial(s.Listener.Addr().Network(), s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +65,7 @@ func TestProxySiteRequest(t *testing.T) {
 		"Authorization: Basic YTpi", "Cookie: a=b", "Accept-Encoding: br", "X-Own: 1",
 		"Connection: close, X-Hop", "X-Hop: secret", "Keep-Alive: 5", "Proxy-Authorization: Basic c2VjcmV0", "TE: trailers, gzip", "Upgrade: h2c",
 		"X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: forged", "Forwarded: for=192.0.2.1", "X-Real-IP: 192.0.2.1",
+		"X-Forwarded-Prefix: /evil", "X-Forwarded-Port: 1", "x_forwarded_for: 192.0.2.1",
 		"Content-Length: 4")+"body")
 	r := <-seen
 	if r.Method != "PATCH" || r.RequestURI != "/base/a%2Fb//c/../d?x=1;y=%zz&%41=b" || r.Host != "gw.test" {
@@ -90,20 +91,45 @@ func TestProxySiteRequest(t *testing.T) {
 
 func TestProxySiteTrustedProxies(t *testing.T) {
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-Ip"} {
-			fmt.Fprintf(w, "%s\n", r.Header.Get(name))
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-Ip", "X-Forwarded-Prefix", "Forwarded"} {
+			fmt.Fprintf(w, "%s\n", strings.Join(r.Header.Values(name), ", "))
 		}
 	})
 	forwarded := request("GET / HTTP/1.1", "Connection: close", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2",
-		"X-Forwarded-Proto: https", "X-Forwarded-Host: www.test", "X-Real-IP: 192.0.2.1")
-	for prefix, want := range map[string]string{
-		"127.0.0.0/8": "192.0.2.1, 192.0.2.2, 127.0.0.1\nhttps\nwww.test\n192.0.2.1\n",
-		"192.0.2.0/8": "127.0.0.1\nhttp\ngw.test\n\n",
+		"X-Forwarded-Proto: https", "X-Forwarded-Host: www.test", "X-Real-IP: 192.0.2.1", "X-Forwarded-Prefix: /base", "Forwarded: for=192.0.2.1", "Forwarded: for=192.0.2.2")
+	const passedOn = "https\nwww.test\n192.0.2.1\n/base\nfor=192.0.2.1, for=192.0.2.2\n"
+	for _, c := range []struct {
+		prefix string
+		onUnix bool
+		want   string
+	}{
+		{"127.0.0.0/8", false, "192.0.2.1, 192.0.2.2, 127.0.0.1\n" + passedOn},
+		{"192.0.2.0/24", false, "127.0.0.1\nhttp\ngw.test\n\n\n\n"},
+		{"192.0.2.0/24", true, "192.0.2.1, 192.0.2.2\n" + passedOn},
+		{"", true, "\nhttp\ngw.test\n\n\n\n"},
 	} {
-		s := showing(t, b.URL, ProxyOptions{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(prefix)}})
+		var o ProxyOptions
+		if c.prefix != "" {
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.prefix)}
+		}
+		h, err := ProxySite(b.URL, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		network, address := "tcp", "127.0.0.1:0"
+		if c.onUnix {
+			network, address = "unix", filepath.Join(t.TempDir(), "sock")
+		}
+		ln, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}}
+		s.Start()
+		t.Cleanup(s.Close)
 		resp, _ := exchange(t, s, forwarded)
-		if got, _ := io.ReadAll(resp.Body); string(got) != want {
-			t.Errorf("with %s trusted the site sees %q, want %q", prefix, got, want)
+		if got, _ := io.ReadAll(resp.Body); string(got) != c.want {
+			t.Errorf("with %q trusted, over %s, the site sees %q, want %q", c.prefix, network, got, c.want)
 		}
 	}
 }
