@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"adit/auth"
@@ -14,11 +15,11 @@ import (
 // serveTunnel takes an authenticated request: for a new session, or for one
 // that goes on over this connection. The handler returns; the session goes on.
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
-	addr := addrText(s.clientAddr(r))
+	client := s.clientAddr(r)
 	release, reason := s.reserve(s.joining, identity)
 	if reason != "" {
 		s.counters.sessionsRefused.Add(refusalName(reason))
-		s.log.Warn("session refused", "user", userName(identity.Name), "addr", addr, "reason", reason)
+		s.logRefused(client, identity.Name, reason)
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, reason, http.StatusServiceUnavailable)
 		return
@@ -30,13 +31,13 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *a
 	if err != nil {
 		release()
 		s.counters.handshakes.Add("upgrade")
-		s.log.Warn("session refused", "user", userName(identity.Name), "addr", addr, "reason", err)
+		s.logRefused(client, identity.Name, err)
 		return
 	}
 	admit(r.Context())
 	go func() {
 		defer release()
-		s.join(conn, identity, addr)
+		s.join(conn, identity, client)
 	}()
 }
 
@@ -69,7 +70,8 @@ func (s *Server) reserve(count map[string]int, identity *auth.Identity) (release
 
 // join gives a connection to the session that its client names, or to a new
 // one. Only then it is known whether that counts as one more.
-func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, addr string) {
+func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, client netip.AddrPort) {
+	addr := addrText(client)
 	x := &session{id: newSessionID(), user: identity.Name}
 	x.identity.Store(identity)
 	x.addr.Store(&addr)
@@ -96,7 +98,7 @@ func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, addr string) {
 		if leave != nil {
 			leave()
 		}
-		x.log.Warn("session refused", "addr", addr, "reason", err)
+		s.logRefused(client, identity.Name, err)
 		return
 	}
 	if resumed {

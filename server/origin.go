@@ -21,14 +21,14 @@ func parseOrigin(s string) (origin, error) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
 	if !ok || !isScheme(scheme) {
-		return origin{}, fmt.Errorf("%q is not scheme://host[:port]", s)
+		return origin{}, fmt.Errorf("%q is not scheme://host[:port]", cut(s))
 	}
 	host, port := splitHostPort(rest)
 	if strings.Contains(host, ":") != strings.HasPrefix(rest, "[") || !isHostName(host) {
-		return origin{}, fmt.Errorf("%q has a bad host", s)
+		return origin{}, fmt.Errorf("%q has a bad host", cut(s))
 	}
 	if strings.HasSuffix(rest, ":") || port != "" && !isPort(port) {
-		return origin{}, fmt.Errorf("%q has a bad port", s)
+		return origin{}, fmt.Errorf("%q has a bad port", cut(s))
 	}
 	if port == "" {
 		port = defaultPorts[scheme]
@@ -136,14 +136,14 @@ func (r *route) originAllowed(req *http.Request, withSecret bool) error {
 		if o.sameHost(req.Host) {
 			return nil
 		}
-		return fmt.Errorf("%w: %q is not %q", errOriginForeign, values[0], req.Host)
+		return fmt.Errorf("%w: %q is not %q", errOriginForeign, cut(values[0]), cut(req.Host))
 	}
 	for _, p := range r.origins {
 		if p.matches(o) {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %q is not in the list", errOriginForeign, values[0])
+	return fmt.Errorf("%w: %q is not in the list", errOriginForeign, cut(values[0]))
 }
 
 // isBrowser tells a browser by the way that all of them begin to name

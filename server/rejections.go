@@ -88,20 +88,32 @@ func (j *rejections) flush() {
 const (
 	authenticationFailed = "authentication failed"
 	routeRefused         = "route refused"
+	sessionRefused       = "session refused"
 )
-
-// maxLoggedPath is how many bytes of a path are logged.
-const maxLoggedPath = 128
 
 // logFailure logs that a caller is not who they say.
 func (s *Server) logFailure(client netip.AddrPort, path string, reason error) {
 	if !s.failures.admit(client) {
 		return
 	}
-	if len(path) > maxLoggedPath {
-		path = path[:maxLoggedPath] + "…"
-	}
 	// The address comes first: whoever reads the line by a pattern, as
 	// fail2ban does, need not look beyond, where a stranger has a say.
-	s.log.Warn(authenticationFailed, "addr", addrText(client), "path", path, "reason", reason)
+	s.log.Warn(authenticationFailed, "addr", addrText(client), "path", cut(path), "reason", reason)
+}
+
+// logRefused logs that a user, or somebody without credentials where that is
+// allowed, gets no session.
+func (s *Server) logRefused(client netip.AddrPort, user string, reason any) {
+	if s.sessionRefusals.admit(client) {
+		s.log.Warn(sessionRefused, "user", userName(user), "addr", addrText(client), "reason", reason)
+	}
+}
+
+// cut shortens what a stranger says to what is logged of it.
+func cut(s string) string {
+	const limit = 128
+	if len(s) > limit {
+		return s[:limit] + "…"
+	}
+	return s
 }

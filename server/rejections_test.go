@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -61,5 +63,75 @@ func TestRejections(t *testing.T) {
 	r.flush()
 	if n := len(log.Lines()); n != before {
 		t.Errorf("%d lines about nothing", n-before)
+	}
+}
+
+// Whoever needs no credentials can be refused as often as they like.
+func TestRefusalsOfStrangersAreBounded(t *testing.T) {
+	const often = rejectionsPerAddress + 5
+	ofRoutes := func(s *Server) *rejections { return &s.refusals }
+	ofSessions := func(s *Server) *rejections { return &s.sessionRefusals }
+	a := Access{
+		Users: users(t, user("alice", "*:*")), Anonymous: []string{"*:*"},
+		Routes: []Route{{Path: "/alice", Backends: []string{"127.0.0.1:1"}, Users: []string{"alice"}}},
+	}
+	for name, c := range map[string]struct {
+		of     func(*Server) *rejections
+		refuse func(g *gateway)
+	}{
+		"route": {ofRoutes, func(g *gateway) { g.ask(t, upgrade("/alice")) }},
+		"page":  {ofSessions, func(g *gateway) { g.ask(t, upgrade("/tunnel", "Origin: https://evil.test")) }},
+		"limit": {ofSessions, func(g *gateway) {
+			if m, err := g.trySession(t, ""); err == nil {
+				t.Error("a session more than there may be")
+				m.Close()
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, Config{MaxSessionsPerUser: 1}, a)
+			g.session(t, "")
+			for range often {
+				c.refuse(g)
+			}
+			all := c.of(g.Server)
+			eventually(t, "all are counted", func() bool {
+				all.mu.Lock()
+				defer all.mu.Unlock()
+				n := 0
+				for _, one := range all.counts {
+					n += one.lines + one.suppressed
+				}
+				return n == often
+			})
+			all.flush()
+			if n := len(g.log.Lines(`msg="` + all.message + `"`)); n != rejectionsPerAddress {
+				t.Errorf("%d lines", n)
+			}
+			if n := len(g.log.Lines(`msg="`+all.message+` more often"`, "times=5")); n != 1 {
+				t.Errorf("%d lines about the rest", n)
+			}
+		})
+	}
+}
+
+// However long what a stranger sends, a line is not.
+func TestRefusedOriginIsCut(t *testing.T) {
+	long := "https://" + strings.Repeat("\u00ad", 4000)
+	for _, c := range []struct {
+		origins         []string
+		origin, reqHost string
+	}{
+		{nil, long, "gw.test"},
+		{nil, "https://" + strings.Repeat("a", 250), strings.Repeat("\u00ad", 4000)},
+		{nil, "https://a:" + strings.Repeat("1", 9999), "gw.test"},
+		{[]string{"https://a.test"}, strings.Repeat("a", 9999) + "://b", "gw.test"},
+		{[]string{"https://a.test"}, strings.Repeat("x", 9999), "gw.test"},
+	} {
+		r := table(t, Route{Path: "/a", Origins: c.origins})[0]
+		err := r.originAllowed(&http.Request{Host: c.reqHost, Header: http.Header{"Origin": {c.origin}}}, false)
+		if err == nil || len(err.Error()) > 1200 {
+			t.Errorf("%.20q: %d bytes: %.200v", c.origin, len(fmt.Sprint(err)), err)
+		}
 	}
 }

@@ -130,8 +130,9 @@ type Server struct {
 	gate   *gate
 	http   *http.Server
 
-	failures rejections // of authentication
-	refusals rejections // of routes
+	failures        rejections // of authentication
+	refusals        rejections // of routes
+	sessionRefusals rejections
 
 	tickets  ticketKey
 	hotReads atomic.Int64 // see maxHotReads
@@ -206,6 +207,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	s.gate.front = func(peer netip.Addr) bool { return trustedPeer(s.access.Load().trustedProxies, peer) }
 	s.failures.log, s.failures.message = s.log, authenticationFailed
 	s.refusals.log, s.refusals.message = s.log, routeRefused
+	s.sessionRefusals.log, s.sessionRefusals.message = s.log, sessionRefused
 	s.resumable.MaxWaiting = cfg.ResumeMemory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.listening, s.stopListening = context.WithCancel(context.Background())
@@ -351,6 +353,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.wg.Wait()
 	s.failures.flush()
 	s.refusals.flush()
+	s.sessionRefusals.flush()
 	var faults []error
 	if n := cut.Load(); n > 0 {
 		faults = append(faults, fmt.Errorf("the streams of %d sessions were cut short: %w", n, context.Cause(ctx)))
@@ -435,8 +438,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt != nil:
 		rt.counters.refused.Add("user")
 		const reason = "not one of the route's users"
-		addr := addrText(s.clientAddr(r))
-		s.log.Warn("route refused", "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
+		client := s.clientAddr(r)
+		addr := addrText(client)
+		if s.refusals.admit(client) {
+			s.log.Warn(routeRefused, "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
+		}
 		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).refused(mux.Forbidden.String(), reason)
 	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
 		if !fromForeignPage(r) {
@@ -444,7 +450,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		s.counters.sessionsRefused.Add("origin")
-		s.log.Warn("session refused", "user", userName(who.identity.Name), "addr", addrText(s.clientAddr(r)), "reason", "a web page of another site asks for it")
+		s.logRefused(s.clientAddr(r), who.identity.Name, "a web page of another site asks for it")
 	}
 	s.cfg.Site.ServeHTTP(w, r)
 }
