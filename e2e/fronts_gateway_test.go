@@ -120,7 +120,7 @@ func (g *fronted) use(t *testing.T, alpn string) {
 		t.Error(err)
 	}
 
-	// The client's own address arrives.
+	// The client's own address arrives, and not one that it makes up.
 	p, err = g.dial(alpn, "/tell", "", false)
 	if err != nil {
 		t.Fatal(err)
@@ -201,6 +201,9 @@ func (g *fronted) dial(alpn, path, origin string, text bool) (*peer, error) {
 	return p, err
 }
 
+// forged is what clients say of where they come from, for the fronts to clear.
+const forged = "for=192.0.2.9"
+
 // openPeer opens a WebSocket on a connection to gatewayName, over HTTP/1.1 or HTTP/2.
 func openPeer(secure *tls.Conn, raw *net.TCPConn, h2 bool, path, origin string, text bool) (*peer, error) {
 	if err := secure.Handshake(); err != nil {
@@ -209,7 +212,7 @@ func openPeer(secure *tls.Conn, raw *net.TCPConn, h2 bool, path, origin string, 
 	if !h2 {
 		wire := &tcpWire{secure, bufio.NewReader(secure), raw}
 		request := "GET " + path + " HTTP/1.1\r\nHost: " + gatewayName + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + exampleKey + "\r\n"
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + exampleKey + "\r\nForwarded: " + forged + "\r\nX-Forwarded-For: 192.0.2.8\r\n"
 		if origin != "" {
 			request += "Origin: " + origin + "\r\n"
 		}
@@ -222,7 +225,7 @@ func openPeer(secure *tls.Conn, raw *net.TCPConn, h2 bool, path, origin string, 
 	if err != nil {
 		return nil, err
 	}
-	var more [][2]string
+	more := [][2]string{{"forwarded", forged}, {"x-forwarded-for", "192.0.2.8"}}
 	if origin != "" {
 		more = append(more, [2]string{"origin", origin})
 	}
@@ -252,6 +255,7 @@ func haproxyH2Front(t *testing.T, gateway *host, pair keyPair, backend string) {
 	both := writeFile(t, dir, "pair.pem", readFile(t, pair.cert)+readFile(t, pair.key))
 	conf := writeFile(t, dir, "haproxy.cfg", haproxyDefaults+fmt.Sprintf(`frontend public
 	bind %[1]s:443 ssl crt %[2]s alpn h2,http/1.1
+	http-request del-header Forwarded
 	use_backend tunnel if { path %[4]s }
 	default_backend adit
 backend adit
@@ -268,7 +272,7 @@ func lighttpdFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	need(t, "lighttpd")
 	dir := workDir(t)
 	addr, port, _ := net.SplitHostPort(backend)
-	conf := writeFile(t, dir, "lighttpd.conf", fmt.Sprintf(`server.modules = ("mod_openssl", "mod_proxy")
+	conf := writeFile(t, dir, "lighttpd.conf", fmt.Sprintf(`server.modules = ("mod_openssl", "mod_setenv", "mod_proxy")
 server.document-root = %[1]q
 server.bind = %[2]q
 server.port = 443
@@ -277,6 +281,7 @@ ssl.pemfile = %[3]q
 ssl.privkey = %[4]q
 proxy.server = ("" => (("host" => %[5]q, "port" => %[6]s)))
 proxy.header = ("upgrade" => "enable")
+setenv.set-request-header = ("Forwarded" => "")
 `, dir, gatewayAddr, pair.cert, pair.key, addr, port))
 	gateway.start(t, "lighttpd", spec{argv: []string{"lighttpd", "-D", "-f", conf}}).
 		awaitPort(t, gateway, gatewayAddr+":443")
@@ -294,7 +299,9 @@ func caddyFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 https://%[2]s {
 	bind %[3]s
 	tls %[4]s %[5]s
-	reverse_proxy %[6]s
+	reverse_proxy %[6]s {
+		header_up -Forwarded
+	}
 }
 `, dir, gatewayName, gatewayAddr, pair.cert, pair.key, backend))
 	gateway.start(t, "caddy", spec{argv: []string{"caddy", "run", "--config", conf, "--adapter", "caddyfile"}, env: []string{"XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}}).

@@ -156,6 +156,7 @@ http {
 			proxy_http_version 1.1;
 			proxy_set_header Host $http_host;
 			proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+			proxy_set_header Forwarded "";
 			proxy_set_header Upgrade $http_upgrade;
 			proxy_set_header Connection "upgrade";
 		}
@@ -188,6 +189,7 @@ func haproxyFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	both := writeFile(t, dir, "pair.pem", readFile(t, pair.cert)+readFile(t, pair.key))
 	conf := writeFile(t, dir, "haproxy.cfg", haproxyDefaults+fmt.Sprintf(`frontend public
 	bind %s:443 ssl crt %s alpn http/1.1
+	http-request del-header Forwarded
 	default_backend adit
 backend adit
 	server adit %s
@@ -214,7 +216,7 @@ func apache(t *testing.T, gateway *host, pair keyPair, proxyPass string) {
 	dir := workDir(t)
 	modules := "/usr/lib/apache2/modules"
 	var load strings.Builder
-	for _, m := range []string{"mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http", "proxy_wstunnel"} {
+	for _, m := range []string{"mpm_event", "authz_core", "socache_shmcb", "ssl", "headers", "proxy", "proxy_http", "proxy_wstunnel"} {
 		fmt.Fprintf(&load, "LoadModule %s_module %s\n", m, filepath.Join(modules, "mod_"+m+".so"))
 	}
 	conf := writeFile(t, dir, "httpd.conf", fmt.Sprintf(`%[1]sServerRoot %[2]s
@@ -232,6 +234,7 @@ SSLCertificateKeyFile %[6]s
 SSLSessionCache none
 ProxyRequests off
 ProxyPreserveHost on
+RequestHeader unset Forwarded
 %[7]s`, &load, dir, gatewayName, gatewayAddr, pair.cert, pair.key, proxyPass))
 	// -X: one process, in the foreground.
 	gateway.start(t, "apache2", spec{argv: []string{"apache2", "-X", "-f", conf}}).
