@@ -13,7 +13,7 @@ import (
 )
 
 // maxHotReads bounds the connections, of all routes, that wait for more data
-// of a client with a large buffer in hand: 64 KiB each.
+// of a client with a large buffer in hand: tunnel.BufferSize each.
 const maxHotReads = 256
 
 // hotRead is how much data in one read lets more of it be expected.
@@ -91,8 +91,8 @@ func (c *clientEnd) WaitReadable() error {
 	return nil
 }
 
-// Read gives payload. It never fills p, so that the relay always calls
-// WaitReadable in between.
+// Read gives payload, or nothing where there is more to wait for. It never fills
+// p, so that the relay always calls WaitReadable in between.
 func (c *clientEnd) Read(p []byte) (int, error) {
 	n, err := c.in.read(p[:len(p)-1])
 	if c.leased {

@@ -15,7 +15,8 @@ import (
 type input interface {
 	// wait blocks, without much memory, until read has something to say.
 	wait() error
-	// read is io.Reader's, but for io.EOF, which does not occur.
+	// read is io.Reader's, but for io.EOF, which does not occur. Behind a wait it
+	// does not block, and may give nothing: then there is more to wait for.
 	read(p []byte) (int, error)
 }
 
@@ -99,6 +100,14 @@ type base64Input struct {
 }
 
 func (in *base64Input) wait() error {
+	if err := in.enter(); err != nil {
+		return err
+	}
+	return in.conn.WaitMessage()
+}
+
+// enter goes to the next message where the last one has ended.
+func (in *base64Input) enter() error {
 	if in.inside {
 		return nil
 	}
@@ -111,30 +120,26 @@ func (in *base64Input) read(p []byte) (int, error) {
 	// Three sevenths for the data and four for their encoding.
 	at := len(p) / 7 * 3
 	encoded := p[at+len(in.part):]
-	for {
-		if err := in.wait(); err != nil {
-			return 0, err
-		}
-		k := copy(encoded, in.part[:in.n])
-		m, err := in.conn.Read(encoded[k:])
-		if err == io.EOF {
-			if in.n > 0 {
-				return 0, fmt.Errorf("%w: it ends inside a group of four", errBase64)
-			}
-			in.inside, in.padded = false, false
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		b := encoded[:k+m]
-		whole := len(b) / 4 * 4
-		n, err := in.decode(p, b[:whole])
-		in.n = copy(in.part[:], b[whole:])
-		if n > 0 || err != nil {
-			return n, err
-		}
+	if err := in.enter(); err != nil {
+		return 0, err
 	}
+	k := copy(encoded, in.part[:in.n])
+	m, err := in.conn.Read(encoded[k:])
+	if err == io.EOF {
+		if in.n > 0 {
+			return 0, fmt.Errorf("%w: it ends inside a group of four", errBase64)
+		}
+		in.inside, in.padded = false, false
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	b := encoded[:k+m]
+	whole := len(b) / 4 * 4
+	n, err := in.decode(p, b[:whole])
+	in.n = copy(in.part[:], b[whole:])
+	return n, err
 }
 
 func (in *base64Input) decode(p, b []byte) (int, error) {

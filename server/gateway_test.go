@@ -14,12 +14,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pires/go-proxyproto"
 
 	"adit/internal/testnet"
+	"adit/tunnel"
 )
 
 func TestFraming(t *testing.T) {
@@ -124,6 +126,57 @@ func TestBase64Messages(t *testing.T) {
 			ws.send(closeF, "")
 			wantRead(t, c, test.want)
 			wantEOF(t, c)
+		})
+	}
+}
+
+// A read, which has a large buffer in hand, is not what waits for a client.
+func TestReadsDoNotWait(t *testing.T) {
+	for name, in := range map[string]func(*tunnel.Conn) input{
+		"binary": func(c *tunnel.Conn) input { return streamInput{c} },
+		"base64": func(c *tunnel.Conn) input { return &base64Input{conn: c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conns := make(chan *tunnel.Conn, 1)
+			g := start(t, Config{Site: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c, err := tunnel.Accept(w, r, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				conns <- c
+			})}, Access{Users: users(t, user("alice"))})
+			ws := g.enter(t, "/")
+			conn := <-conns
+			var reading atomic.Bool
+			got := make(chan string, 1)
+			go func() {
+				in, all, p := in(conn), "", make([]byte, 7000)
+				for {
+					in.wait()
+					reading.Store(true)
+					n, err := in.read(p)
+					reading.Store(false)
+					all += string(p[:n])
+					if err != nil {
+						got <- all
+						return
+					}
+				}
+			}()
+			for i, part := range []string{"\x01", "\x00Y", "\x00W", "\x00", "\x00Jj", "\x80", "\x01", "\x80YQ=="} {
+				ws.send(part[0], part[1:])
+				ws.send(pingF, "")
+				if f, _, err := ws.next(); f != pongF {
+					t.Fatalf("%#x for a ping, %v", f, err)
+				}
+				eventually(t, fmt.Sprintf("after frame %d no read waits", i), func() bool { return !reading.Load() })
+			}
+			ws.send(closeF, "")
+			if all := <-got; all != map[string]string{"binary": "YWJjYQ==", "base64": "abca"}[name] {
+				t.Errorf("%q", all)
+			}
+			conn.Close(1000, "")
+			ws.wantClose(0, false)
 		})
 	}
 }

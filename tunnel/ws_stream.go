@@ -3,7 +3,7 @@ package tunnel
 import "fmt"
 
 // The methods here read the payload of all messages as one stream of bytes,
-// for a peer that has no use for messages. They may be mixed with NextMessage
+// for a peer that has no use for messages, or wait for it. They may be mixed with NextMessage
 // and Read.
 
 // WaitStream blocks until ReadStream has a byte or an error to return. It
@@ -26,6 +26,18 @@ func (c *Conn) WaitStream() error {
 			return err
 		}
 	}
+}
+
+// WaitMessage is WaitStream for Read: it blocks until Read has a byte, the end of
+// the message or an error to return.
+func (c *Conn) WaitMessage() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	more, err := c.payloadLeft()
+	if err != nil || !more || c.start < c.end {
+		return err
+	}
+	return c.fill(1)
 }
 
 // ReadStream reads payload without regard to messages. It blocks until there
