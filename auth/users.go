@@ -48,6 +48,7 @@ type Users struct {
 type account struct {
 	identity *Identity
 	secret   *secret // nil: certificate only
+	certName string  // "": none
 }
 
 // Option changes how NewUsers builds.
@@ -76,7 +77,7 @@ func NewUsers(list []User, opts ...Option) (*Users, error) {
 		fault := func(field string, err error, hint string) {
 			errs = append(errs, &UserError{Index: i, Name: def.Name, Field: field, Err: err, hint: hint})
 		}
-		acct := &account{identity: &Identity{Name: def.Name, MaxSessions: def.MaxSessions}}
+		acct := &account{identity: &Identity{Name: def.Name, MaxSessions: def.MaxSessions}, certName: def.CertName}
 
 		if reason := badName(def.Name); reason != "" {
 			fault("name", errors.New(reason), `give every user a short name of its own, such as name = "alice"`)

@@ -123,6 +123,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		defer done()
 		defer giveBack()
 		defer release()
+		defer s.enlist(end, who)()
 		s.bridge(end, func(n tunnel.Transferred, after time.Duration, err error) {
 			rec.relayed(n.AToB, n.BToA, err, end.ending())
 			log.Info("route closed", "received", n.AToB, "sent", n.BToA, "after", after.Round(time.Millisecond), "end", end.ending())
@@ -173,6 +174,29 @@ func (s *Server) bridge(c *clientEnd, report func(tunnel.Transferred, time.Durat
 	n, err := tunnel.Relay(c, &backendEnd{Socket: c.backend, broken: c.backendBroke})
 	stop()
 	report(n, time.Since(start), err)
+}
+
+// enlist keeps a connection of a route with users for SetAccess to review.
+func (s *Server) enlist(c *clientEnd, who caller) (strike func()) {
+	if who.identity == nil {
+		return func() {}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.userConns[c] = who
+	reviewConn(c, who, s.access.Load()) // SetAccess may have missed it
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.userConns, c)
+	}
+}
+
+// reviewConn applies an Access to a user's connection.
+func reviewConn(c *clientEnd, who caller, a *access) {
+	if a.users.Proved(who.identity.Name, who.proof) == nil {
+		c.cut(tunnel.StatusPolicy, "the user, or the credential, is good no longer")
+	}
 }
 
 // drainRoutes waits until all routes' connections have ended, and at the end

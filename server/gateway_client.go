@@ -33,7 +33,8 @@ const hotRead = 2 << 10
 //   - The client closes with another code, breaks the protocol, or is lost:
 //     the backend gets what arrived, and a reset.
 //   - Pings stay unanswered: Close 1011. No payload for Route.IdleTimeout, or
-//     the server stops: Close 1001. The backend gets a reset in all of these.
+//     the server stops: Close 1001. The user, or the credential that was shown,
+//     is removed: Close 1008. The backend gets a reset in all of these.
 type clientEnd struct {
 	conn    *tunnel.Conn
 	backend *tunnel.Socket

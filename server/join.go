@@ -14,8 +14,8 @@ import (
 
 // serveTunnel takes an authenticated request: for a new session, or for one
 // that goes on over this connection. The handler returns; the session goes on.
-func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *auth.Identity) {
-	client := s.clientAddr(r)
+func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, who caller) {
+	identity, client := who.identity, s.clientAddr(r)
 	release, reason := s.reserve(s.joining, identity)
 	if reason != "" {
 		s.counters.sessionsRefused.Add(refusalName(reason))
@@ -37,7 +37,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, identity *a
 	admit(r.Context())
 	go func() {
 		defer release()
-		s.join(conn, identity, client)
+		s.join(conn, who, client)
 	}()
 }
 
@@ -70,9 +70,9 @@ func (s *Server) reserve(count map[string]int, identity *auth.Identity) (release
 
 // join gives a connection to the session that its client names, or to a new
 // one. Only then it is known whether that counts as one more.
-func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, client netip.AddrPort) {
-	addr := addrText(client)
-	x := &session{id: newSessionID(), user: identity.Name}
+func (s *Server) join(conn *tunnel.Conn, who caller, client netip.AddrPort) {
+	identity, addr := who.identity, addrText(client)
+	x := &session{id: newSessionID(), user: identity.Name, proof: who.proof}
 	x.identity.Store(identity)
 	x.addr.Store(&addr)
 	x.log = s.log.With("session", x.id, "user", userName(x.user))
@@ -102,7 +102,7 @@ func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, client netip.A
 		return
 	}
 	if resumed {
-		if x = s.sessionOf(m); x == nil { // it has just ended
+		if x = s.resumedSession(m, who.proof); x == nil { // it has just ended
 			return
 		}
 		x.addr.Store(&addr)
@@ -121,11 +121,15 @@ func (s *Server) join(conn *tunnel.Conn, identity *auth.Identity, client netip.A
 	}
 }
 
-func (s *Server) sessionOf(m *mux.Session) *session {
+// resumedSession finds the session that goes on, from now on by the credential of
+// its new connection.
+func (s *Server) resumedSession(m *mux.Session, proof auth.Proof) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for x := range s.sessions {
 		if x.mux == m {
+			x.proof = proof
+			s.review(x, s.access.Load()) // SetAccess may have come between
 			return x
 		}
 	}

@@ -44,6 +44,7 @@ const (
 type caller struct {
 	identity *auth.Identity
 	means    means
+	proof    auth.Proof // of what they showed, or the ticket was given for
 }
 
 // identify finds out who sent a request. One who presents several credentials
@@ -76,10 +77,13 @@ func (s *Server) identify(a *access, r *http.Request, rt *route) (caller, error)
 		return s.redeem(a, tickets[0], rt, c)
 	}
 	identity, err := a.users.Authenticate(c)
-	if errors.Is(err, auth.ErrNoCredentials) && a.anonymous != nil {
-		return caller{a.anonymous, byNothing}, nil
+	switch {
+	case errors.Is(err, auth.ErrNoCredentials) && a.anonymous != nil:
+		return caller{identity: a.anonymous, means: byNothing}, nil
+	case err != nil:
+		return caller{}, err
 	}
-	return caller{identity, how}, err
+	return caller{identity, how, a.users.Proof(identity, c)}, nil
 }
 
 // mayTunnel reports whether the caller said who they are in a way that the
@@ -98,13 +102,13 @@ func (s *Server) redeem(a *access, ticket string, rt *route, c auth.Credentials)
 	if rt != nil {
 		id = rt.id
 	}
-	name, err := s.tickets.check(ticket, id, time.Now())
+	name, proof, err := s.tickets.check(ticket, id, time.Now())
 	if err != nil {
 		return caller{}, fmt.Errorf("%w: %w", auth.ErrRejected, err)
 	}
-	identity := a.users.Lookup(name)
+	identity := a.users.Proved(name, proof)
 	if identity == nil {
-		return caller{}, fmt.Errorf("%w: ticket of a user who is gone", auth.ErrRejected)
+		return caller{}, fmt.Errorf("%w: ticket of a user who is gone, or has other credentials now", auth.ErrRejected)
 	}
 	if len(c.CertNames) > 0 {
 		holder, err := a.users.Authenticate(c)
@@ -112,7 +116,7 @@ func (s *Server) redeem(a *access, ticket string, rt *route, c auth.Credentials)
 			return caller{}, fmt.Errorf("%w: certificate of user %q with the ticket of user %q", auth.ErrRejected, holder.Name, name)
 		}
 	}
-	return caller{identity, byTicket}, nil
+	return caller{identity, byTicket, proof}, nil
 }
 
 // subprotocolTokens returns the tokens among the subprotocols that are offered.
@@ -141,8 +145,8 @@ func tickets(r *http.Request) []string {
 // route's own path with "/.ticket" behind it, by one of the route's users, with
 // Authorization or a client certificate. The answer is JSON: "ticket", and
 // "expires" as in RFC 3339. The ticket opens this one route for this one user,
-// as often as they like, until it expires (Config.TicketLifetime), the user is
-// removed, or the server stops. It reports whether it has answered; all others
+// as often as they like, until it expires (Config.TicketLifetime), the user or
+// the credential that it was given for is removed, or the server stops. It reports whether it has answered; all others
 // are for the site.
 func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	path, ok := strings.CutSuffix(r.URL.Path, ticketPath)
@@ -180,7 +184,7 @@ func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	_ = json.NewEncoder(w).Encode(struct {
 		Ticket  string    `json:"ticket"`
 		Expires time.Time `json:"expires"`
-	}{s.tickets.make(who.identity.Name, rt.id, expires), expires.UTC().Truncate(time.Second)})
+	}{s.tickets.make(who.identity.Name, who.proof, rt.id, expires), expires.UTC().Truncate(time.Second)})
 	return true
 }
 
@@ -197,36 +201,38 @@ var (
 	errTicketExpired = errors.New("the ticket has expired")
 )
 
-// maxTicket is more than the length of any ticket: 8 bytes of time, a name of
-// up to 128 bytes and 32 of signature, in base64.
+// maxTicket is more than the length of any ticket: 8 bytes of time, 16 of proof,
+// a name of up to 128 bytes and 32 of signature, in base64.
 const maxTicket = 256
 
 // make makes a ticket: the time when it expires in Unix seconds (8 bytes, big
-// endian), the user's name, and the signature of both and the route; all in
-// base64url without padding.
-func (k *ticketKey) make(user string, id routeID, expires time.Time) string {
+// endian), the proof, the user's name, and the signature of all that and the
+// route; all in base64url without padding.
+func (k *ticketKey) make(user string, proof auth.Proof, id routeID, expires time.Time) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(expires.Unix()))
+	b = append(b, proof[:]...)
 	b = append(b, user...)
 	return base64.RawURLEncoding.EncodeToString(append(b, k.sign(b, id)...))
 }
 
-// check returns whose ticket it is.
-func (k *ticketKey) check(ticket string, id routeID, now time.Time) (user string, err error) {
+// check returns whose ticket it is, and the proof that it was given for.
+func (k *ticketKey) check(ticket string, id routeID, now time.Time) (user string, proof auth.Proof, err error) {
 	if len(ticket) > maxTicket {
-		return "", errTicketForged
+		return "", proof, errTicketForged
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(ticket)
-	if err != nil || len(b) < 8+sha256.Size {
-		return "", errTicketForged
+	if err != nil || len(b) < 8+len(proof)+sha256.Size {
+		return "", proof, errTicketForged
 	}
 	content, signature := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
 	if !hmac.Equal(signature, k.sign(content, id)) {
-		return "", errTicketForged
+		return "", proof, errTicketForged
 	}
 	if uint64(now.Unix()) >= binary.BigEndian.Uint64(content) {
-		return "", errTicketExpired
+		return "", proof, errTicketExpired
 	}
-	return string(content[8:]), nil
+	name := content[8+copy(proof[:], content[8:]):]
+	return string(name), proof, nil
 }
 
 func (k *ticketKey) sign(content []byte, id routeID) []byte {

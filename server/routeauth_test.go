@@ -202,13 +202,17 @@ func TestTickets(t *testing.T) {
 		}
 	}
 	ticket := g.ticket(t, "/alice", "alice")
-	// A user who is gone takes the tickets along.
-	a := Access{Users: users(t, user("bob")), Routes: []Route{{Path: "/alice", Backends: []string{"127.0.0.1:1"}, Users: []string{"bob"}}}}
-	if err := g.SetAccess(a); err != nil {
-		t.Fatal(err)
-	}
-	if ws := g.knock(t, "/alice?ticket="+ticket); ws.resp.StatusCode != http.StatusNotFound {
-		t.Errorf("ticket of a user who is gone: %s", ws.resp.Status)
+	// A user who is gone takes the tickets along, and so does a token.
+	other := user("alice")
+	other.TokenHash = auth.HashToken("another")
+	for what, now := range map[string]auth.User{"user who is gone": user("bob"), "token that is gone": other} {
+		a := Access{Users: users(t, now), Routes: []Route{{Path: "/alice", Backends: []string{"127.0.0.1:1"}, Users: []string{now.Name}}}}
+		if err := g.SetAccess(a); err != nil {
+			t.Fatal(err)
+		}
+		if ws := g.knock(t, "/alice?ticket="+ticket); ws.resp.StatusCode != http.StatusNotFound {
+			t.Errorf("ticket of a %s: %s", what, ws.resp.Status)
+		}
 	}
 }
 
@@ -216,7 +220,7 @@ func TestTicketCheck(t *testing.T) {
 	k, other := newTicketKey(), newTicketKey()
 	now := time.Now()
 	id := routeID{"", "/a", false}
-	good := k.make("alice", id, now.Add(time.Minute))
+	good := k.make("alice", auth.Proof{7}, id, now.Add(time.Minute))
 	for name, test := range map[string]struct {
 		key    *ticketKey
 		ticket string
@@ -231,13 +235,13 @@ func TestTicketCheck(t *testing.T) {
 		"another path":  {&k, good, routeID{"", "/ab", false}, now, errTicketForged},
 		"another host":  {&k, good, routeID{"h", "/a", false}, now, errTicketForged},
 		"exact":         {&k, good, routeID{"", "/a", true}, now, errTicketForged},
-		"host and path": {&k, k.make("alice", routeID{"h", "/a", false}, now.Add(time.Minute)), routeID{"", "h/a", false}, now, errTicketForged},
+		"host and path": {&k, k.make("alice", auth.Proof{7}, routeID{"h", "/a", false}, now.Add(time.Minute)), routeID{"", "h/a", false}, now, errTicketForged},
 		"empty":         {&k, "", id, now, errTicketForged},
 		"long":          {&k, strings.Repeat("A", 10000), id, now, errTicketForged},
 	} {
-		name2, err := test.key.check(test.ticket, test.id, test.at)
-		if err != test.want || err == nil && name2 != "alice" {
-			t.Errorf("%s: %q, %v", name, name2, err)
+		user, proof, err := test.key.check(test.ticket, test.id, test.at)
+		if err != test.want || err == nil && (user != "alice" || proof != auth.Proof{7}) {
+			t.Errorf("%s: %q, %v, %v", name, user, proof, err)
 		}
 	}
 }
@@ -245,11 +249,11 @@ func TestTicketCheck(t *testing.T) {
 func FuzzTicket(f *testing.F) {
 	var k ticketKey
 	id := routeID{"", "/a", false}
-	good := k.make("alice", id, time.Unix(1<<40, 0))
+	good := k.make("alice", auth.Proof{7}, id, time.Unix(1<<40, 0))
 	f.Add(good)
 	f.Add(flip(good))
 	f.Fuzz(func(t *testing.T, ticket string) {
-		if user, err := k.check(ticket, id, time.Now()); err == nil && (ticket != good || user != "alice") {
+		if user, _, err := k.check(ticket, id, time.Now()); err == nil && (ticket != good || user != "alice") {
 			t.Errorf("%q is a ticket of %q", ticket, user)
 		}
 	})

@@ -103,7 +103,8 @@ type Access struct {
 	Anonymous []string
 	// Routes are the paths at which plain WebSockets reach backends. A server
 	// that has routes needs neither users nor anonymous access. Connections of
-	// a route that is gone or has changed go on as they are.
+	// a route that is gone or has changed go on as they are, if their users
+	// may still use the server.
 	Routes []Route
 
 	// MaxStreams bounds the streams of a session that begins from now on.
@@ -155,8 +156,9 @@ type Server struct {
 
 	mu        sync.Mutex // also orders SetAccess and the start of sessions
 	sessions  map[*session]struct{}
-	perUser   map[string]int // sessions
-	joining   map[string]int // connections that are to become or to continue one
+	userConns map[*clientEnd]caller // of routes with users
+	perUser   map[string]int        // sessions
+	joining   map[string]int        // connections that are to become or to continue one
 	listeners []Listener
 	stopping  bool
 	wg        sync.WaitGroup // sessions, from their reservation on
@@ -196,13 +198,14 @@ func New(cfg Config, a Access) (*Server, error) {
 	cfg.Mux.Logger = cfg.Logger
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
-		dialer:   net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, Control: tunnel.Unpaced},
-		gate:     newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
-		sessions: make(map[*session]struct{}),
-		perUser:  make(map[string]int),
-		joining:  make(map[string]int),
-		tickets:  newTicketKey(),
-		counters: newCounters(),
+		dialer:    net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, Control: tunnel.Unpaced},
+		gate:      newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
+		sessions:  make(map[*session]struct{}),
+		userConns: make(map[*clientEnd]caller),
+		perUser:   make(map[string]int),
+		joining:   make(map[string]int),
+		tickets:   newTicketKey(),
+		counters:  newCounters(),
 	}
 	s.gate.front = func(peer netip.Addr) bool { return trustedPeer(s.access.Load().trustedProxies, peer) }
 	s.failures.log, s.failures.message = s.log, authenticationFailed
@@ -238,8 +241,9 @@ func orDefault[T comparable](v *T, d T) {
 }
 
 // SetAccess replaces who may reach what, all at once or, on an error, not at
-// all. Sessions of users who are gone are closed; the streams of the others go
-// on, and their new streams are judged by the new rules.
+// all. Sessions, and connections of routes, of users who are gone, or who no
+// longer have the credential that was shown for them, are closed; the streams of
+// the others go on, and their new streams are judged by the new rules.
 func (s *Server) SetAccess(a Access) error {
 	next := &access{
 		users: a.Users, targets: maps.Clone(a.Targets),
@@ -274,6 +278,9 @@ func (s *Server) SetAccess(a Access) error {
 	s.access.Store(next)
 	for x := range s.sessions {
 		s.review(x, next)
+	}
+	for c, who := range s.userConns {
+		reviewConn(c, who, next)
 	}
 	return nil
 }
@@ -446,7 +453,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).refused(mux.Forbidden.String(), reason)
 	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
 		if !fromForeignPage(r) {
-			s.serveTunnel(w, r, who.identity)
+			s.serveTunnel(w, r, who)
 			return
 		}
 		s.counters.sessionsRefused.Add("origin")

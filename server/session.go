@@ -17,8 +17,9 @@ type session struct {
 	ctx      context.Context // of the streams
 	cancel   context.CancelFunc
 	identity atomic.Pointer[auth.Identity]
-	id       string // for the log and the audit records
-	user     string // the identity's name; "" is anonymous
+	id       string     // for the log and the audit records
+	user     string     // the identity's name; "" is anonymous
+	proof    auth.Proof // of the credential of its last connection; guarded by Server.mu
 	addr     atomic.Pointer[string]
 	opened   time.Time
 	age      *time.Timer // asks the client to move
@@ -89,8 +90,12 @@ func endReason(err error) string {
 // review applies an Access to a session. s.mu is held.
 func (s *Server) review(x *session, a *access) {
 	identity := a.anonymous
+	reason := "this user may no longer use the server"
 	if x.user != "" {
-		identity = a.users.Lookup(x.user)
+		identity = a.users.Proved(x.user, x.proof)
+		if a.users.Lookup(x.user) != nil {
+			reason = "this user's credentials have changed"
+		}
 	}
 	if identity != nil {
 		x.identity.Store(identity)
@@ -99,7 +104,7 @@ func (s *Server) review(x *session, a *access) {
 	// May reach nothing more while the session ends.
 	x.identity.Store(&auth.Identity{Name: x.user})
 	x.cancel()
-	s.wg.Go(func() { x.mux.CloseReason(mux.CloseRevoked, "this user may no longer use the server") })
+	s.wg.Go(func() { x.mux.CloseReason(mux.CloseRevoked, reason) })
 }
 
 // userName is a user's name in the log.
