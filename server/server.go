@@ -487,8 +487,10 @@ type httpLog struct{ log *slog.Logger }
 func (w httpLog) Write(p []byte) (int, error) {
 	message := strings.TrimSuffix(string(p), "\n")
 	level := slog.LevelDebug
-	if strings.HasPrefix(message, "http: panic serving") || strings.HasPrefix(message, "http: Accept error") {
-		level = slog.LevelError
+	for _, fault := range []string{"http: panic serving", "http2: panic serving", "http: Accept error"} {
+		if strings.HasPrefix(message, fault) {
+			level = slog.LevelError
+		}
 	}
 	w.log.Log(context.Background(), level, "http", "message", message)
 	return len(p), nil

@@ -352,9 +352,9 @@ func TestServeTwo(t *testing.T) {
 
 func TestHTTPLog(t *testing.T) {
 	log := testnet.NewLog()
-	for _, line := range []string{"http: TLS handshake error from x\n", "http: panic serving x: y\n", "http: Accept error: z; retrying in 5ms\n"} {
+	for _, line := range []string{"http: TLS handshake error from x\n", "http: panic serving x: y\n", "http2: panic serving x: y\n", "http: Accept error: z; retrying in 5ms\n"} {
 		httpLog{log.Logger}.Write([]byte(line))
 	}
 	log.Wait(t, 1, "level=DEBUG", "handshake")
-	log.Wait(t, 2, "level=ERROR")
+	log.Wait(t, 3, "level=ERROR")
 }
