@@ -62,14 +62,16 @@ func DirSite(dir string) (http.Handler, error) {
 type dirFS string
 
 func (dir dirFS) Open(name string) (fs.File, error) {
-	if !fs.ValidPath(name) {
+	local, err := filepath.Localize(name) // where \ is a separator, there may be none in it
+	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	return os.OpenInRoot(string(dir), filepath.FromSlash(name))
+	return os.OpenInRoot(string(dir), local)
 }
 
 func (dir dirFS) Stat(name string) (fs.FileInfo, error) {
-	if !fs.ValidPath(name) {
+	local, err := filepath.Localize(name)
+	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
 	}
 	root, err := os.OpenRoot(string(dir))
@@ -77,7 +79,7 @@ func (dir dirFS) Stat(name string) (fs.FileInfo, error) {
 		return nil, err
 	}
 	defer root.Close()
-	return root.Stat(filepath.FromSlash(name))
+	return root.Stat(local)
 }
 
 type dirSite struct{ files fs.FS }

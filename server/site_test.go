@@ -113,6 +113,8 @@ func TestDirSite(t *testing.T) {
 		{"/..%2fsecret", 404, "404 page not found"},
 		{"/sub/../../secret", 404, "404 page not found"},
 		{"/..\\secret", 404, "404 page not found"},
+		{"/x\\..\\.git\\config", 404, "404 page not found"}, // a path on Windows
+		{"/sub\\file.txt", 404, "404 page not found"},
 		{"/file.txt%00", 404, "404 page not found"},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
