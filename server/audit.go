@@ -43,9 +43,6 @@ func (r *recording) dialled(conn net.Conn) {
 	}
 }
 
-// refused ends the record of what was never connected.
-func (r *recording) refused(result, reason string) { r.end(result, reason) }
-
 // relayed ends the record of what was. toTarget and toClient are bytes of
 // payload; err is the relay's, and reason what is to be said of the end, by
 // default err.
@@ -59,6 +56,7 @@ func (r *recording) relayed(toTarget, toClient int64, err error, reason string) 
 	r.end(result, reason)
 }
 
+// end ends the record: by itself, that of what was never connected.
 func (r *recording) end(result, reason string) {
 	if r.put == nil {
 		return

@@ -39,7 +39,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		if s.refusals.admit(client) {
 			log.Warn(routeRefused, "status", status, "reason", reason)
 		}
-		rec.refused(result.String(), fmt.Sprint(reason))
+		rec.end(result.String(), fmt.Sprint(reason))
 		http.Error(w, text, status)
 	}
 	if err := rt.originAllowed(r, who.hasSecret()); err != nil {
@@ -79,7 +79,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 		switch {
 		case gone:
 			log.Debug("route refused", "reason", err)
-			rec.refused(mux.Cancelled.String(), err.Error())
+			rec.end(mux.Cancelled.String(), err.Error())
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			refuse(http.StatusGatewayTimeout, mux.Timeout, "504 the backend does not answer", err)
 		default:
@@ -103,7 +103,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	})
 	if err != nil {
 		log.Debug("route refused", "reason", err)
-		rec.refused(mux.Cancelled.String(), err.Error())
+		rec.end(mux.Cancelled.String(), err.Error())
 		tunnel.NewSocket(backend).Abort()
 		release()
 		giveBack()

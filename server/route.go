@@ -151,9 +151,9 @@ func newRouteTable(list []Route, a Access, tunnelPath string, old routeTable) (r
 		}
 		r.Host = foldHost(def.Host)
 		r.id = routeID{r.Host, def.Path, def.Exact}
-		switch {
-		case checkRoutePath(def.Path) != nil:
-			fault("Path", checkRoutePath(def.Path))
+		switch err := checkRoutePath(def.Path); {
+		case err != nil:
+			fault("Path", err)
 		case def.Path == tunnelPath:
 			fault("Path", errors.New("is the tunnel's own path"))
 		case seen[r.id]:

@@ -450,7 +450,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if s.refusals.admit(client) {
 			s.log.Warn(routeRefused, "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
 		}
-		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).refused(mux.Forbidden.String(), reason)
+		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).end(mux.Forbidden.String(), reason)
 	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
 		if !fromForeignPage(r) {
 			s.serveTunnel(w, r, who)

@@ -65,7 +65,7 @@ func (s *Server) serveStream(x *session, st *mux.Stream) (relay func()) {
 			level = slog.LevelDebug
 		}
 		log().Log(x.ctx, level, "stream refused", "code", code.String(), "reason", err)
-		rec.refused(code.String(), err.Error())
+		rec.end(code.String(), err.Error())
 		st.Refuse(code, reason)
 		st.Close()
 		return nil
