@@ -76,7 +76,11 @@ func (s *Server) join(conn *tunnel.Conn, who caller, client netip.AddrPort) {
 	x.identity.Store(identity)
 	x.addr.Store(&addr)
 	x.log = s.log.With("session", x.id, "user", userName(x.user))
-	x.age = time.AfterFunc(time.Hour, func() { x.mux.AskToMove(0) })
+	x.age = time.AfterFunc(time.Hour, func() {
+		if x.mux.Stats().Connected { // else the next connection has an age of its own
+			x.mux.AskToMove(0)
+		}
+	})
 	x.age.Stop()
 	cfg := s.muxConfig()
 	cfg.OnDown = x.down

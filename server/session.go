@@ -52,9 +52,9 @@ func (s *Server) runSession(x *session) {
 	x.log.Info("session closed", "addr", x.currentAddr(), "after", time.Since(x.opened).Round(time.Millisecond), "reason", endReason(x.mux.Err()))
 }
 
-// down notes that the client is gone, perhaps to come back.
+// down notes that the client is gone, perhaps to come back. It may have done so
+// when this is called.
 func (x *session) down(cause error) {
-	x.age.Stop()
 	x.log.Info("link lost", "addr", x.currentAddr(), "reason", cause)
 }
 

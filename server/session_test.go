@@ -358,3 +358,19 @@ func TestHTTPLog(t *testing.T) {
 	log.Wait(t, 1, "level=DEBUG", "handshake")
 	log.Wait(t, 3, "level=ERROR")
 }
+
+// The news that a connection was lost may come after it has been replaced: the
+// new one has its age all the same.
+func TestAgeAfterLateNews(t *testing.T) {
+	g := start(t, Config{MaxConnectionAge: time.Hour}, Access{Users: users(t, user("alice"))})
+	g.session(t, "alice")
+	g.log.Wait(t, 1, "session opened")
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for x := range g.sessions {
+		x.down(errors.New("late"))
+		if !x.age.Stop() {
+			t.Error("the client is never asked to move")
+		}
+	}
+}
