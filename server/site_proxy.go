@@ -131,8 +131,8 @@ func (p *proxySite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w, r = asUpgrade(w, r)
 	}
-	r, handled := watchBody(w, r, p.patience)
-	defer handled()
+	r, over := beginVisit(w, r, p.patience)
+	defer over()
 	w.Header()["Content-Type"] = nil // the site's, or none: never a guess
 	p.proxy.ServeHTTP(w, r)
 }
@@ -174,7 +174,8 @@ func saysWhere(name string) bool {
 	return strings.HasPrefix(name, "x-forwarded-") || name == "x-real-ip" || name == "forwarded"
 }
 
-func (p *proxySite) answered(*http.Response) error {
+func (p *proxySite) answered(resp *http.Response) error {
+	visitOf(resp.Request).now(false, false, false) // what fails from here on is not its silence
 	if p.down.CompareAndSwap(true, false) {
 		p.log.Info("the site answers again", "site", p.target.Redacted())
 	}
@@ -184,8 +185,8 @@ func (p *proxySite) answered(*http.Response) error {
 // failed answers for a site that did not. The log gets one line for an outage,
 // not one for each visitor, and none for what may be a visitor's fault.
 func (p *proxySite) failed(w http.ResponseWriter, r *http.Request, err error) {
-	status, blameless := verdict(r)
-	if status != 0 {
+	v := visitOf(r)
+	if status := v.fault(); status != 0 {
 		http.Error(w, fmt.Sprintf("%d %s", status, strings.ToLower(http.StatusText(status))), status)
 		return
 	}
@@ -193,7 +194,7 @@ func (p *proxySite) failed(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	if !blameless && p.down.CompareAndSwap(false, true) {
+	if v.asked() && p.down.CompareAndSwap(false, true) {
 		p.log.Warn("the site does not answer", "site", p.target.Redacted(), "reason", err)
 	}
 	var timeout interface{ Timeout() bool }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,9 +41,9 @@ func proxying(t *testing.T, cfg Config, h http.HandlerFunc, o ProxyOptions) (*ga
 	return start(t, cfg, Access{Routes: routes}), log
 }
 
-// h2Post sends a POST over HTTP/2 with whatever length it claims, and gives the
+// h2Post sends a POST over HTTP/2 with one field as it should not be, and gives the
 // status of the answer.
-func (g *gateway) h2Post(t *testing.T, length, body string) string {
+func (g *gateway) h2Post(t *testing.T, body, name, value string) string {
 	t.Helper()
 	config := g.ca.ClientConfig()
 	config.ServerName, config.NextProtos = "localhost", []string{"h2"}
@@ -57,9 +58,16 @@ func (g *gateway) h2Post(t *testing.T, length, body string) string {
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	f.WriteSettings()
 	var block bytes.Buffer
+	written := false
 	e := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "gw.test"}, {":path", "/"}, {"content-length", length}} {
-		e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "gw.test"}, {":path", "/"}, {name, value}} {
+		switch {
+		case field[0] != name:
+			e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		case !written:
+			e.WriteField(hpack.HeaderField{Name: name, Value: value})
+			written = true
+		}
 	}
 	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
 	f.WriteData(1, true, []byte(body))
@@ -77,39 +85,66 @@ func (g *gateway) h2Post(t *testing.T, length, body string) string {
 	}
 }
 
-// A visitor whose body is at fault gets the blame for it, and the site does not.
-func TestProxySiteBadBody(t *testing.T) {
+// A visitor whose request is at fault gets the blame for it, and the site does not.
+func TestProxySiteBadRequests(t *testing.T) {
 	g, log := proxying(t, Config{}, readsAll, ProxyOptions{})
 	if resp, _ := g.ask(t, request("POST / HTTP/1.1", "Transfer-Encoding: chunked")+"zz\r\n"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a chunk without a length: %s", resp.Status)
 	}
-	if status := g.h2Post(t, "9", "short"); status != "400" {
+	if status := g.h2Post(t, "short", "content-length", "9"); status != "400" {
 		t.Errorf("a body that is shorter than it says, over HTTP/2: %s", status)
 	}
-	if status := g.h2Post(t, "4", "good"); status != "200" {
+	if status := g.h2Post(t, "good", "content-length", "4"); status != "200" {
 		t.Errorf("a good body: %s", status)
+	}
+	// What Go lets in, and does not send.
+	g.ask(t, request("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: \xff"))
+	for _, field := range [][2]string{{":method", "GET X"}, {":authority", "xn--\xff"}, {"trailer", "\xff"}} {
+		if status := g.h2Post(t, "", field[0], field[1]); status == "200" {
+			t.Errorf("%q is answered", field)
+		}
 	}
 	if lines := log.Lines("the site"); len(lines) > 0 {
 		t.Errorf("the site is blamed: %q", lines)
 	}
 }
 
-// Nor is it certain who is to blame before the whole of a body has come.
-func TestProxySiteGivesUpOnBody(t *testing.T) {
-	for read, blamed := range map[int]bool{0: true, 1: false, 9: true} {
-		log := testnet.NewLog()
-		site, err := ProxySite("http://127.0.0.1:1", ProxyOptions{Logger: log.Logger})
-		if err != nil {
-			t.Fatal(err)
+// Nor is it certain who is to blame before the whole of a request has been sent.
+func TestVisitAsked(t *testing.T) {
+	sent, broken := httptrace.WroteRequestInfo{}, httptrace.WroteRequestInfo{Err: io.ErrUnexpectedEOF}
+	for name, c := range map[string]struct {
+		asked bool
+		so    func(*httptrace.ClientTrace)
+	}{
+		"never tried":   {false, func(*httptrace.ClientTrace) {}},
+		"no connection": {true, func(c *httptrace.ClientTrace) { c.GetConn("") }},
+		"half sent":     {false, func(c *httptrace.ClientTrace) { c.GetConn(""); c.GotConn(httptrace.GotConnInfo{}) }},
+		"cannot be sent": {false, func(c *httptrace.ClientTrace) {
+			c.GetConn("")
+			c.GotConn(httptrace.GotConnInfo{})
+			c.WroteRequest(broken)
+		}},
+		"sent": {true, func(c *httptrace.ClientTrace) {
+			c.GetConn("")
+			c.GotConn(httptrace.GotConnInfo{})
+			c.WroteRequest(sent)
+		}},
+		"tried again": {true, func(c *httptrace.ClientTrace) {
+			c.GetConn("")
+			c.GotConn(httptrace.GotConnInfo{})
+			c.WroteRequest(broken)
+			c.GetConn("")
+		}},
+	} {
+		r, over := beginVisit(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), time.Minute)
+		c.so(httptrace.ContextClientTrace(r.Context()))
+		if visitOf(r).asked() != c.asked {
+			t.Errorf("%s: the site was asked: %v", name, !c.asked)
 		}
-		w := httptest.NewRecorder()
-		r, handled := watchBody(w, httptest.NewRequest("POST", "/", strings.NewReader("xxx")), time.Minute)
-		io.CopyN(io.Discard, r.Body, int64(read))
-		site.(*proxySite).failed(w, r, io.ErrUnexpectedEOF)
-		handled()
-		if w.Code != http.StatusBadGateway || (len(log.Lines("the site does not answer")) == 1) != blamed {
-			t.Errorf("after %d bytes of 3: %d, %q", read, w.Code, log.Lines())
+		if new(proxySite).answered(&http.Response{Request: r}); visitOf(r).asked() {
+			t.Errorf("%s: it has not answered when it has", name)
 		}
+		over()
 	}
 }
 
@@ -170,10 +205,10 @@ type deadlines struct {
 
 func (d *deadlines) SetReadDeadline(t time.Time) error { d.last = t; return nil }
 
-func TestVisitorBodyDeadline(t *testing.T) {
+func TestVisitDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d deadlines
-		r, handled := watchBody(&d, httptest.NewRequest("POST", "/", strings.NewReader("xxxxx")), time.Minute)
+		r, over := beginVisit(&d, httptest.NewRequest("POST", "/", strings.NewReader("xxxxx")), time.Minute)
 		read := func(want time.Duration) {
 			t.Helper()
 			r.Body.Read(make([]byte, 1))
@@ -190,7 +225,7 @@ func TestVisitorBodyDeadline(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		read(time.Minute)
 		time.Sleep(50 * time.Second)
-		handled()
+		over()
 		read(10 * time.Second) // the deadline is the next request's
 	})
 }
