@@ -198,13 +198,18 @@ func (n *counters) sweep() {
 // endName is why a session ended, as a name of the metric.
 func endName(err error) string {
 	var closed *mux.ClosedError
-	switch {
-	case errors.As(err, &closed) && closed.Code == mux.CloseRevoked:
-		return "revoked"
-	case errors.As(err, &closed) && closed.Code == mux.CloseAway:
-		return "stopping"
-	case errors.As(err, &closed):
+	if errors.As(err, &closed) {
+		switch closed.Code {
+		case mux.CloseRevoked:
+			return "revoked"
+		case mux.CloseAway:
+			return "stopping"
+		case mux.CloseProtocol:
+			return "protocol"
+		}
 		return "server"
+	}
+	switch {
 	case errors.Is(err, mux.ErrProtocol):
 		return "protocol"
 	case errors.Is(err, mux.ErrLinkLost):

@@ -198,11 +198,11 @@ func (s *Server) forgetSession(x *session) {
 func endName(err error, revoked, stopping bool) string {
 	var closed *mux.ClosedError
 	switch {
-	case errors.As(err, &closed):
+	case errors.As(err, &closed) && closed.Code != mux.CloseProtocol:
 		return "client" // has said goodbye
 	case revoked:
 		return "revoked"
-	case errors.Is(err, mux.ErrProtocol):
+	case closed != nil, errors.Is(err, mux.ErrProtocol):
 		return "protocol"
 	case errors.Is(err, mux.ErrLinkLost):
 		return "lost"

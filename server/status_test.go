@@ -151,6 +151,7 @@ func TestEndName(t *testing.T) {
 		want              string
 	}{
 		{&mux.ClosedError{}, false, true, "client"},
+		{&mux.ClosedError{Code: mux.CloseProtocol}, false, false, "protocol"},
 		{fmt.Errorf("%w: away", mux.ErrLinkLost), false, false, "lost"},
 		{fmt.Errorf("%w: frame", mux.ErrProtocol), false, true, "protocol"},
 		{errors.New("closed here"), true, false, "revoked"},
