@@ -49,7 +49,8 @@ func notify(state, status string) error {
 // once.
 //
 // An error of alive goes to report, and no ping to the manager, which ends the service and starts it
-// anew when that lasts. alive must heed its ctx; one that never returns has the same effect.
+// anew when that lasts. So does the error of a ping that cannot be sent; the next one is tried in its
+// time. alive must heed its ctx; one that never returns has the same effect.
 func Watchdog(ctx context.Context, alive func(context.Context) error, report func(error)) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -58,7 +59,8 @@ func Watchdog(ctx context.Context, alive func(context.Context) error, report fun
 	if interval <= 0 {
 		return nil
 	}
-	return whileAlive(ctx, interval/4, daemon.SdNotifyWatchdog, alive, report)
+	whileAlive(ctx, interval/4, daemon.SdNotifyWatchdog, alive, report)
+	return nil
 }
 
 // The manager gives a service that is ending extension more each time, and is asked for it at every
@@ -70,12 +72,12 @@ const (
 
 // ExtendStop keeps the manager from killing a service that has sent Stopping and needs more time than
 // TimeoutStopSec=, for as long as alive returns nil, until ctx ends. See Watchdog for alive and report.
-func ExtendStop(ctx context.Context, alive func(context.Context) error, report func(error)) error {
-	return whileAlive(ctx, extendEvery, extendMessage(extension), alive, report)
+func ExtendStop(ctx context.Context, alive func(context.Context) error, report func(error)) {
+	whileAlive(ctx, extendEvery, extendMessage(extension), alive, report)
 }
 
 // whileAlive sends a message at every interval at which alive returns nil within the interval.
-func whileAlive(ctx context.Context, interval time.Duration, message string, alive func(context.Context) error, report func(error)) error {
+func whileAlive(ctx context.Context, interval time.Duration, message string, alive func(context.Context) error, report func(error)) {
 	interval = max(interval, time.Millisecond)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -84,16 +86,17 @@ func whileAlive(ctx context.Context, interval time.Duration, message string, ali
 		err := alive(within)
 		cancel()
 		if ctx.Err() != nil {
-			return nil
+			return
+		}
+		if err == nil {
+			err = notify(message, "")
 		}
 		if err != nil {
 			report(err)
-		} else if err := notify(message, ""); err != nil {
-			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -121,13 +122,18 @@ func TestNotWithSystemd(t *testing.T) {
 func manager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", path)
+	return managerAt(t, path)
+}
+
+func managerAt(t *testing.T, path string) *net.UnixConn {
+	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { c.Close() })
-	t.Setenv("NOTIFY_SOCKET", path)
 	return c
 }
 
@@ -247,16 +253,47 @@ func TestWatchdogOfTheWedged(t *testing.T) {
 	}
 }
 
-func TestExtendStop(t *testing.T) {
-	c := manager(t)
+// A manager that cannot be told, say for want of descriptors, is told at a later tick.
+func TestWatchdogOfTheUnheard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", path)
+	watchdog(t, "40000")
+	reports := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- ExtendStop(ctx, alive, unreported(t)) }()
-	if got := receive(t, c); got != "EXTEND_TIMEOUT_USEC=15000000" {
+	go func() {
+		done <- Watchdog(ctx, alive, func(err error) {
+			select {
+			case reports <- err:
+			default:
+			}
+		})
+	}()
+	select {
+	case err := <-reports:
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("reported: %v", err)
+		}
+	case err := <-done:
+		t.Fatalf("it has given up: %v", err)
+	}
+	if got := receive(t, managerAt(t, path)); got != "WATCHDOG=1" {
 		t.Errorf("got %q", got)
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestExtendStop(t *testing.T) {
+	c := manager(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); ExtendStop(ctx, alive, unreported(t)) }()
+	if got := receive(t, c); got != "EXTEND_TIMEOUT_USEC=15000000" {
+		t.Errorf("got %q", got)
+	}
+	cancel()
+	<-done
 }

@@ -199,7 +199,7 @@ func showState(s client.State) {
 // watchdog tells systemd, if it wants to know, that this end makes progress.
 func watchdog(ctx context.Context, healthy func(context.Context) error, log *slog.Logger) {
 	err := systemd.Watchdog(ctx, healthy, func(err error) {
-		log.Error("no progress: the watchdog is not fed", "error", err)
+		log.Error("the watchdog is not fed", "error", err)
 	})
 	if err != nil {
 		log.Warn("the watchdog is not fed", "error", err)

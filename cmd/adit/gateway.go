@@ -290,9 +290,9 @@ func (g *gateway) shutdown(drain time.Duration) {
 	extending, stop := context.WithCancel(context.Background())
 	go func() {
 		defer close(ended)
-		g.notify(systemd.ExtendStop(extending, g.server.Healthy, func(err error) {
-			g.log.Error("no progress: systemd is not asked for more time", "error", err)
-		}))
+		systemd.ExtendStop(extending, g.server.Healthy, func(err error) {
+			g.log.Error("systemd is not asked for more time", "error", err)
+		})
 	}()
 	defer func() { stop(); <-ended }()
 	if err := g.server.Shutdown(ctx); err != nil {
