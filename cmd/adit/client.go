@@ -118,6 +118,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	if interactive {
 		go func() { finished <- cl.Stdio(ctx, muxTarget(c.Stdio), os.Stdin, os.Stdout) }()
 	} else {
+		outlivePipes()
 		if err := cl.Listen(); err != nil {
 			return fileHint(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows who has it")
 		}

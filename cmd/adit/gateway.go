@@ -52,6 +52,7 @@ func (g *gateway) run(ctx context.Context) error {
 	// First of all: until then a signal would simply kill the process.
 	reload, stop, release := signals()
 	defer release()
+	outlivePipes()
 	defer fitProcessors()()
 	sockets, err := takeSockets()
 	if err != nil {

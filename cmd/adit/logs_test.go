@@ -1,43 +1,33 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
 	"net/http"
+	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"adit/internal/testnet"
 )
 
 // Audit records can go to either standard stream, and are the only thing on it or on lines of their
 // own.
 func TestAuditOnStandardStreams(t *testing.T) {
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := "/dead=" + testnet.RefusedAddr(t)
 	for _, where := range []string{"-", "stderr"} {
 		t.Run(where, func(t *testing.T) {
-			cmd := adit(t, "server", "--no-tls", "--listen", "127.0.0.1:0", "--route", "/dead="+dead.Addr().String(), "--audit", where)
+			cmd := adit(t, "server", "--no-tls", "--listen", "127.0.0.1:0", "--route", dead, "--audit", where)
 			var stdout bytes.Buffer
 			cmd.Stdout = &stdout
 			r := start(t, cmd)
 			addr := r.wait(`msg=listening addr=(\S+)`)[1]
-			req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/dead", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, h := range upgradeHeaders {
-				name, value, _ := strings.Cut(h, ": ")
-				req.Header.Set(name, value)
-			}
-			resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-			if err != nil || resp.StatusCode != http.StatusBadGateway {
-				t.Fatalf("%v, %v", resp, err)
-			}
-			resp.Body.Close()
+			askDead(t, addr)
 			const record = `{"time":"`
 			if where == "stderr" {
 				r.wait(`^\{"time":"[^"]+","kind":"route",.*"result":"unreachable"`)
@@ -53,4 +43,90 @@ func TestAuditOnStandardStreams(t *testing.T) {
 			}
 		})
 	}
+}
+
+// askDead asks for the route /dead, whose backend does not answer: a line of the log, and a record.
+func askDead(t *testing.T, addr string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/dead", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range upgradeHeaders {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusBadGateway {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+// A collector that dies takes neither end with it: audit records are lost and told of, lines of the log
+// are lost.
+func TestCollectorDies(t *testing.T) {
+	server := []string{"server", "--no-tls", "--listen", "127.0.0.1:0", "--route", "/dead=" + testnet.RefusedAddr(t)}
+	t.Run("of audit records", func(t *testing.T) {
+		cmd := adit(t, append(server, "--audit", "-")...)
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, cmd)
+		addr := r.wait(`msg=listening addr=(\S+)`)[1]
+		stdout.Close()
+		askDead(t, addr)
+		r.wait(`msg="audit records are lost" records=1 error=.*broken pipe`)
+		askDead(t, addr)
+		r.signal(syscall.SIGTERM)
+		r.ends(0)
+	})
+	t.Run("of the server's log", func(t *testing.T) {
+		r, addr := startUnheard(t, adit(t, server...))
+		for range 2 {
+			askDead(t, addr)
+		}
+		r.signal(syscall.SIGTERM)
+		r.ends(0)
+	})
+	t.Run("of the client's log", func(t *testing.T) {
+		away := testnet.Listen(t)
+		away.(*net.TCPListener).SetDeadline(time.Now().Add(watchdogTime))
+		r, _ := startUnheard(t, adit(t, "client", "--proxy", "none", "-L", "127.0.0.1:0:h:1", "wss://"+away.Addr().String()))
+		for range 3 { // a line for each
+			c, err := away.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		}
+		r.signal(syscall.SIGTERM)
+		r.ends(0)
+	})
+}
+
+// startUnheard starts adit, and closes its log once it has said where it listens.
+func startUnheard(t *testing.T, cmd *exec.Cmd) (r *running, addr string) {
+	t.Helper()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r = &running{t: t, cmd: cmd, done: make(chan struct{})}
+	t.Cleanup(func() { cmd.Process.Kill(); <-r.done })
+	for scanner := bufio.NewScanner(stderr); addr == "" && scanner.Scan(); {
+		if m := regexp.MustCompile(`msg=listening (?:.* )?addr=(\S+)`).FindStringSubmatch(scanner.Text()); m != nil {
+			addr = m[1]
+		}
+	}
+	stderr.Close()
+	go func() { cmd.Wait(); close(r.done) }()
+	if addr == "" {
+		t.Fatal("adit does not listen")
+	}
+	return r, addr
 }

@@ -16,6 +16,11 @@ func signals() (reload, stop <-chan os.Signal, release func()) {
 	return r, s, func() { signal.Stop(r); signal.Stop(s) }
 }
 
+// outlivePipes makes a write to standard output or error whose reader has gone
+// fail like any other, instead of ending the process: a gateway outlives the
+// collectors of its log and its audit records.
+func outlivePipes() { signal.Ignore(syscall.SIGPIPE) }
+
 // exitOnSecond ends the process at the next signal to stop: whoever sends a
 // second one does not want to wait. Not by the signal's default action, which
 // process 1 of a container does not have.
