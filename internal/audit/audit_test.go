@@ -220,6 +220,31 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
+// So does one that was cut before: by a full disk and a restart, or in the hands of the sink that this
+// one takes over from.
+func TestTornFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	const whole, half = `{"user":"alice"}` + "\n", `{"user":"al`
+	for _, test := range []struct{ before, between string }{{"", ""}, {whole, ""}, {whole + half, "\n"}, {half, "\n"}} {
+		sink := open(t, path)
+		if err := os.WriteFile(path, []byte(test.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := New(sink, Options{})
+		l.Put(Record{User: "bob"})
+		closed(t, l)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, ok := strings.CutPrefix(string(data), test.before+test.between)
+		var r Record
+		if !ok || json.Unmarshal([]byte(record), &r) != nil || r.User != "bob" {
+			t.Errorf("after %q: %q", test.before, data)
+		}
+	}
+}
+
 // The journal's fields have the names of JSON, and no text grows beyond bounds.
 func TestAttrs(t *testing.T) {
 	r := Record{Target: strings.Repeat("ä", maxText)}

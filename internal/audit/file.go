@@ -16,7 +16,7 @@ import (
 // away made anew, open it again and use Log.Replace.
 func OpenFile(path string) (Sink, error) {
 	// Nonblocking: of a pipe nobody reads, opening must not wait.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the audit file: %w", err)
 	}
@@ -28,7 +28,7 @@ func OpenFile(path string) (Sink, error) {
 		f.Close()
 		return nil, fmt.Errorf("open the audit file: %w", err)
 	}
-	return &lines{w: f, closer: f}, nil
+	return &lines{w: f, file: f}, nil
 }
 
 var errNotRegular = errors.New("it is not a regular file")
@@ -38,12 +38,17 @@ func Lines(w io.Writer) Sink { return &lines{w: w} }
 
 type lines struct {
 	w      io.Writer
-	closer io.Closer // nil: not ours to close
+	file   *os.File // w, if it is ours
 	buf    bytes.Buffer
+	looked bool // at how file ended
 	torn   bool // the last line is incomplete
 }
 
 func (s *lines) Write(records []Record) error {
+	if s.file != nil && !s.looked {
+		// Not when it is opened: the sink before may still write.
+		s.looked, s.torn = true, endsTorn(s.file)
+	}
 	s.buf.Reset()
 	if s.torn {
 		s.buf.WriteByte('\n')
@@ -66,8 +71,19 @@ func (s *lines) Write(records []Record) error {
 }
 
 func (s *lines) Close() error {
-	if s.closer == nil {
+	if s.file == nil {
 		return nil
 	}
-	return s.closer.Close()
+	return s.file.Close()
+}
+
+// endsTorn reports whether a file ends within a line.
+func endsTorn(f *os.File) bool {
+	st, err := f.Stat()
+	if err != nil || st.Size() == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], st.Size()-1)
+	return err == nil && last[0] != '\n'
 }
