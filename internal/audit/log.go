@@ -30,8 +30,9 @@ type Options struct {
 // Log takes records and has a sink write them in the background. A record that
 // the sink cannot keep up with, or fails to write, is lost and counted.
 type Log struct {
-	opts  Options
-	queue chan Record
+	opts    Options
+	queue   chan Record
+	waiting atomic.Int64 // in the queue and at the sink
 
 	next    chan Sink // the sink that takes over; at most one waits
 	replace sync.Mutex
@@ -69,9 +70,11 @@ func New(sink Sink, o Options) *Log {
 // Put hands over a record. It never blocks. After Close the record is lost.
 func (l *Log) Put(r Record) {
 	r.trim()
+	l.waiting.Add(1)
 	select {
 	case l.queue <- r:
 	default:
+		l.waiting.Add(-1)
 		l.lose(1)
 	}
 }
@@ -91,8 +94,8 @@ func (l *Log) Replace(sink Sink) {
 }
 
 // Close lets the sink write what is queued, closes it, and makes the last
-// report. When ctx ends first it gives up and returns the error of ctx; a sink
-// that blocks for ever then stays behind.
+// report. When ctx ends first it gives up, counts as lost what is not written,
+// and returns the error of ctx; a sink that blocks for ever then stays behind.
 func (l *Log) Close(ctx context.Context) error {
 	close(l.stop)
 	var err error
@@ -100,7 +103,7 @@ func (l *Log) Close(ctx context.Context) error {
 	case <-l.written:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		l.lose(int64(len(l.queue)))
+		l.lose(l.waiting.Load())
 	}
 	<-l.told
 	l.tell()
@@ -152,6 +155,7 @@ func (l *Log) keep(sink Sink, batch []Record) {
 		l.lastErr.Store(&err)
 		l.lose(int64(len(batch)))
 	}
+	l.waiting.Add(-int64(len(batch)))
 }
 
 // more adds what is queued to a batch, as much as fits.
