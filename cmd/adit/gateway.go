@@ -197,6 +197,7 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 			logFault(g.log, "reload refused, nothing is changed", f)
 		}
 		next.discard()
+		g.reopenAudit()
 		return false
 	}
 	old := g.plan
@@ -266,6 +267,19 @@ func (g *gateway) startAudit(sink audit.Sink) {
 			g.log.Error("audit records are lost", "records", lost, "error", err)
 		}}))
 	}
+}
+
+// reopenAudit opens the audit file in force anew: it may have been moved away.
+func (g *gateway) reopenAudit() {
+	if g.plan.cfg.Audit == "" {
+		return
+	}
+	sink, err := openAudit(g.plan.cfg.Audit, false)
+	if err != nil {
+		logFault(g.log, "the audit file cannot be opened anew, the old one is written on", err)
+		return
+	}
+	g.startAudit(sink)
 }
 
 // auditPatience is how long the last audit records may take to be written.

@@ -3,10 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -104,6 +107,55 @@ func TestCollectorDies(t *testing.T) {
 		r.signal(syscall.SIGTERM)
 		r.ends(0)
 	})
+}
+
+// A reload that is refused still opens the audit file anew: logrotate has moved it away, and knows
+// nothing of the configuration.
+func TestAuditFileAfterARefusedReload(t *testing.T) {
+	dir := t.TempDir()
+	path, site := filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "site")
+	if err := os.Mkdir(site, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, adit(t, "server", "--no-tls", "--listen", "127.0.0.1:0", "--site", site, "--route", "/dead="+testnet.RefusedAddr(t), "--audit", path))
+	addr := r.wait(`msg=listening addr=(\S+)`)[1]
+	if err := errors.Join(os.Rename(path, path+".1"), os.Remove(site)); err != nil {
+		t.Fatal(err)
+	}
+	r.signal(syscall.SIGHUP)
+	r.wait(`msg="reload refused, nothing is changed"`)
+	asked := 0
+	for deadline := time.Now().Add(watchdogTime); ; {
+		askDead(t, addr)
+		asked++
+		if data, err := os.ReadFile(path); err == nil && len(data) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no record comes to the new file")
+		}
+	}
+	// The new file cannot be made: records go on into the old one.
+	if err := errors.Join(os.Rename(path, path+".2"), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	r.signal(syscall.SIGHUP)
+	r.wait(`msg="the audit file cannot be opened anew, the old one is written on" .*audit.jsonl`)
+	askDead(t, addr)
+	asked++
+	r.signal(syscall.SIGTERM)
+	r.ends(0)
+	var records bytes.Buffer
+	for _, moved := range []string{".1", ".2"} {
+		data, err := os.ReadFile(path + moved)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records.Write(data)
+	}
+	if n := strings.Count(records.String(), "\n"); n != asked {
+		t.Errorf("%d records, want %d", n, asked)
+	}
 }
 
 // startUnheard starts adit, and closes its log once it has said where it listens.

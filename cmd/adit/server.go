@@ -23,9 +23,9 @@ Flags have variables (--tls-cert is ADIT_TLS_CERT) and keys in the
 configuration file; a flag wins over the variable, the variable over the file.
 SIGHUP reads the configuration again and puts it into force at once; a change
 that takes a restart is named in the log, and a bad file changes nothing and says
-so. The audit file is opened anew, for logrotate. SIGTERM lets live connections finish for --drain-timeout;
-a second one ends at once. Exit status: 0 stopped, 1 failed or ended by a second
-signal, 2 bad configuration.
+so. In both cases the audit file is opened anew, for logrotate. SIGTERM lets live
+connections finish for --drain-timeout; a second one ends at once. Exit status:
+0 stopped, 1 failed or ended by a second signal, 2 bad configuration.
 
 Rules of a user's allow list, and of --allow-anonymous:
   127.0.0.1:22        10.20.0.0/16:443     db.lan:5432      *.lan:80,443
