@@ -74,6 +74,7 @@ func TestSystemd(t *testing.T) {
 		{"without a drain", (*installed).abrupt},
 		{"stop and start", (*installed).stopAndStart},
 		{"upgrade", (*installed).upgrade},
+		{"an upgrade after which the server does not start", (*installed).failedUpgrade},
 		{"remove and purge", (*installed).purge},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(m, t) }) {
@@ -564,6 +565,25 @@ func (m *installed) upgrade(t *testing.T) {
 		t.Errorf("there was no second server during the upgrade:\n%s", log)
 	}
 	m.awaitState(t, standbyUnit, "inactive")
+	m.tunnelIsBack(t)
+}
+
+// failedUpgrade has the new server fail to start: the second one goes on, with the client's tunnel.
+func (m *installed) failedUpgrade(t *testing.T) {
+	dropIn := "/run/systemd/system/" + serverUnit + ".d"
+	m.write(t, dropIn+"/fail.conf", "[Service]\nExecStartPre=/bin/false\n")
+	out := m.run(t, "sh", "-c", "dpkg --force-confdef --force-confold --install /debs/later.deb 2>&1")
+	if state := m.show(t, standbyUnit, "ActiveState"); state != "active" {
+		t.Errorf("%s is %s", standbyUnit, state)
+	}
+	if !strings.Contains(out, standbyUnit+" goes on") {
+		t.Errorf("dpkg does not say that the second server goes on:\n%s", out)
+	}
+	m.tunnelIsBack(t)
+	m.run(t, "rm", "-r", dropIn)
+	m.run(t, "systemctl", "daemon-reload")
+	m.run(t, "systemctl", "restart", serverUnit)
+	m.run(t, "systemctl", "stop", standbyUnit)
 	m.tunnelIsBack(t)
 }
 
