@@ -22,10 +22,9 @@ const acceptPatience = 5 * time.Second
 // Monitor watches the loops of one owner. The zero value is ready; it must not be copied. Its methods
 // may be called by several goroutines.
 type Monitor struct {
-	checking atomic.Bool
-
-	mu    sync.Mutex
-	loops map[*listener]struct{}
+	mu       sync.Mutex
+	loops    map[*listener]struct{}
+	checking chan struct{} // full while something touches
 }
 
 // Listener returns ln for an accept loop that is to be watched: from its first call of Accept until
@@ -67,19 +66,22 @@ func (m *Monitor) note(l *listener, away time.Time, closed bool) {
 // of them it calls at with what comes next, for the error. It should not do more than one of its
 // size does in a millisecond, and heed ctx where it waits in a select.
 //
-// A touch that never returns keeps a goroutine, but only one: until it has returned, further calls
-// fail at once.
+// One touch runs at a time, and further calls wait for it: one that never returns keeps a goroutine,
+// but only one.
 func (m *Monitor) Check(ctx context.Context, touch func(ctx context.Context, at func(place string)) error) error {
 	if err := m.acceptLoops(); err != nil {
 		return err
 	}
-	if !m.checking.CompareAndSwap(false, true) {
-		return errors.New("stuck: the check before this one has not come back")
+	checking := m.slot()
+	select {
+	case checking <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("stuck: the check before this one has not come back: %w", context.Cause(ctx))
 	}
 	var place atomic.Pointer[string]
 	touched := make(chan error, 1)
 	go func() {
-		defer m.checking.Store(false)
+		defer func() { <-checking }()
 		touched <- touch(ctx, func(p string) { place.Store(&p) })
 	}()
 	select {
@@ -92,6 +94,15 @@ func (m *Monitor) Check(ctx context.Context, touch func(ctx context.Context, at 
 		where = *p
 	}
 	return fmt.Errorf("stuck at %s: %w", where, context.Cause(ctx))
+}
+
+func (m *Monitor) slot() chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.checking == nil {
+		m.checking = make(chan struct{}, 1)
+	}
+	return m.checking
 }
 
 func (m *Monitor) acceptLoops() error {
