@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,10 +13,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,22 +56,11 @@ what to try. Nothing is written to disk and nothing is reachable from outside.`,
 		if *verbose {
 			log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 		}
-		ctx, cancel := context.WithCancel(cmd.Context())
-		defer cancel()
-		_, stop, release := signals()
-		defer release()
-		stopped := make(chan struct{})
-		go func() {
-			defer close(stopped)
-			select {
-			case <-stop:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		defer func() { cancel(); <-stopped }()
+		// SIGHUP keeps its meaning: the demo goes with its terminal.
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		err := runDemo(ctx, cmd.OutOrStdout(), log, int64(*mib)<<20, *once)
-		if errors.Is(err, context.Canceled) {
+		if ctx.Err() != nil {
 			return nil
 		}
 		return err

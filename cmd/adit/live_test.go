@@ -436,3 +436,17 @@ func TestDemo(t *testing.T) {
 	d.signal(syscall.SIGINT)
 	d.ends(0)
 }
+
+// The demo ends with its terminal.
+func TestDemoHangup(t *testing.T) {
+	cmd := adit(t, "demo", "--size", "1")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, cmd)
+	for scanner := bufio.NewScanner(stdout); scanner.Scan() && !strings.HasPrefix(scanner.Text(), "Try, until Ctrl-C"); {
+	}
+	d.signal(syscall.SIGHUP)
+	d.ends(-1) // by the signal
+}
