@@ -74,8 +74,7 @@ check:
 # They test the binary as it is shipped.
 test: deps check
 	$(GO) test -race -timeout 10m -p 2 $$($(GO) list ./... | grep -v '/e2e$$')
-	$(GOBUILD) -o dist/adit ./cmd/adit
-	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
+	$(MAKE) e2e
 
 e2e: deps
 	$(GOBUILD) -o dist/adit ./cmd/adit
@@ -91,8 +90,10 @@ bench: build
 # long as it wrote no failing input.
 fuzz:
 	@mkdir -p dist; \
-	for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz'); do \
+	packages=$$($(GO) list ./...) || exit 1; \
+	for package in $$packages; do \
+		targets=$$($(GO) test -list '^Fuzz' "$$package") || { echo "$$targets" >&2; exit 1; }; \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
 			echo "== $$package $$target"; \
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" >dist/fuzz.log 2>&1 || \
 			{ grep -q '^ *context deadline exceeded$$' dist/fuzz.log && ! grep -q 'Failing input' dist/fuzz.log; } || \
