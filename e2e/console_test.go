@@ -3,13 +3,14 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
-
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -79,20 +80,26 @@ type console struct {
 	alice  account
 	token  string
 	spki   string
+	goOn   chan struct{} // has the slow backend go on
 }
+
+// slowBackend answers each line in the pieces that it asks for, and waits for leave before each but the
+// first.
+const slowBackend = "127.0.0.1:8001"
 
 func newConsole(t *testing.T, h *host) *console {
 	t.Helper()
 	b := &backends{host: h, dir: workDir(t)}
 	b.startJSON(t)
 	pair := newKeyPair(t, consoleName)
-	g := &console{alice: newAccount(t, h, "alice")}
+	g := &console{alice: newAccount(t, h, "alice"), goOn: make(chan struct{})}
+	g.startSlow(t, h)
 	g.spki = strings.TrimPrefix(strings.TrimSpace(h.adit(t, "pin", pair.cert)), "sha256:")
 	g.token = strings.TrimSpace(readFile(t, g.alice.tokenFile))
 	p := h.start(t, "adit server", spec{env: []string{"GODEBUG=http2debug=2"}, argv: []string{aditBin, "server",
 		"--listen", "127.0.0.1:443", "--tls-cert", pair.cert, "--tls-key", pair.key,
 		"--users", writeFile(t, workDir(t), "users.toml", g.alice.users("127.0.0.1:1")),
-		"--route", "/json=" + jsonBackend, "--route", "/mine=" + jsonBackend + "?users=alice&frame-type=text",
+		"--route", "/json=" + jsonBackend, "--route", "/slow=" + slowBackend, "--route", "/mine=" + jsonBackend + "?users=alice&frame-type=text",
 		"--demo-page", "/console"}})
 	cleanStop(t, p)
 	g.server = &server{p, p.wait(t, `msg=listening addr=(\S+)`, 1)[1]}
@@ -111,10 +118,67 @@ func newConsole(t *testing.T, h *host) *console {
 	return g
 }
 
+func (g *console) startSlow(t *testing.T, h *host) {
+	l := h.listen(t, slowBackend)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				for lines := bufio.NewScanner(conn); lines.Scan(); {
+					var pieces []string
+					if json.Unmarshal(lines.Bytes(), &pieces) != nil {
+						return
+					}
+					for i, piece := range pieces {
+						if i > 0 {
+							<-g.goOn
+						}
+						io.WriteString(conn, piece)
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); close(g.goOn); serving.Wait() })
+}
+
+// slowLines has answers come in pieces, which are shown before their line ends: the rest of one is no
+// answer to the request after it.
+func (g *console) slowLines(b *browser) {
+	t := b.t
+	b.click("#clear")
+	g.connect(b, "/slow", "")
+	b.waitFor("#state", "Connected")
+	request := func(text string) {
+		t.Helper()
+		b.replace(text)
+		b.typeKeys(keyEnter)
+	}
+	last := func(shown string) {
+		t.Helper()
+		b.waitFor("#log li.received:last-child code", shown)
+	}
+	request(`["late end", "\n"]`)
+	last("late end\nwithout an end of line")
+	g.goOn <- struct{}{}
+	request(`["in two", "pieces\n"]`)
+	last("in two\nwithout an end of line")
+	g.goOn <- struct{}{}
+	last("pieces")
+	if got := b.eval(`[...document.querySelectorAll("#log li.received")].map((line) => line.querySelector("code").firstChild?.textContent + (line.querySelector(".took") ? ":" : ";")).join("")`); got != "late end:in two:pieces;" {
+		t.Errorf("the lines, and which are answers: %q", got)
+	}
+}
+
 // use does what a person does with the page.
 func (g *console) use(b *browser) {
 	t := b.t
-	b.open(consoleURL)
+	b.open(consoleURL + "#%") // which names no route
 	if got := b.eval(`location.pathname + " " + document.querySelector("#path").value`); got != "/console/ /json" {
 		t.Errorf("the page is %q", got)
 	}
@@ -160,6 +224,7 @@ func (g *console) use(b *browser) {
 	if wide := b.eval(`String(document.documentElement.scrollWidth > innerWidth)`); wide != "false" {
 		t.Error("on a phone the page is wider than the screen")
 	}
+	g.slowLines(b)
 	if got := b.foreign("/json"); got != "refused" {
 		t.Errorf("a page of another origin: %s", got)
 	}

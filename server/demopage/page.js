@@ -127,15 +127,23 @@ function closed(event) {
 
 // Lines
 
-// splitter makes lines of what arrives, which may be cut anywhere.
+// splitter makes lines of what arrives, which may be cut anywhere. It passes
+// on whether a line is the rest of one of which a part was passed on before;
+// the end alone is no such rest.
 function splitter(line) {
   const decoder = new TextDecoder();
   let rest = "";
+  let begun = false;
   let timer = 0;
+  const pass = (part, at, aside) => {
+    if (part !== "" || !begun) line(part, at, begun, aside);
+  };
   const flush = (at, aside) => {
     clearTimeout(timer);
-    if (rest !== "") line(rest, at, aside);
+    if (rest === "") return;
+    pass(rest, at, aside);
     rest = "";
+    begun = true;
   };
   return {
     add(data) {
@@ -144,7 +152,10 @@ function splitter(line) {
       rest += typeof data === "string" ? data : decoder.decode(data, { stream: true });
       const parts = rest.split("\n");
       rest = parts.pop();
-      for (const part of parts) line(part.endsWith("\r") ? part.slice(0, -1) : part, at);
+      for (const part of parts) {
+        pass(part.endsWith("\r") ? part.slice(0, -1) : part, at);
+        begun = false;
+      }
       if (rest.length > maxPartial) flush(at, "a long line goes on");
       else if (rest !== "") timer = setTimeout(flush, partialWait, at, "without an end of line");
     },
@@ -154,9 +165,10 @@ function splitter(line) {
   };
 }
 
-function received(line, at, aside) {
+// The rest of a line is no other answer.
+function received(line, at, goesOn, aside) {
   receivedLines++;
-  show({ kind: "received", text: line, at, took: answerTime(line, at), aside });
+  show({ kind: "received", text: line, at, took: goesOn ? undefined : answerTime(line, at), aside });
 }
 
 // answerTime is how long the request waited that this line answers: the one
@@ -357,6 +369,11 @@ $("clear").addEventListener("click", () => {
 });
 
 // #/json in the address chooses the route.
-const chosen = decodeURIComponent(location.hash.slice(1));
+let chosen = location.hash.slice(1);
+try {
+  chosen = decodeURIComponent(chosen);
+} catch {
+  // As it is, then.
+}
 path.value = chosen.startsWith("/") ? chosen : routes[0]?.textContent ?? "/";
 markRoute();
