@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -211,6 +212,6 @@ func (a *Admin) serveStatus(w http.ResponseWriter, _ *http.Request) {
 type errorLog struct{ log *slog.Logger }
 
 func (w errorLog) Write(p []byte) (int, error) {
-	w.log.Warn("admin", "message", string(p))
+	w.log.Warn("admin", "message", strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
