@@ -17,8 +17,6 @@ import (
 type ProxyOptions struct {
 	// User and Password, if User is not empty, are asked for by Basic.
 	User, Password string
-	// Challenges are the Proxy-Authenticate fields of a 407. Default: Basic.
-	Challenges []string
 	// TLS makes it an https proxy.
 	TLS *tls.Config
 	// Hosts maps the HOST:PORT of a CONNECT to the address to dial.
@@ -110,15 +108,7 @@ func (p *Proxy) serve(c net.Conn) {
 	if p.o.User != "" {
 		want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.o.User+":"+p.o.Password))
 		if req.Header.Get("Proxy-Authorization") != want {
-			challenges := p.o.Challenges
-			if challenges == nil {
-				challenges = []string{`Basic realm="testnet"`}
-			}
-			header := ""
-			for _, ch := range challenges {
-				header += "Proxy-Authenticate: " + ch + "\r\n"
-			}
-			refuse(http.StatusProxyAuthRequired, header)
+			refuse(http.StatusProxyAuthRequired, "Proxy-Authenticate: Basic realm=\"testnet\"\r\n")
 			return
 		}
 	}

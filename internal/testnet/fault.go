@@ -4,7 +4,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 )
 
 // Fault is a TCP relay in front of a backend that misbehaves on demand. Its
@@ -17,7 +16,6 @@ type Fault struct {
 	change  *sync.Cond // of the fields below, and of the wakeups of Stall
 	pairs   map[*pair]bool
 	stall   bool
-	delay   time.Duration
 	chop    int
 	quota   int64 // bytes until a cut, counted over both directions; <0 none
 	total   int   // connections so far
@@ -59,13 +57,6 @@ func (f *Fault) SetBackend(backend string) {
 	f.mu.Unlock()
 }
 
-// Live returns how many connections are open.
-func (f *Fault) Live() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.pairs)
-}
-
 // Total returns how many connections have been accepted and relayed so far.
 func (f *Fault) Total() int {
 	f.mu.Lock()
@@ -105,14 +96,6 @@ func (f *Fault) Stall(on bool) {
 	f.mu.Lock()
 	f.stall = on
 	f.change.Broadcast()
-	f.mu.Unlock()
-}
-
-// Delay holds everything back for d in each direction, without a limit on
-// what is on its way: a path with a round trip of 2 d.
-func (f *Fault) Delay(d time.Duration) {
-	f.mu.Lock()
-	f.delay = d
 	f.mu.Unlock()
 }
 
@@ -185,16 +168,10 @@ func (f *Fault) serve(front net.Conn) {
 	f.mu.Unlock()
 }
 
-// chunk is what one read gave, with the time it may leave.
-type chunk struct {
-	data []byte
-	due  time.Time
-}
-
 // pump moves bytes from src to dst. A reader puts what comes into a queue, so
-// that a delay adds latency and does not limit throughput.
+// that it sees a reset also while dst is stalled.
 func (f *Fault) pump(p *pair, dst, src net.Conn) {
-	queue := make(chan chunk, 1024)
+	queue := make(chan []byte, 1024)
 	var wg sync.WaitGroup
 	var readErr error
 	wg.Go(func() {
@@ -203,10 +180,7 @@ func (f *Fault) pump(p *pair, dst, src net.Conn) {
 		for {
 			n, err := src.Read(buf)
 			if n > 0 {
-				f.mu.Lock()
-				due := time.Now().Add(f.delay)
-				f.mu.Unlock()
-				queue <- chunk{append([]byte(nil), buf[:n]...), due}
+				queue <- append([]byte(nil), buf[:n]...)
 			}
 			if err != nil {
 				readErr = err
@@ -215,9 +189,9 @@ func (f *Fault) pump(p *pair, dst, src net.Conn) {
 		}
 	})
 	ok := true
-	for c := range queue {
+	for data := range queue {
 		// After a failure the rest is dropped, so that the reader ends.
-		ok = ok && f.forward(p, dst, c)
+		ok = ok && f.forward(p, dst, data)
 	}
 	wg.Wait()
 	if ok && isEOF(readErr) {
@@ -240,14 +214,11 @@ func (f *Fault) waitLocked(p *pair) {
 	}
 }
 
-func (f *Fault) forward(p *pair, dst net.Conn, c chunk) bool {
-	if wait := time.Until(c.due); wait > 0 && !f.sleep(p, wait) {
-		return false
-	}
-	for len(c.data) > 0 {
+func (f *Fault) forward(p *pair, dst net.Conn, data []byte) bool {
+	for len(data) > 0 {
 		f.mu.Lock()
 		f.waitLocked(p)
-		n := len(c.data)
+		n := len(data)
 		if f.chop > 0 {
 			n = min(n, f.chop)
 		}
@@ -264,7 +235,7 @@ func (f *Fault) forward(p *pair, dst net.Conn, c chunk) bool {
 			return false
 		}
 		if n > 0 {
-			if _, err := dst.Write(c.data[:n]); err != nil {
+			if _, err := dst.Write(data[:n]); err != nil {
 				f.mu.Lock()
 				f.cutLocked(p) // unblocks the reader
 				f.mu.Unlock()
@@ -276,25 +247,7 @@ func (f *Fault) forward(p *pair, dst net.Conn, c chunk) bool {
 			f.Cut()
 			return false
 		}
-		c.data = c.data[n:]
+		data = data[n:]
 	}
 	return true
-}
-
-// sleep waits for d, or returns false when the pair is cut meanwhile.
-func (f *Fault) sleep(p *pair, d time.Duration) bool {
-	expired := false
-	timer := time.AfterFunc(d, func() {
-		f.mu.Lock()
-		expired = true
-		f.change.Broadcast()
-		f.mu.Unlock()
-	})
-	defer timer.Stop()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for !expired && !p.cut && !f.gone {
-		f.change.Wait()
-	}
-	return expired
 }
