@@ -103,7 +103,7 @@ func (k *keeper) run() error {
 		case <-k.c.kick:
 			k.kicked()
 		case <-k.move.C:
-			if k.up && !k.moving && (!k.only || k.session.Resumable()) { // what is under way is a look at most
+			if k.up && !k.moving { // what is under way is a look at most
 				k.moving = true
 				k.restart()
 			}
@@ -111,7 +111,9 @@ func (k *keeper) run() error {
 			k.begin()
 		case <-k.prefer.C:
 			k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
-			k.begin()
+			if k.up {
+				k.begin()
+			}
 		}
 		if err != nil {
 			return err
@@ -133,9 +135,10 @@ func (k *keeper) stop() {
 	}
 }
 
-// begin starts the attempt that is due, unless there is one already.
+// begin starts the attempt that is due, unless there is one already, or the only
+// session cannot leave its connection.
 func (k *keeper) begin() {
-	if k.cancel != nil {
+	if k.cancel != nil || k.only && !k.session.Resumable() {
 		return
 	}
 	attempt := k.c.reconnect
@@ -274,6 +277,10 @@ func (k *keeper) change(out outcome) {
 	k.session, k.server = out.session, out.server
 	k.c.log.Info("link up", "server", k.server, "took", time.Since(k.started).Round(time.Millisecond))
 	k.comeUp()
+	k.prefer.Stop()
+	if !k.only && !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
+		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
+	}
 	k.c.publish(k.session, State{Up: true, Server: k.server})
 }
 
@@ -284,9 +291,6 @@ var (
 
 // comeUp is a connection for the present session, which may have another still.
 func (k *keeper) comeUp() {
-	if !k.up && !k.only && !k.c.cfg.RandomServer && slices.Index(k.c.cfg.Servers, k.server) > 0 {
-		k.prefer.Reset(jitter(k.c.cfg.PreferInterval))
-	}
 	k.up, k.since, k.moving = true, time.Now(), false
 	k.arrived = arrivals(k.session)
 	k.retry.Stop()
@@ -330,7 +334,6 @@ func (k *keeper) goDown() {
 	}
 	k.up = false
 	k.move.Stop()
-	k.prefer.Stop()
 }
 
 // ended is the end of the present session.
@@ -392,7 +395,7 @@ func (k *keeper) kicked() {
 	k.pause = k.c.cfg.BackoffMin
 	if k.up {
 		k.session.Probe()
-		if !k.session.Resumable() {
+		if !k.session.Resumable() && !k.moving {
 			return
 		}
 		k.moving = true

@@ -250,7 +250,7 @@ func TestPreferWhileMoving(t *testing.T) {
 	first.Down()
 	cfg := b.clientConfig()
 	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", b.url()}
-	cfg.MaxConnectionAge, cfg.PreferInterval = 50*time.Millisecond, 500*time.Millisecond
+	cfg.MaxConnectionAge, cfg.PreferInterval = 200*time.Millisecond, 500*time.Millisecond
 	r := run(t, cfg)
 	r.log.Wait(t, 1, "link moved", b.url())
 	first.Up(t)

@@ -350,6 +350,31 @@ func TestStdioAway(t *testing.T) {
 	}
 }
 
+// Nor is there another attempt when a move was under way, and failing, by then.
+func TestStdioAwayWhileMoving(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, g.addr)
+	cfg := g.clientConfig()
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	cfg.MaxConnectionAge, cfg.BackoffMin, cfg.BackoffMax = 100*time.Millisecond, time.Millisecond, time.Millisecond
+	say, end, log := talk(t, cfg)
+	fault.SetBackend(testnet.RefusedAddr(t))
+	log.Wait(t, 3, "cannot connect")
+	drained := make(chan error, 1)
+	go func() { drained <- g.Server.Shutdown(context.Background()) }()
+	eventually(t, "it tries no more", func() bool {
+		tried := len(log.Lines("cannot connect"))
+		for range 100 {
+			say()
+		}
+		return len(log.Lines("cannot connect")) == tried
+	})
+	end()
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that has forgotten the session ends the stream, and gets no other
 // session.
 func TestStdioForgotten(t *testing.T) {

@@ -45,6 +45,7 @@ func (l *link) carryLocked(c *carrier) {
 	l.wg.Go(func() { l.watch(c) })
 	l.attached.Broadcast()
 	l.space.Broadcast()
+	l.drained.Broadcast()
 	l.work.Signal()
 }
 

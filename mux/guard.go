@@ -120,7 +120,7 @@ func (c *yamuxConn) frame(r io.Reader) error {
 	case c.hdr[1] != yamuxData && c.hdr[1] != yamuxWindowUpdate:
 		return protocolError("yamux frame of type %d", c.hdr[1])
 	}
-	if flags&yamuxSYN != 0 && (stream%2 != c.parity || !c.addInbox(stream)) {
+	if flags&yamuxSYN != 0 && (stream == 0 || stream%2 != c.parity || !c.addInbox(stream)) {
 		return protocolError("stream %d is not the peer's to open", stream)
 	}
 	if c.hdr[1] == yamuxData {

@@ -439,7 +439,7 @@ func (l *link) finish(code CloseCode, reason string) {
 	l.mu.Lock()
 	l.soonTo = 0
 	l.work.Signal()
-	for to := l.ring.tail; l.err == nil && (l.carrier != nil || l.relieved) && l.delivered() < to && !expired; {
+	for to := l.ring.tail; l.err == nil && !expired && (l.relieved || l.carrier != nil && l.delivered() < to); {
 		l.drained.Wait()
 	}
 	if l.carrier == nil {

@@ -251,6 +251,27 @@ func TestEndWithConnectionFenced(t *testing.T) {
 	await(t, "end", finished)
 }
 
+// So it does where there is nothing left to send.
+func TestEndWithConnectionFencedIdle(t *testing.T) {
+	s, _ := bareLink(t)
+	s.EndWithConnection()
+	if _, _, err := s.link.fence(0); err != nil {
+		t.Fatal(err)
+	}
+	finished := async(func() error { s.link.finish(CloseAway, "stopping"); return nil })
+	far, near := newConns(t)
+	if err := s.link.attach(near); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.NextMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(far); err != nil || messageType(b[0]) != messageClose {
+		t.Fatalf("instead of a farewell came %x, %v", b, err)
+	}
+	await(t, "end", finished)
+}
+
 // Where that one does not come the session is over.
 func TestEndWithConnectionUnattached(t *testing.T) {
 	s, _ := bareLink(t)
