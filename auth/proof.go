@@ -1,11 +1,20 @@
 package auth
 
-import "crypto/sha256"
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+)
 
 // Proof tells by which of a user's credentials somebody was known, for as long as
-// it is good: see Users.Proved. It is a digest, from which nobody learns the
-// credential.
+// it is good and the process lives: see Users.Proved. It is a digest with a random
+// key of the process, from which nobody learns the credential.
 type Proof [16]byte
+
+var proofKey = func() (key [32]byte) {
+	rand.Read(key[:]) // never fails
+	return key
+}()
 
 // Kinds of credentials, so that none passes for one of another kind.
 const (
@@ -15,8 +24,10 @@ const (
 )
 
 func newProof(kind string, value []byte) Proof {
-	sum := sha256.Sum256(append([]byte(kind+"\x00"), value...))
-	return Proof(sum[:len(Proof{})])
+	mac := hmac.New(sha256.New, proofKey[:])
+	mac.Write([]byte(kind + "\x00"))
+	mac.Write(value)
+	return Proof(mac.Sum(nil)[:len(Proof{})])
 }
 
 func (s *secret) proof() Proof {
@@ -39,10 +50,13 @@ func (u *Users) Proof(user *Identity, c Credentials) Proof {
 // Proved returns the user of a name if p tells of a credential that the user
 // still has, and else nil. A password that is hashed anew counts as another one.
 func (u *Users) Proved(name string, p Proof) *Identity {
-	if u == nil || u.byName[name] == nil {
+	if u == nil {
 		return nil
 	}
 	acct := u.byName[name]
+	if acct == nil {
+		return nil
+	}
 	if acct.secret != nil && acct.secret.proof() == p ||
 		acct.certName != "" && newProof(proofByCert, []byte(acct.certName)) == p {
 		return acct.identity

@@ -72,10 +72,9 @@ func (l gatedListener) Accept() (net.Conn, error) {
 func (g *gate) enter(nc net.Conn) *gatedConn {
 	c := &gatedConn{Conn: nc, gate: g, address: addrOf(nc.RemoteAddr())}
 	g.mu.Lock()
-	evicted := g.addLocked(c)
-	if evicted == nil && g.stopped {
-		g.removeLocked(c)
-		evicted = c
+	evicted := c
+	if !g.stopped {
+		evicted = g.addLocked(c)
 	}
 	g.mu.Unlock()
 	if evicted != nil {

@@ -102,9 +102,9 @@ func (s *Server) logFailure(client netip.AddrPort, path string, reason error) {
 }
 
 // logRefused logs that a user, or somebody without credentials where that is
-// allowed, gets no session.
+// allowed, gets no session. Lines about users are not bounded: they are known.
 func (s *Server) logRefused(client netip.AddrPort, user string, reason any) {
-	if s.sessionRefusals.admit(client) {
+	if user != "" || s.sessionRefusals.admit(client) {
 		s.log.Warn(sessionRefused, "user", userName(user), "addr", addrText(client), "reason", reason)
 	}
 }

@@ -146,8 +146,8 @@ func tickets(r *http.Request) []string {
 // Authorization or a client certificate. The answer is JSON: "ticket", and
 // "expires" as in RFC 3339. The ticket opens this one route for this one user,
 // as often as they like, until it expires (Config.TicketLifetime), the user or
-// the credential that it was given for is removed, or the server stops. It reports whether it has answered; all others
-// are for the site.
+// the credential that it was given for is removed, or the server stops. It
+// reports whether it has answered; all others are for the site.
 func (s *Server) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	path, ok := strings.CutSuffix(r.URL.Path, ticketPath)
 	if !ok || r.Method != http.MethodGet && r.Method != http.MethodPost {

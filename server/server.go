@@ -447,7 +447,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		const reason = "not one of the route's users"
 		client := s.clientAddr(r)
 		addr := addrText(client)
-		if s.refusals.admit(client) {
+		if who.identity.Name != "" || s.refusals.admit(client) {
 			s.log.Warn(routeRefused, "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
 		}
 		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).end(mux.Forbidden.String(), reason)

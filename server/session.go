@@ -90,12 +90,8 @@ func endReason(err error) string {
 // review applies an Access to a session. s.mu is held.
 func (s *Server) review(x *session, a *access) {
 	identity := a.anonymous
-	reason := "this user may no longer use the server"
 	if x.user != "" {
 		identity = a.users.Proved(x.user, x.proof)
-		if a.users.Lookup(x.user) != nil {
-			reason = "this user's credentials have changed"
-		}
 	}
 	if identity != nil {
 		x.identity.Store(identity)
@@ -104,6 +100,10 @@ func (s *Server) review(x *session, a *access) {
 	// May reach nothing more while the session ends.
 	x.identity.Store(&auth.Identity{Name: x.user})
 	x.cancel()
+	reason := "this user may no longer use the server"
+	if a.users.Lookup(x.user) != nil {
+		reason = "this user's credentials have changed"
+	}
 	s.wg.Go(func() { x.mux.CloseReason(mux.CloseRevoked, reason) })
 }
 

@@ -79,8 +79,8 @@ func (v *visit) fault() int {
 	return http.StatusBadRequest
 }
 
-// awaitBody begins the wait for more. The deadline is not moved for each few
-// bytes, nor behind the end of the handler, when it is the next request's.
+// awaitBody begins the wait for more. (Over HTTP/2 the deadline also counts while the
+// site takes nothing.) It is not moved for each few bytes, nor behind the end of the handler, when it is the next request's.
 func (v *visit) awaitBody() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -151,7 +151,7 @@ func TestVisitAsked(t *testing.T) {
 // The bound of the server for a whole request is not one for an upload. One that
 // stalls is given up, and nobody but the visitor hears of it.
 func TestProxySiteSlowUpload(t *testing.T) {
-	over := Config{RequestTimeout: 50 * time.Millisecond}
+	over := Config{RequestTimeout: 500 * time.Millisecond}
 	patient, log1 := proxying(t, over, readsAll, ProxyOptions{})
 	impatient, log2 := proxying(t, Config{}, readsAll, ProxyOptions{BodyTimeout: 50 * time.Millisecond})
 	h2 := func(g *gateway, body io.Reader) int {

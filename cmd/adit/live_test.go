@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -439,6 +440,9 @@ func TestDemo(t *testing.T) {
 
 // The demo ends with its terminal.
 func TestDemoHangup(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("started so that SIGHUP is ignored, as by nohup")
+	}
 	cmd := adit(t, "demo", "--size", "1")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
