@@ -50,7 +50,7 @@ const (
 	// stall is how long either end's process may not get to run. While somebody may be
 	// at a keyboard it is counted as typingStall: what is on its way delays them.
 	stall       = 2 * time.Millisecond
-	typingStall = 450 * time.Microsecond
+	typingStall = 550 * time.Microsecond
 	// maxFlights bounds the messages that are kept account of. Others go
 	// without.
 	maxFlights = 1024

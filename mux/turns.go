@@ -20,7 +20,7 @@ type turns struct {
 const (
 	turnSize        = 256 << 10
 	typingWriteTurn = 128 << 10
-	typingReadTurn  = 448 << 10
+	typingReadTurn  = 384 << 10
 )
 
 // moved says that n bytes more have been moved. Others run when it is time: also
