@@ -175,7 +175,7 @@ func saysWhere(name string) bool {
 }
 
 func (p *proxySite) answered(resp *http.Response) error {
-	visitOf(resp.Request).now(false, false, false) // what fails from here on is not its silence
+	visitOf(resp.Request).now(notAsked) // what fails from here on is not its silence
 	if p.down.CompareAndSwap(true, false) {
 		p.log.Info("the site answers again", "site", p.target.Redacted())
 	}

@@ -18,23 +18,35 @@ type visit struct {
 	rc       *http.ResponseController
 	patience time.Duration // for more of the body
 
-	mu        sync.Mutex
-	wanted    bool      // a connection to the site
-	connected bool      // it is there
-	sent      bool      // all of the request is
-	bodyErr   error     // what ended the body; io.EOF when all of it has come
-	over      bool      // the handler may have returned
-	until     time.Time // when patience ends; the zero Time before the first read
+	mu      sync.Mutex
+	asking  asking
+	bodyErr error     // what ended the body; io.EOF when all of it has come
+	over    bool      // the handler may have returned
+	until   time.Time // when patience ends; the zero Time before the first read
 }
+
+// asking is how far the site has been asked.
+type asking int
+
+const (
+	notAsked asking = iota // or it has answered
+	dialling
+	sending // or sending has failed
+	sent
+)
 
 // beginVisit has a request watched until over is called. failed finds the visit
 // in the request's context.
 func beginVisit(w http.ResponseWriter, r *http.Request, patience time.Duration) (watched *http.Request, over func()) {
 	v := &visit{rc: http.NewResponseController(w), patience: patience}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GetConn:      func(string) { v.now(true, false, false) },
-		GotConn:      func(httptrace.GotConnInfo) { v.now(true, true, false) },
-		WroteRequest: func(i httptrace.WroteRequestInfo) { v.now(true, true, i.Err == nil) },
+		GetConn: func(string) { v.now(dialling) },
+		GotConn: func(httptrace.GotConnInfo) { v.now(sending) },
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				v.now(sent)
+			}
+		},
 	})
 	r = r.WithContext(context.WithValue(ctx, visitKey{}, v)) // a copy
 	if r.Body != http.NoBody {
@@ -51,10 +63,10 @@ type visitKey struct{}
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
 
-func (v *visit) now(wanted, connected, sent bool) {
+func (v *visit) now(a asking) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.wanted, v.connected, v.sent = wanted, connected, sent
+	v.asking = a
 }
 
 // asked reports whether it is the site that has not answered: it does not take a
@@ -63,7 +75,7 @@ func (v *visit) now(wanted, connected, sent bool) {
 func (v *visit) asked() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.wanted && !v.connected || v.sent
+	return v.asking == dialling || v.asking == sent
 }
 
 // fault is the status for a body that has not come as it should, or 0.
