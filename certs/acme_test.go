@@ -246,10 +246,7 @@ func TestACMEPebble(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	serveTLS(&wg, ln, ServerConfig(s, nil))
-	defer ln.Close() // before the wait
+	serveTLS(t, ln, ServerConfig(s, nil))
 
 	results, end := runACME(s)
 	defer end()
@@ -328,10 +325,7 @@ func TestACMEPebbleRenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	serveTLS(&wg, ln, ServerConfig(s, nil))
-	defer ln.Close() // before the wait
+	serveTLS(t, ln, ServerConfig(s, nil))
 	results, end := runACME(s)
 	defer end()
 	if r := <-results; r.err != nil {
@@ -354,8 +348,13 @@ func TestACMEPebbleRenewal(t *testing.T) {
 	}
 }
 
-// serveTLS shakes hands with everyone and hangs up.
-func serveTLS(wg *sync.WaitGroup, ln net.Listener, config *tls.Config) {
+// serveTLS shakes hands with everyone and hangs up, until the test ends.
+func serveTLS(t *testing.T, ln net.Listener, config *tls.Config) {
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		ln.Close()
+		wg.Wait()
+	})
 	wg.Go(func() {
 		for {
 			c, err := ln.Accept()

@@ -66,6 +66,20 @@ func (g *gateway) restart(t *testing.T, cfg server.Config, a server.Access) {
 	g.listen(t, cfg, a, ln)
 }
 
+// succeed has another server take over the address as soon as the one that stops has
+// left it.
+func (g *gateway) succeed(t *testing.T) {
+	t.Helper()
+	eventually(t, "the address is free", func() bool {
+		ln, err := net.Listen("tcp", g.addr)
+		if err != nil {
+			return false
+		}
+		g.listen(t, server.Config{}, access(t, "*:*"), ln)
+		return true
+	})
+}
+
 func (g *gateway) listen(t *testing.T, cfg server.Config, a server.Access, ln net.Listener) {
 	t.Helper()
 	cfg.Logger = g.log.Logger

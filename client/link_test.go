@@ -307,14 +307,7 @@ func TestAway(t *testing.T) {
 	drained := make(chan error, 1)
 	go func() { drained <- old.Shutdown(context.Background()) }()
 	r.log.Wait(t, 1, "link down", "the server asks its clients to move")
-	eventually(t, "the address is free", func() bool {
-		ln, err := net.Listen("tcp", g.addr)
-		if err != nil {
-			return false
-		}
-		g.listen(t, server.Config{}, access(t, "*:*"), ln)
-		return true
-	})
+	g.succeed(t)
 	mustEcho(t, r.dial(t, 0))
 	r.log.Wait(t, 2, "link up")
 	mustEcho(t, live)

@@ -198,22 +198,31 @@ func TestPreferFirst(t *testing.T) {
 	a.log.Wait(t, 2, "session opened")
 }
 
-// A move does not wait for a look at a preferred server that hangs, and
-// neither does a link that is lost.
-func TestMoveWhileLooking(t *testing.T) {
-	b := startServer(t, server.Config{}, access(t, "*:*"))
-	first, second := testnet.NewFault(t, b.addr), testnet.NewFault(t, b.addr)
+// looking is a client that is connected by the second of two ways to a server, and
+// looks for it by the first, where that hangs.
+func looking(t *testing.T, change func(*client.Config)) (b *gateway, first, second *testnet.Fault, r *running) {
+	t.Helper()
+	b = startServer(t, server.Config{}, access(t, "*:*"))
+	first, second = testnet.NewFault(t, b.addr), testnet.NewFault(t, b.addr)
 	first.Down()
 	cfg := b.clientConfig(tcp(testnet.Echo(t)))
 	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", "wss://" + second.Addr() + "/tunnel"}
 	cfg.PreferInterval, cfg.Dialer.HandshakeTimeout = 20*time.Millisecond, time.Hour
-	r := run(t, cfg)
+	change(&cfg)
+	r = run(t, cfg)
 	r.log.Wait(t, 1, "link up", second.Addr())
-	c := r.dial(t, 0)
-	mustEcho(t, c)
 	first.Stall(true)
 	first.Up(t)
 	eventually(t, "it looks for the first server", func() bool { return first.Total() > 0 })
+	return b, first, second, r
+}
+
+// A move does not wait for a look at a preferred server that hangs, and
+// neither does a link that is lost.
+func TestMoveWhileLooking(t *testing.T) {
+	b, first, second, r := looking(t, func(*client.Config) {})
+	c := r.dial(t, 0)
+	mustEcho(t, c)
 	b.AskToMove(0)
 	r.log.Wait(t, 1, "link moved", second.Addr())
 	mustEcho(t, c)
@@ -225,18 +234,7 @@ func TestMoveWhileLooking(t *testing.T) {
 
 // Nor does the next session, when this one has ended with its connection.
 func TestEndWhileLooking(t *testing.T) {
-	b := startServer(t, server.Config{}, access(t, "*:*"))
-	first, second := testnet.NewFault(t, b.addr), testnet.NewFault(t, b.addr)
-	first.Down()
-	cfg := b.clientConfig(tcp(testnet.Echo(t)))
-	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", "wss://" + second.Addr() + "/tunnel"}
-	cfg.PreferInterval, cfg.Dialer.HandshakeTimeout = 20*time.Millisecond, time.Hour
-	cfg.Mux.ResumeTimeout = -1
-	r := run(t, cfg)
-	r.log.Wait(t, 1, "link up", second.Addr())
-	first.Stall(true)
-	first.Up(t)
-	eventually(t, "it looks for the first server", func() bool { return first.Total() > 0 })
+	_, _, second, r := looking(t, func(cfg *client.Config) { cfg.Mux.ResumeTimeout = -1 })
 	second.Cut()
 	r.log.Wait(t, 2, "link up", second.Addr())
 	mustEcho(t, r.dial(t, 0))

@@ -39,6 +39,24 @@ func newRawServer(t testing.TB) *raw {
 	return r
 }
 
+// newRawServerStream gives a server such as newRawServer's, and the client's session,
+// which has opened a stream to anywhere and written text. The stream is closed when
+// the test ends.
+func newRawServerStream(t testing.TB, text string) (*raw, *Session) {
+	t.Helper()
+	r := newRawServer(t)
+	client := await(t, "session", r.session)
+	st, err := client.Open(context.Background(), anywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	if _, err := st.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return r, client
+}
+
 // newRawClient gives a client that has done its part of the handshake and
 // opened the control stream. What the server writes is discarded.
 func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {

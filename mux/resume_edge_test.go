@@ -242,13 +242,19 @@ func TestEndWithConnectionFenced(t *testing.T) {
 	}
 	go s.link.Read(make([]byte, 1)) // acknowledgements
 	far.WriteMessage(tunnel.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 10))
-	if _, err := far.NextMessage(); err != nil {
+	wantFarewell(t, far)
+	await(t, "end", finished)
+}
+
+// wantFarewell reads the next message, which must be a farewell.
+func wantFarewell(t *testing.T, conn *tunnel.Conn) {
+	t.Helper()
+	if _, err := conn.NextMessage(); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(far); err != nil || messageType(b[0]) != messageClose {
+	if b, err := io.ReadAll(conn); err != nil || messageType(b[0]) != messageClose {
 		t.Fatalf("instead of a farewell came %x, %v", b, err)
 	}
-	await(t, "end", finished)
 }
 
 // So it does where there is nothing left to send.
@@ -263,12 +269,7 @@ func TestEndWithConnectionFencedIdle(t *testing.T) {
 	if err := s.link.attach(near); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := far.NextMessage(); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(far); err != nil || messageType(b[0]) != messageClose {
-		t.Fatalf("instead of a farewell came %x, %v", b, err)
-	}
+	wantFarewell(t, far)
 	await(t, "end", finished)
 }
 

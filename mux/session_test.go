@@ -130,16 +130,7 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 // Without resumption, too, a farewell waits until all that was written before it has
 // arrived: nothing would bring it any more.
 func TestCloseReasonWaits(t *testing.T) {
-	r := newRawServer(t)
-	client := await(t, "session", r.session)
-	st, err := client.Open(t.Context(), anywhere)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	if _, err := st.Write([]byte("the last words")); err != nil {
-		t.Fatal(err)
-	}
+	r, client := newRawServerStream(t, "the last words")
 	ended := async(func() error { client.CloseReason(CloseDone, ""); return nil })
 	var received []byte
 	for !bytes.HasSuffix(received, []byte("the last words")) {

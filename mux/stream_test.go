@@ -15,16 +15,7 @@ import (
 // What is written right after Open arrives with the opening: in the first
 // message of the link that has anything of the stream.
 func TestOpenAndDataLeaveTogether(t *testing.T) {
-	r := newRawServer(t)
-	client := await(t, "session", r.session)
-	st, err := client.Open(t.Context(), anywhere)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	if _, err := st.Write([]byte("first")); err != nil {
-		t.Fatal(err)
-	}
+	r, _ := newRawServerStream(t, "first")
 	var got []byte
 	want := appendOpen(nil, anywhere)
 	for n := 0; !bytes.Contains(got, []byte("first")); n++ {
