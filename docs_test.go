@@ -1,6 +1,7 @@
 package adit_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,22 +9,11 @@ import (
 	"testing"
 )
 
-// The lines of the log that docs/operations.md explains are lines that the program writes.
+// The lines of the log that docs/logs.md explains are lines that the program writes.
 func TestDocumentedLogLines(t *testing.T) {
-	var source strings.Builder
-	for _, dir := range []string{"client", "server", "cmd/adit"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range files {
-			if !strings.HasSuffix(name, "_test.go") {
-				source.WriteString(read(t, name))
-			}
-		}
-	}
+	source := sourceText(t)
 	rows, inTable := 0, false
-	for row := range strings.Lines(read(t, "docs/operations.md")) {
+	for row := range strings.Lines(read(t, "docs/logs.md")) {
 		inTable = strings.HasPrefix(row, "| line |") || inTable && strings.HasPrefix(row, "|")
 		cells := strings.Split(row, "|")
 		if !inTable || len(cells) < 2 {
@@ -31,14 +21,53 @@ func TestDocumentedLogLines(t *testing.T) {
 		}
 		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
 			rows++
-			if !isWritten(source.String(), m[1]) {
-				t.Errorf("docs/operations.md explains a line that nobody writes: %s", m[1])
+			if !isWritten(source, m[1]) {
+				t.Errorf("docs/logs.md explains a line that nobody writes: %s", m[1])
 			}
 		}
 	}
 	if rows < 20 {
 		t.Errorf("the table explains %d lines", rows)
 	}
+}
+
+// sourceText is the text of the program: all Go files but tests and what stands beside the program.
+func sourceText(t *testing.T) string {
+	t.Helper()
+	var source strings.Builder
+	for _, name := range filesOf(t, ".go") {
+		if dir, _, _ := strings.Cut(name, "/"); dir != "bench" && dir != "e2e" && dir != "packaging" && !strings.HasSuffix(name, "_test.go") {
+			source.WriteString(read(t, name))
+		}
+	}
+	return source.String()
+}
+
+// documents returns every Markdown file of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	return filesOf(t, ".md")
+}
+
+// filesOf returns the files with an extension, with slashes, outside of hidden directories and dist.
+func filesOf(t *testing.T, extension string) []string {
+	t.Helper()
+	var files []string
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && (name == "dist" || strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case !d.IsDir() && strings.HasSuffix(name, extension):
+			files = append(files, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // isWritten reports whether a message is a text of the source, or is put together of two.
@@ -56,12 +85,8 @@ func isWritten(source, message string) bool {
 
 // Links between documents lead somewhere.
 func TestDocumentLinks(t *testing.T) {
-	files, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	for _, file := range append(files, "README.md") {
+	for _, file := range documents(t) {
 		for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
 			if strings.Contains(m[1], "://") {
 				continue

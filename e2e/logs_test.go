@@ -306,7 +306,7 @@ func TestFail2banJail(t *testing.T) {
 	}
 }
 
-// An audit record in a file, as docs/operations.md promises it.
+// An audit record in a file, as docs/audit.md promises it.
 type auditRecord struct {
 	Time                                         time.Time
 	Kind, Session, User, Client, Target, Address string

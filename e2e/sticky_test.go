@@ -39,12 +39,12 @@ func replaced(t *testing.T, text string, pairs ...string) string {
 	return text
 }
 
-// The balancers of docs/operations.md, as they are there, send each client to the same server again
+// The balancers of docs/load-balancing.md, as they are there, send each client to the same server again
 // and again, by its address; and when that server is gone to another one, without moving the clients
 // of others.
 func TestStickyBalancers(t *testing.T) {
 	t.Parallel()
-	const doc = "../docs/operations.md"
+	const doc = "../docs/load-balancing.md"
 	const a, b = "127.0.0.1:8081", "127.0.0.1:8082"
 	for _, balancer := range []struct {
 		name  string

@@ -273,9 +273,9 @@ func TestAttrs(t *testing.T) {
 	}
 }
 
-// docs/operations.md promises the names, and shows a record.
+// docs/audit.md promises the names, and shows a record.
 func TestDocumented(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "audit.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

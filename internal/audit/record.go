@@ -12,7 +12,7 @@ import (
 // Record says what became of a stream or of a connection of a route. It is
 // made at its end, or when it was refused. The names in JSON, in which the
 // journal's fields are derived from them, too, are the ones that
-// docs/operations.md promises; only new ones may be added.
+// docs/audit.md promises; only new ones may be added.
 type Record struct {
 	Time    time.Time `json:"time"`    // of the end
 	Kind    string    `json:"kind"`    // Stream or Route
