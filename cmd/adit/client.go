@@ -113,7 +113,6 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	defer cancel()
 	reload, stop, release := signals()
 	defer release()
-	defer fitProcessors()()
 	finished := make(chan error, 1)
 	if interactive {
 		go func() { finished <- cl.Stdio(ctx, muxTarget(c.Stdio), os.Stdin, os.Stdout) }()

@@ -53,7 +53,6 @@ func (g *gateway) run(ctx context.Context) error {
 	reload, stop, release := signals()
 	defer release()
 	outlivePipes()
-	defer fitProcessors()()
 	sockets, err := takeSockets()
 	if err != nil {
 		return err
