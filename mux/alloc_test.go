@@ -107,7 +107,7 @@ func TestRingAllocations(t *testing.T) {
 
 // Nor do frames on their way to a stream.
 func TestInboxAllocations(t *testing.T) {
-	in := newInbox(nil)
+	in := newInbox()
 	c := &yamuxConn{limit: 1 << 62, inboxes: map[uint32]*inbox{3: in}, updateAfter: 1 << 30}
 	out := &reader{conn: c, stream: 3, in: in}
 	for _, size := range []int{1, smallPiece, MaxFrame} {

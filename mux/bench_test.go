@@ -86,7 +86,7 @@ func BenchmarkFrameHeader(b *testing.B) {
 
 // BenchmarkGuard passes the frames of 64 KiB of inbound bytes to a stream.
 func BenchmarkGuard(b *testing.B) {
-	in := newInbox(nil)
+	in := newInbox()
 	c := &yamuxConn{limit: 1 << 62, inboxes: map[uint32]*inbox{3: in}, updateAfter: 1 << 30}
 	p := dataFrame(3, make([]byte, 64<<10))
 	out := &reader{conn: c, stream: 3, in: in}

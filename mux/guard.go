@@ -40,7 +40,6 @@ type yamuxConn struct {
 	unread atomic.Int64 // bytes of frames received and not yet consumed
 
 	// Inbound.
-	crew        *crew  // for the streams' readers
 	parity      uint32 // of the streams that the peer opens
 	updateAfter int    // bytes of a stream after which the peer's yamux gets to know of them
 	hdr         [yamuxHeader]byte
@@ -182,7 +181,7 @@ func (c *yamuxConn) addInbox(stream uint32) bool {
 		return false
 	}
 	if c.inboxes != nil {
-		c.inboxes[stream] = newInbox(c.crew)
+		c.inboxes[stream] = newInbox()
 	}
 	return true
 }
@@ -214,7 +213,7 @@ func (c *yamuxConn) closeInbox(stream uint32, in *inbox) {
 func (c *yamuxConn) reader(stream uint32) reader {
 	in := c.inbox(stream)
 	if in == nil { // the link is over
-		in = newInbox(c.crew)
+		in = newInbox()
 		in.stop()
 	}
 	return reader{conn: c, stream: stream, in: in}

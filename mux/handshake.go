@@ -145,8 +145,8 @@ func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Durati
 	})
 	s.conn = &yamuxConn{
 		link: s.link, ended: s.endStreams,
-		limit: int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20,
-		crew:  newCrew(s.done), parity: 1, inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2),
+		limit:  int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.Budget) + 1<<20,
+		parity: 1, inboxes: make(map[uint32]*inbox), updateAfter: int(cfg.yamuxWindow() / 2),
 	}
 	yc := &yamux.Config{
 		AcceptBacklog:     streamBacklog,

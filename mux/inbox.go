@@ -16,7 +16,6 @@ type inbox struct {
 	mu      sync.Mutex
 	arrived sync.Cond // there is something to say to the reader
 	ready   func()    // called when there is, once
-	crew    *crew     // calls ready
 	pieces  []piece   // in order; all but the last are full
 	one     [1]piece  // where pieces is as long as that is enough
 	filling bool      // room has been given out, in the last piece
@@ -57,8 +56,8 @@ func (p *piece) free() {
 	}
 }
 
-func newInbox(c *crew) *inbox {
-	b := &inbox{crew: c}
+func newInbox() *inbox {
+	b := new(inbox)
 	b.arrived.L = &b.mu
 	b.pieces = b.one[:0]
 	return b
@@ -113,7 +112,7 @@ func (b *inbox) tell() {
 	b.arrived.Broadcast()
 	if ready := b.ready; ready != nil {
 		b.ready = nil
-		b.crew.run(ready)
+		go ready()
 	}
 }
 

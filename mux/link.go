@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,10 +83,9 @@ type link struct {
 	last     Resumption
 
 	ackTimer  *time.Timer
-	holdTimer *time.Timer // ends the link when it has waited for long enough
-	current   *carrier    // the one that Read reads; only Read's
-	turns     turns       // of Read; only Read's
-	attention attention
+	holdTimer *time.Timer           // ends the link when it has waited for long enough
+	current   *carrier              // the one that Read reads; only Read's
+	unyielded int                   // bytes that Read has moved; only Read's
 	untold    atomic.Pointer[inbox] // has a part of a frame that its reader may not know of
 	received  atomic.Uint64         // payload bytes that Read has given out; changes under mu
 	rtt       atomic.Int64          // smoothed, nanoseconds; 0 is unknown
@@ -100,17 +100,12 @@ func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
 	l := &link{cfg: cfg, unkept: cfg.hold == 0, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
 	l.settled = cfg.settled
-	l.attention.init()
-	l.turns = turns{attention: &l.attention, typing: typingReadTurn}
 	l.ackTimer = stopped(l.ackLater)
 	l.holdTimer = stopped(l.waitedTooLong)
 	l.mu.Lock()
 	l.carryLocked(newCarrier(conn, 0))
 	l.mu.Unlock()
 	l.wg.Go(l.flush)
-	if canPoll {
-		l.wg.Go(func() { l.attention.busyPoll(l.done) })
-	}
 	return l
 }
 
@@ -143,7 +138,7 @@ func (l *link) Read(p []byte) (int, error) {
 		}
 		n, err := c.read(l, p)
 		if n = l.took(c, p[:n]); n > 0 {
-			l.turns.moved(n)
+			yieldAfter(&l.unyielded, n)
 			return n, nil
 		}
 		if err != nil {
@@ -229,7 +224,6 @@ func (l *link) acknowledged(c *carrier, to uint64) error {
 	if l.carrier != c {
 		return nil
 	}
-	l.pace.typing = l.attention.typing()
 	l.pace.acked(to, l.ring.unsent() > 0, time.Now())
 	l.piece.Store(int64(l.pace.piece()))
 	l.work.Signal()
@@ -343,8 +337,7 @@ func (l *link) awaitQueue(most int) error {
 // that gathered while one message was being written leaves as the next one.
 func (l *link) flush() {
 	small := make([]byte, l.headroom+1+ackSize+MaxReason)
-	turns := turns{attention: &l.attention, typing: typingWriteTurn}
-	defer turns.close()
+	unyielded := 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -369,7 +362,7 @@ func (l *link) flush() {
 			l.space.Broadcast()
 			l.mu.Unlock()
 			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
-			turns.moved(len(span.bytes()))
+			yieldAfter(&unyielded, len(span.bytes()))
 			l.mu.Lock()
 			l.ring.release(span)
 			if l.unkept && err == nil && l.ring.acked < l.ring.sent {
@@ -511,7 +504,19 @@ func (l *link) Close() error {
 // wait returns when the link's goroutines have ended. Nobody reads any more.
 func (l *link) wait() {
 	l.wg.Wait()
-	l.turns.close()
+}
+
+// yieldBytes is how many bytes a goroutine moves before it lets others run.
+const yieldBytes = 256 << 10
+
+// yieldAfter counts n bytes moved by the calling goroutine and yields after each
+// yieldBytes: a goroutine that never waits would otherwise run for as long as the
+// scheduler lets it, and acknowledgements and small frames would wait for it.
+func yieldAfter(moved *int, n int) {
+	if *moved += n; *moved >= yieldBytes {
+		*moved = 0
+		runtime.Gosched()
+	}
 }
 
 // lost says what the loss of the connection means for the session.

@@ -11,7 +11,6 @@ type pace struct {
 	sentTo, ackedTo uint64 // numbers of the link's stream
 	ackedAt         time.Time
 	flights         []flight // messages on their way, oldest first
-	typing          bool     // somebody may be at a keyboard
 
 	rate     float64       // bytes per second: the highest average of late …
 	rateAt   time.Time     // … and when that was seen
@@ -47,10 +46,8 @@ const (
 	// always.
 	firstFlight = 512 << 10
 	minFlight   = 64 << 10
-	// stall is how long either end's process may not get to run. While somebody may be
-	// at a keyboard it is counted as typingStall: what is on its way delays them.
-	stall       = 2 * time.Millisecond
-	typingStall = 550 * time.Microsecond
+	// stall is how long either end's process may not get to run.
+	stall = 2 * time.Millisecond
 	// maxFlights bounds the messages that are kept account of. Others go
 	// without.
 	maxFlights = 1024
@@ -98,11 +95,7 @@ func (p *pace) limit() uint64 {
 
 // fill is what fills the path, times gain, and what its unevenness needs.
 func (p *pace) fill(gain float64) uint64 {
-	standstill := stall
-	if p.typing {
-		standstill = typingStall
-	}
-	needs := p.rate * (p.rtt + standstill).Seconds()
+	needs := p.rate * (p.rtt + stall).Seconds()
 	return uint64(max(minFlight, needs+max((gain-1)*needs, p.burst*0.75)))
 }
 

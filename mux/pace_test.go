@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -68,23 +67,21 @@ func TestPace(t *testing.T) {
 		"uneven, 100 Mbit/s, 30 to 60 ms": {rtt: 30 * time.Millisecond, rate: 12.5e6, every: 30 * time.Millisecond},
 		"uneven, 300 Mbit/s, 10 to 30 ms": {rtt: 10 * time.Millisecond, rate: 37e6, every: 20 * time.Millisecond},
 	} {
-		for stall, typing := range map[time.Duration]bool{stall: false, typingStall: true} {
-			t.Run(fmt.Sprintf("%s, typing %v", name, typing), func(t *testing.T) {
-				s, p := path, pace{typing: typing}
-				rate, most := s.run(&p, time.Unix(1000, 0), 100*time.Second)
-				if rate < 0.95*s.rate {
-					t.Errorf("%.2f of the path's rate", rate/s.rate)
-				}
-				bdp := s.rate * (s.rtt + stall + s.every).Seconds()
-				gain := 1.6
-				if s.every > time.Millisecond {
-					gain = 2.5
-				}
-				if most > gain*bdp+4*minFlight {
-					t.Errorf("%.0f bytes on their way, the path takes %.0f", most, bdp)
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			s, p := path, pace{}
+			rate, most := s.run(&p, time.Unix(1000, 0), 100*time.Second)
+			if rate < 0.95*s.rate {
+				t.Errorf("%.2f of the path's rate", rate/s.rate)
+			}
+			bdp := s.rate * (s.rtt + stall + s.every).Seconds()
+			gain := 1.6
+			if s.every > time.Millisecond {
+				gain = 2.5
+			}
+			if most > gain*bdp+4*minFlight {
+				t.Errorf("%.0f bytes on their way, the path takes %.0f", most, bdp)
+			}
+		})
 	}
 }
 
@@ -105,21 +102,6 @@ func TestPaceAfterKeystrokes(t *testing.T) {
 	p.acked(p.sentTo, false, now)
 	if rate, _ := s.run(&p, now, time.Second); rate < 0.9*s.rate {
 		t.Errorf("%.2f of the path's rate", rate/s.rate)
-	}
-}
-
-// While somebody types less is on its way, from the next acknowledgement on.
-func TestPaceTyping(t *testing.T) {
-	s := simulation{rtt: time.Millisecond, rate: 500 << 20}
-	var p pace
-	now := time.Unix(1000, 0)
-	most := map[bool]float64{}
-	for _, p.typing = range []bool{false, true} {
-		_, most[p.typing] = s.run(&p, now, 10*time.Second)
-		now = now.Add(10 * time.Second)
-	}
-	if got, want := most[false]-most[true], s.rate*(stall-typingStall).Seconds(); got < want/2 {
-		t.Errorf("%.0f bytes less are on their way while somebody types, want %.0f", got, want)
 	}
 }
 

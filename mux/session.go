@@ -102,19 +102,10 @@ func (s *Session) spawn(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closing {
-		s.wg.Add(1)
-		s.conn.crew.run(func() {
-			defer s.wg.Done()
-			f()
-		})
+		s.wg.Go(f)
 	}
 	return !s.closing
 }
-
-// Go runs f in a goroutine of its own, without waiting for it. It is for what does
-// not last: a few of the session's goroutines stay for the next such f, for
-// which they are quicker than a new one.
-func (s *Session) Go(f func()) { s.conn.crew.run(f) }
 
 // Open starts a stream to a target on the peer's side and returns without
 // waiting for the result: data may be written at once, and the first Read, or

@@ -469,14 +469,10 @@ func TestCycles(t *testing.T) {
 		all.Wait()
 		eventually(t, "no stream is left", settled)
 	}
-	// Without those of the crews, which stay for the next streams.
-	goroutines := func() int {
-		return runtime.NumGoroutine() - int(client.conn.crew.idle.Load()+server.conn.crew.idle.Load())
-	}
 	run(0, 400)
-	running, memory := goroutines(), heap()
+	running, memory := runtime.NumGoroutine(), heap()
 	run(0, rounds)
-	eventually(t, "the goroutines have ended", func() bool { return goroutines() <= running+2 })
+	eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= running+2 })
 	if n := heap() - memory; n > 2<<20 {
 		t.Errorf("%d streams have left %d bytes", rounds, n)
 	}

@@ -62,12 +62,10 @@ type Stream struct {
 	gotResult bool
 	refused   error // that the result said
 	window    window
-	gotMuch   time.Duration // when, on the link's attention's clock; 0 is never
 
 	// Sending.
 	credit   atomic.Int64 // bytes of frames that may be sent
 	credited chan struct{}
-	sentMuch time.Duration // as gotMuch; the writer's
 
 	// For control to announce; under its mu.
 	owed     int64 // credit for the peer
@@ -201,7 +199,6 @@ func (s *Stream) WaitReadable() error {
 		return io.EOF
 	}
 	s.remain = n
-	s.session.link.attention.passed(s.yamux.StreamID(), n, false, &s.gotMuch)
 	s.consumed(frameHeader)
 	return nil
 }
@@ -387,7 +384,6 @@ func (s *Stream) frameData(b *tunnel.Buffer, n int) (from, to int) {
 // yamux's.
 func (s *Stream) putData(b []byte, n int) {
 	putFrame(b[yamuxHeader:], frameData, n)
-	s.session.link.attention.passed(s.yamux.StreamID(), n, true, &s.sentMuch)
 }
 
 // writeFailed ends the stream because the link has ended.

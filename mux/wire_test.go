@@ -324,7 +324,7 @@ func (p *pieces) Read(to []byte) (int, error) {
 // guardGives gives what the streams get of the bytes of r, stream 1 being open,
 // and, as 0, what yamux gets.
 func guardGives(r io.Reader) (map[uint32][]byte, error) {
-	c := &yamuxConn{limit: 1 << 20, inboxes: map[uint32]*inbox{1: newInbox(nil)}, updateAfter: 1 << 30}
+	c := &yamuxConn{limit: 1 << 20, inboxes: map[uint32]*inbox{1: newInbox()}, updateAfter: 1 << 30}
 	boxes := map[uint32]*inbox{1: c.inboxes[1]}
 	got := map[uint32][]byte{}
 	for {

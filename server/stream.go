@@ -27,11 +27,9 @@ func (s *Server) acceptStreams(x *session) {
 		if err != nil {
 			break
 		}
-		streams.Add(1)
-		x.mux.Go(func() {
-			defer streams.Done()
+		streams.Go(func() {
 			if relay := s.serveStream(x, st); relay != nil {
-				streams.Go(relay) // on a stack that has not grown, for as long as it lasts
+				relay()
 			}
 		})
 	}
