@@ -100,7 +100,7 @@ const (
 type RouteError struct {
 	Index int    // position in Access.Routes, from 0
 	Path  string // the route's path, may be empty
-	Field string // the field's name in Route
+	Field string // the field, by its key in the configuration: "ping-interval"
 	Err   error
 }
 
@@ -153,38 +153,38 @@ func newRouteTable(list []Route, a Access, tunnelPath string, old routeTable) (r
 		r.id = routeID{r.Host, def.Path, def.Exact}
 		switch err := checkRoutePath(def.Path); {
 		case err != nil:
-			fault("Path", err)
+			fault("path", err)
 		case def.Path == tunnelPath:
-			fault("Path", errors.New("is the tunnel's own path"))
+			fault("path", errors.New("is the tunnel's own path"))
 		case seen[r.id]:
-			fault("Path", errors.New("is there twice"))
+			fault("path", errors.New("is there twice"))
 		}
 		seen[r.id] = true
 		if def.Host != "" && !isHostName(r.Host) {
-			fault("Host", fmt.Errorf("%q is not a host name without port", def.Host))
+			fault("host", fmt.Errorf("%q is not a host name without port", def.Host))
 		}
 		switch def.FrameType {
 		case "", "binary":
 		case "text":
 			r.text = true
 		default:
-			fault("FrameType", fmt.Errorf("%q is neither binary nor text", def.FrameType))
+			fault("frame-type", fmt.Errorf("%q is neither binary nor text", def.FrameType))
 		}
 		switch def.ProxyProtocol {
 		case "", "off", "v1", "v2":
 		default:
-			fault("ProxyProtocol", fmt.Errorf("%q is none of off, v1 and v2", def.ProxyProtocol))
+			fault("proxy-protocol", fmt.Errorf("%q is none of off, v1 and v2", def.ProxyProtocol))
 		}
 		for _, text := range def.Origins {
 			p, err := parseOriginPattern(text)
 			if err != nil {
-				fault("Origins", err)
+				fault("origins", err)
 			}
 			r.origins = append(r.origins, p)
 		}
 		for _, name := range def.Users {
 			if a.Users.Lookup(name) == nil {
-				fault("Users", fmt.Errorf("there is no user %q", name))
+				fault("users", fmt.Errorf("there is no user %q", name))
 			}
 			if r.users == nil {
 				r.users = make(map[string]bool)
@@ -194,13 +194,13 @@ func newRouteTable(list []Route, a Access, tunnelPath string, old routeTable) (r
 		for _, d := range []struct {
 			field string
 			value time.Duration
-		}{{"IdleTimeout", def.IdleTimeout}, {"ConnectTimeout", def.ConnectTimeout}, {"LingerTimeout", def.LingerTimeout}} {
+		}{{"idle-timeout", def.IdleTimeout}, {"connect-timeout", def.ConnectTimeout}, {"linger-timeout", def.LingerTimeout}} {
 			if d.value < 0 {
 				fault(d.field, fmt.Errorf("%v is negative", d.value))
 			}
 		}
 		if def.MaxConnsPerAddress < 0 {
-			fault("MaxConnsPerAddress", fmt.Errorf("%d is negative", def.MaxConnsPerAddress))
+			fault("max-conns-per-address", fmt.Errorf("%d is negative", def.MaxConnsPerAddress))
 		}
 		orDefault(&r.PingInterval, DefaultPingInterval)
 		orDefault(&r.PongTimeout, DefaultPongTimeout)
@@ -215,7 +215,7 @@ func newRouteTable(list []Route, a Access, tunnelPath string, old routeTable) (r
 		}
 		pool, errs := newPool(def.Backends, a.Targets, oldPool)
 		for _, err := range errs {
-			fault("Backends", err)
+			fault("backend", err)
 		}
 		r.pool = pool
 		table = append(table, r)

@@ -126,31 +126,31 @@ func TestRouteFaults(t *testing.T) {
 		route Route
 		field string
 	}{
-		{with(func(r *Route) { r.Path = "" }), "Path"},
-		{with(func(r *Route) { r.Path = "a" }), "Path"},
-		{with(func(r *Route) { r.Path = "/a/" }), "Path"},
-		{with(func(r *Route) { r.Path = "/a/../b" }), "Path"},
-		{with(func(r *Route) { r.Path = "//" }), "Path"},
-		{with(func(r *Route) { r.Path = "/a?b" }), "Path"},
-		{with(func(r *Route) { r.Path = "/a\n" }), "Path"},
-		{with(func(r *Route) { r.Path = "/tunnel" }), "Path"},
-		{with(func(r *Route) { r.Host = "h:1" }), "Host"},
-		{with(func(r *Route) { r.Host = "h/x" }), "Host"},
-		{with(func(r *Route) { r.Backends = nil }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"nowhere"} }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"h:0"} }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"h:65536"} }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"unix:x"} }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"h:1", "h:1"} }), "Backends"},
-		{with(func(r *Route) { r.Backends = []string{"db", "127.0.0.1:5432"} }), "Backends"},
-		{with(func(r *Route) { r.FrameType = "Text" }), "FrameType"},
-		{with(func(r *Route) { r.Origins = []string{"app.example.com"} }), "Origins"},
-		{with(func(r *Route) { r.Users = []string{"mallory"} }), "Users"},
-		{with(func(r *Route) { r.IdleTimeout = -1 }), "IdleTimeout"},
-		{with(func(r *Route) { r.ConnectTimeout = -1 }), "ConnectTimeout"},
-		{with(func(r *Route) { r.LingerTimeout = -1 }), "LingerTimeout"},
-		{with(func(r *Route) { r.MaxConnsPerAddress = -1 }), "MaxConnsPerAddress"},
-		{with(func(r *Route) { r.ProxyProtocol = "v3" }), "ProxyProtocol"},
+		{with(func(r *Route) { r.Path = "" }), "path"},
+		{with(func(r *Route) { r.Path = "a" }), "path"},
+		{with(func(r *Route) { r.Path = "/a/" }), "path"},
+		{with(func(r *Route) { r.Path = "/a/../b" }), "path"},
+		{with(func(r *Route) { r.Path = "//" }), "path"},
+		{with(func(r *Route) { r.Path = "/a?b" }), "path"},
+		{with(func(r *Route) { r.Path = "/a\n" }), "path"},
+		{with(func(r *Route) { r.Path = "/tunnel" }), "path"},
+		{with(func(r *Route) { r.Host = "h:1" }), "host"},
+		{with(func(r *Route) { r.Host = "h/x" }), "host"},
+		{with(func(r *Route) { r.Backends = nil }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"nowhere"} }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"h:0"} }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"h:65536"} }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"unix:x"} }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"h:1", "h:1"} }), "backend"},
+		{with(func(r *Route) { r.Backends = []string{"db", "127.0.0.1:5432"} }), "backend"},
+		{with(func(r *Route) { r.FrameType = "Text" }), "frame-type"},
+		{with(func(r *Route) { r.Origins = []string{"app.example.com"} }), "origins"},
+		{with(func(r *Route) { r.Users = []string{"mallory"} }), "users"},
+		{with(func(r *Route) { r.IdleTimeout = -1 }), "idle-timeout"},
+		{with(func(r *Route) { r.ConnectTimeout = -1 }), "connect-timeout"},
+		{with(func(r *Route) { r.LingerTimeout = -1 }), "linger-timeout"},
+		{with(func(r *Route) { r.MaxConnsPerAddress = -1 }), "max-conns-per-address"},
+		{with(func(r *Route) { r.ProxyProtocol = "v3" }), "proxy-protocol"},
 	}
 	for i, test := range tests {
 		_, err := newRouteTable([]Route{test.route}, a, "/tunnel", nil)
@@ -160,7 +160,7 @@ func TestRouteFaults(t *testing.T) {
 		}
 	}
 	_, err := newRouteTable([]Route{{Path: "x"}, good, good, {Path: "/c", FrameType: "x"}}, a, "/tunnel", nil)
-	for _, part := range []string{"does not begin", "route \"/a\": Path: is there twice", "there is none", "neither binary nor text"} {
+	for _, part := range []string{"does not begin", "route \"/a\": path: is there twice", "there is none", "neither binary nor text"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("the faults lack %q: %v", part, err)
 		}

@@ -27,6 +27,12 @@ import (
 	"adit/tunnel"
 )
 
+// Defaults of Config and Access that the configuration's reference shows.
+const (
+	DefaultMaxSessionsPerUser = 64
+	DefaultMaxStreams         = 4096
+)
+
 // Config is what stays for the life of a server. The zero value is useful.
 type Config struct {
 	// TunnelPath is the URL path of the tunnel endpoint. Default "/tunnel".
@@ -38,7 +44,8 @@ type Config struct {
 	Site http.Handler
 
 	// MaxSessionsPerUser bounds the sessions of a user who has no bound of
-	// their own, and those of all anonymous clients together. Default 64.
+	// their own, and those of all anonymous clients together. 0 is
+	// DefaultMaxSessionsPerUser.
 	MaxSessionsPerUser int
 	// MaxConnsPerAddress bounds the connections of one client address (IPv6:
 	// one /64) that have not authenticated. A further one replaces the oldest
@@ -107,8 +114,8 @@ type Access struct {
 	// may still use the server.
 	Routes []Route
 
-	// MaxStreams bounds the streams of a session that begins from now on.
-	// Default 4096.
+	// MaxStreams bounds the streams of a session that begins from now on. 0 is
+	// DefaultMaxStreams.
 	MaxStreams int
 	// TrustedProxies are the addresses of proxies in front, whose
 	// X-Forwarded-For or Forwarded says where a client comes from: for the
@@ -179,7 +186,7 @@ type access struct {
 // ErrOpen where neither users nor anonymous access are configured.
 func New(cfg Config, a Access) (*Server, error) {
 	orDefault(&cfg.TunnelPath, "/tunnel")
-	orDefault(&cfg.MaxSessionsPerUser, 64)
+	orDefault(&cfg.MaxSessionsPerUser, DefaultMaxSessionsPerUser)
 	orDefault(&cfg.MaxConnsPerAddress, 256)
 	orDefault(&cfg.MaxConns, 4096)
 	orDefault(&cfg.HandshakeTimeout, 10*time.Second)
@@ -249,7 +256,7 @@ func (s *Server) SetAccess(a Access) error {
 		users: a.Users, targets: maps.Clone(a.Targets),
 		maxStreams: a.MaxStreams, trustedProxies: slices.Clone(a.TrustedProxies),
 	}
-	orDefault(&next.maxStreams, 4096)
+	orDefault(&next.maxStreams, DefaultMaxStreams)
 	for name, address := range a.Targets {
 		if _, err := parseAddress(address); err != nil {
 			return fmt.Errorf("target %q: %w", name, err)

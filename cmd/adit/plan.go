@@ -49,11 +49,7 @@ func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, log *slog.Logger,
 
 func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
 	cfg := p.cfg
-	var list []auth.User
-	for _, u := range cfg.Users {
-		list = append(list, auth.User{Name: u.Name, TokenHash: u.TokenHash, CertName: u.CertName, Allow: u.Allow, MaxSessions: u.MaxSessions})
-	}
-	users, err := auth.NewUsers(list, auth.WithGuard(guard))
+	users, err := auth.NewUsers(cfg.Users, auth.WithGuard(guard))
 	for _, e := range unjoin(err) {
 		faults.Add(userOrigin(cfg, e), e)
 	}
@@ -66,7 +62,7 @@ func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
 	for _, t := range cfg.Targets {
 		targets[t.Name] = t.Address.String()
 	}
-	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: routes(cfg), MaxStreams: cfg.MaxStreams, TrustedProxies: cfg.TrustedProxies}
+	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: cfg.Routes, MaxStreams: cfg.MaxStreams, TrustedProxies: cfg.TrustedProxies}
 }
 
 // userOrigin finds the place of what auth says is wrong with a user.

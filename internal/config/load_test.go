@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"adit/auth"
 )
 
 // sources parses a command line and fakes an environment.
@@ -76,7 +78,7 @@ func TestServerFile(t *testing.T) {
 	if got := fmt.Sprint(s.Listen); got != "[*:8443 unix:/run/adit/x.sock]" {
 		t.Error(got)
 	}
-	want := []User{
+	want := []auth.User{
 		{Name: "alice", TokenHash: "sha256:00", Allow: []string{"127.0.0.1:22", "*.lan:80,443"}, MaxSessions: 3},
 		{Name: "bob", CertName: "bob@example.com", Allow: []string{"ssh"}},
 	}

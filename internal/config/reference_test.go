@@ -148,12 +148,8 @@ func TestReferenceServerIsWhole(t *testing.T) {
 	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
-	var users []auth.User
-	for _, u := range s.Users {
-		users = append(users, auth.User{Name: u.Name, TokenHash: u.TokenHash, CertName: u.CertName, Allow: u.Allow, MaxSessions: u.MaxSessions})
-	}
-	if _, err := auth.NewUsers(users); err != nil || len(users) != 1 {
-		t.Errorf("%d users: %v", len(users), err)
+	if _, err := auth.NewUsers(s.Users); err != nil || len(s.Users) != 1 {
+		t.Errorf("%d users: %v", len(s.Users), err)
 	}
 }
 

@@ -7,29 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"adit/server"
 )
-
-// Route is a [[route]]: a URL path where plain WebSockets reach a backend.
-//
-// A number or duration of 0 was not given and stands for the server's default,
-// -1 for "none" where the file or flag says 0: no pings, no pong deadline, no
-// bound.
-type Route struct {
-	Path  string
-	Exact bool
-	Host  string // "" is every host
-	// Backends are tcp, unix, or "name" for a [[target]]; at least one.
-	Backends  []Address
-	FrameType string // "", "binary" or "text"
-	Origins   []string
-	Users     []string // none: everybody
-
-	PingInterval, PongTimeout                  time.Duration
-	IdleTimeout, ConnectTimeout, LingerTimeout time.Duration
-	MaxConns, MaxConnsPerAddress               int
-
-	ProxyProtocol string // "", "off", "v1" or "v2"
-}
 
 const (
 	routeHint = "write PATH=BACKEND, e.g. --route '/json=127.0.0.1:9000', or with options --route '/json=127.0.0.1:9000?frame-type=text&users=alice'"
@@ -39,15 +19,15 @@ const (
 // newRoute makes room for one more route.
 func (s *Server) newRoute() ([]*setting, int) {
 	i := len(s.Routes)
-	s.Routes = append(s.Routes, Route{})
+	s.Routes = append(s.Routes, server.Route{})
 	// The closures index the slice, which moves when it grows. A def here is
 	// only the example for messages.
-	at := func() *Route { return &s.Routes[i] }
+	at := func() *server.Route { return &s.Routes[i] }
 	return []*setting{
 		{key: "path", value: into(routePath, func(v string) { at().Path = v })},
 		{key: "exact", value: boolInto(func(v bool) { at().Exact = v })},
 		{key: "host", value: into(hostName, func(v string) { at().Host = v })},
-		{key: "backend", value: listInto(ParseBackend, func(v Address) { at().Backends = append(at().Backends, v) })},
+		{key: "backend", value: listInto(ParseBackend, func(v string) { at().Backends = append(at().Backends, v) })},
 		{key: "frame-type", value: into(oneOf("frame type", "binary", "text"), func(v string) { at().FrameType = v })},
 		{key: "origins", value: listInto(ParseOrigin, func(v string) { at().Origins = append(at().Origins, v) })},
 		{key: "ping-interval", arg: "DURATION", value: into(orNone(time.Second, time.Hour), func(v time.Duration) { at().PingInterval = v })},
@@ -200,7 +180,7 @@ func (s *Server) checkRoutes(l *loader) {
 }
 
 // checkRouteNames finds the users and targets of a route that do not exist.
-func (s *Server) checkRouteNames(l *loader, id string, r Route) {
+func (s *Server) checkRouteNames(l *loader, id string, r server.Route) {
 	if l.partial {
 		return
 	}
@@ -222,28 +202,28 @@ func (s *Server) checkRouteNames(l *loader, id string, r Route) {
 		l.faults.Add(l.origin(itemID(id+".users", k)), bad(hint, "route %q: there is no user %q", r.Path, name))
 	}
 	for k, b := range r.Backends {
-		if b.Network != "name" || slices.Contains(targets, b.Address) {
+		if !IsTargetName(b) || slices.Contains(targets, b) {
 			continue
 		}
-		hint := `write HOST:PORT, e.g. ` + b.Address + `:9000, or add [[target]] with name = "` + b.Address + `"`
-		if m := Nearest(b.Address, targets); m != "" {
+		hint := `write HOST:PORT, e.g. ` + b + `:9000, or add [[target]] with name = "` + b + `"`
+		if m := Nearest(b, targets); m != "" {
 			hint = "did you mean " + m + "?"
 		}
-		l.faults.Add(l.origin(itemID(id+".backend", k)), bad(hint, "route %q: there is no target named %q", r.Path, b.Address))
+		l.faults.Add(l.origin(itemID(id+".backend", k)), bad(hint, "route %q: there is no target named %q", r.Path, b))
 	}
 }
 
 // ParseBackend reads where a route leads: HOST:PORT, unix:PATH with an absolute
-// path, or the name of a target.
-func ParseBackend(s string) (Address, error) {
+// path, or the name of a target. It returns the form that server.Route takes.
+func ParseBackend(s string) (string, error) {
 	if IsTargetName(s) {
-		return Address{"name", s}, nil
+		return s, nil
 	}
 	a, err := ParseTarget(s)
 	if err != nil {
-		return Address{}, bad("write HOST:PORT, e.g. 127.0.0.1:9000, unix:/run/app.sock, or the name of a [[target]]", "backend %s", quotedOnce(s, err))
+		return "", bad("write HOST:PORT, e.g. 127.0.0.1:9000, unix:/run/app.sock, or the name of a [[target]]", "backend %s", quotedOnce(s, err))
 	}
-	return a, nil
+	return a.String(), nil
 }
 
 // quotedOnce is an error's text, with the whole value before it unless it is

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"adit/server"
 )
 
 const plainServer = "listen = \":1\"\ntls.off = true\n"
@@ -47,15 +49,15 @@ func TestRouteFile(t *testing.T) {
 	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
-	want := []Route{{
+	want := []server.Route{{
 		Path: "/json", Exact: true, Host: "gw.example.com",
-		Backends:  []Address{{"tcp", "127.0.0.1:9000"}, {"unix", "/run/app.sock"}, {"name", "vnc"}},
+		Backends:  []string{"127.0.0.1:9000", "unix:/run/app.sock", "vnc"},
 		FrameType: "text", Origins: []string{"https://app.example.com", "https://*.example.com:8443"}, Users: []string{"alice"},
 		PingInterval: -1, PongTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute,
 		ConnectTimeout: 2 * time.Second, LingerTimeout: 3 * time.Second,
 		MaxConns: -1, MaxConnsPerAddress: 7, ProxyProtocol: "v2",
 	}, {
-		Path: "/", Backends: []Address{{"tcp", "[::1]:9000"}},
+		Path: "/", Backends: []string{"[::1]:9000"},
 	}}
 	if !reflect.DeepEqual(s.Routes, want) {
 		t.Errorf("routes %+v", s.Routes)

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"adit/auth"
+	"adit/server"
 )
 
 // Server is the configuration of adit server. Sections say what a zero value
@@ -29,10 +32,10 @@ type Server struct {
 	MaxConnectionAge time.Duration // 0: any
 
 	UsersFile      string
-	Users          []User
+	Users          []auth.User // not checked: auth.NewUsers does
 	Targets        []Target
 	AllowAnonymous []string       // policy rules that need no credentials
-	Routes         []Route        // needs neither users nor AllowAnonymous
+	Routes         []server.Route // a number or duration of 0 was not given, one below 0 is "none"
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded are believed
 
 	// At most one of the two is set; neither is a small default page.
@@ -61,13 +64,6 @@ type ServerTLS struct {
 	ACMECache     string // directory for account and certificates; "" is the caller's choice
 	Off           bool
 	ClientCA      string // PEM file; client certificates it signed are identities
-}
-
-// User is a [[user]]. Rules and hashes are texts here; auth reads them.
-type User struct {
-	Name, TokenHash, CertName string
-	Allow                     []string
-	MaxSessions               int // 0: the server's default
 }
 
 // Target is a [[target]].
@@ -137,7 +133,7 @@ func (s *Server) settings() []*setting {
 // newUser and newTarget make room for one more element of the file.
 func (s *Server) newUser() ([]*setting, int) {
 	i := len(s.Users)
-	s.Users = append(s.Users, User{})
+	s.Users = append(s.Users, auth.User{})
 	// The closures index the slice, which moves when it grows. A def here is
 	// only the example for messages.
 	return []*setting{
@@ -319,7 +315,7 @@ func (s *Server) checkUsers(l *loader) {
 		if u.CertName != "" && s.TLS.ClientCA == "" && !l.faulty("tls.client-ca") {
 			l.faults.Add(l.origin(id+".cert-name"), bad("add --client-ca /etc/adit/clients.pem, or client-ca = \"…\" below [tls]", "no client certificate is ever asked for"))
 		}
-		named := slices.ContainsFunc(s.Routes, func(r Route) bool { return slices.Contains(r.Users, u.Name) })
+		named := slices.ContainsFunc(s.Routes, func(r server.Route) bool { return slices.Contains(r.Users, u.Name) })
 		if len(u.Allow) == 0 && !named && !l.faulty(id+".allow") && !l.faulty(routeKey) {
 			l.faults.Add(l.origin(id), bad(`add allow = ["127.0.0.1:22"], or "*:*" for everything, or name the user in the users of a [[route]]`, "user %q may reach nothing", u.Name))
 		}
