@@ -68,12 +68,14 @@ check:
 	@unformatted="$$(gofmt -l .)"; \
 	if [ -n "$$unformatted" ]; then echo "gofmt these files:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
 	for system in darwin windows; do GOOS=$$system CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
 # The end-to-end tests come last and alone: they push gigabytes and need the machine for themselves.
 # They test the binary as it is shipped.
 test: deps check
 	$(GO) test -race -timeout 10m -p 2 $$($(GO) list ./... | grep -v '/e2e$$')
+	cd bench && $(GO) test -race -timeout 10m ./...
 	$(MAKE) e2e
 
 e2e: deps
@@ -82,8 +84,9 @@ e2e: deps
 
 # It takes more than an hour with everything, and wants the machine for itself, and root for the
 # paths between network namespaces: BENCHFLAGS='-rounds 1 -only throughput' is a beginning.
+# BENCHFLAGS='compare before=OLD after=./adit' measures two binaries beside each other in 5 minutes.
 bench: build
-	$(GO) build -o dist/bench ./bench
+	cd bench && $(GO) build -o ../dist/bench .
 	dist/bench $(BENCHFLAGS)
 
 # On a busy machine the go command sometimes calls its own time limit a failure; that is none as
@@ -105,6 +108,7 @@ fuzz:
 # Mistakes, needless code and unused code (what is deprecated is none yet); and that the command builds for one system more.
 lint: check
 	$(GO) run $(STATICCHECK) -checks 'SA*,-SA1019,S1*,U1000' ./...
+	cd bench && $(GO) run $(STATICCHECK) -checks 'SA*,-SA1019,S1*,U1000' ./...
 	GOOS=freebsd CGO_ENABLED=0 $(GO) vet ./cmd/...
 
 # One archive for each system, packages for Linux; the same commit makes the same bytes.

@@ -50,8 +50,6 @@ var mayImport = map[string][]string{
 	// A program for releases.
 	"packaging/sbom":  {},
 	"packaging/image": {},
-	// A program for developers, made of the same parts as the command.
-	"bench": {"client", "server", "mux", "tunnel", "certs", "auth", "internal/testnet"},
 }
 
 // emptyNames say nothing of what is inside.
@@ -89,6 +87,11 @@ func sources(t *testing.T) []source {
 		}
 		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "dist") {
 			return fs.SkipDir
+		}
+		if d.IsDir() && name != "." {
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil { // another module
+				return fs.SkipDir
+			}
 		}
 		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			return nil

@@ -55,7 +55,8 @@ func aditBinary(t *testing.T) string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "adit")
-	build := exec.Command("go", "build", "-race=false", "-trimpath", "-o", file, "adit/cmd/adit")
+	build := exec.Command("go", "build", "-race=false", "-trimpath", "-o", file, "./cmd/adit")
+	build.Dir = ".."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

@@ -7,15 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"adit/tunnel"
 )
 
 // A host is where processes run and sockets are: the machine itself, or a network namespace of its
@@ -93,33 +90,17 @@ const dialTimeout = 10 * time.Second
 
 // dial connects from the host to a numeric address.
 func (h *host) dial(addr string) (conn net.Conn, err error) {
-	if !h.namespace { // many at once
-		return dialHere(addr)
+	if !h.namespace { // any thread will do, so many at once can dial
+		return net.DialTimeout("tcp", addr, dialTimeout)
 	}
 	h.do(func() { conn, err = net.DialTimeout("tcp", addr, dialTimeout) })
 	return conn, err
 }
 
-// dialHere connects on this machine. What package net does for a connection costs more than some
-// tunnels do, and would hide what they cost: of what this program does, the peers are to get as
-// little as possible.
-func dialHere(addr string) (net.Conn, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	defer cancel()
-	return tunnel.DialLocal(ctx, new(net.Dialer), to)
-}
-
 // listen opens a free port of the host's address.
 func (h *host) listen() (l net.Listener, err error) {
 	h.do(func() { l, err = net.Listen("tcp", net.JoinHostPort(h.ip, "0")) })
-	if err != nil {
-		return nil, err
-	}
-	return tunnel.LocalListener(l), nil
+	return l, err
 }
 
 // freePort returns an address of the host where nothing listens, for a program that must be told
