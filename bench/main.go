@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench measures adit beside other programs that do the same, on this machine, and writes a
-// report: `make bench`. It starts every program itself, one at a time, carries bytes through it that
+// report: `make bench`. `bench compare` measures several adit binaries beside each other and prints
+// ratios. It starts every program itself, one at a time, carries bytes through it that
 // it checks at the other end, and ends it. The rounds are interleaved: each has every program once
 // with every workload, so that a disturbance of the machine hits all alike.
 package main
@@ -65,6 +66,9 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "compare" {
+		return runCompare(ctx, args[1:])
+	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.adit, "adit", "./adit", "the `binary` to measure")

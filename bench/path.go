@@ -22,6 +22,7 @@ type path struct {
 	rtt   time.Duration // there and back, with nothing queued
 	depth time.Duration // of the queue before the bottleneck: how long a full one takes to leave
 	relay bool          // a relay of bytes between TCP connections instead of one of packets
+	veth  bool          // a veth pair, at the speed of the machine; the rest is zero then
 }
 
 // namespaces says whether the path lies between network namespaces, which need root.

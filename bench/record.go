@@ -174,6 +174,11 @@ func (r *record) figure(workload, peer, key string) figure {
 			all = append(all, v)
 		}
 	}
+	return figureOf(all)
+}
+
+// figureOf returns the median and the spread of values, which it sorts.
+func figureOf(all []float64) figure {
 	if len(all) == 0 {
 		return figure{}
 	}

@@ -19,7 +19,7 @@ type scene struct {
 	path  path
 	near  *host // of the application
 	far   *host // of the target
-	wire  *wire // nil on loopback
+	wire  *wire // nil on loopback and over a veth pair
 	certs certificates
 	dir   string
 
@@ -35,7 +35,7 @@ const pathProcessors = 16
 func newScene(ctx context.Context, local *host, dir string, p path) (*scene, error) {
 	s := &scene{path: p, near: local, far: local, dir: dir, processors: runtime.GOMAXPROCS(0)}
 	var err error
-	if p != (path{}) {
+	if p != (path{}) && !p.veth {
 		runtime.GOMAXPROCS(pathProcessors)
 	}
 	if p.namespaces() {
@@ -47,7 +47,12 @@ func newScene(ctx context.Context, local *host, dir string, p path) (*scene, err
 			s.close()
 			return nil, err
 		}
-		if s.wire, err = connect(ctx, p, s.near, s.far); err != nil {
+		if p.veth {
+			err = connectVeth(ctx, s.near, s.far)
+		} else {
+			s.wire, err = connect(ctx, p, s.near, s.far)
+		}
+		if err != nil {
 			s.close()
 			return nil, err
 		}
