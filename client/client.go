@@ -185,7 +185,7 @@ func (c *Client) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, f := range c.cfg.Forwards {
 		c.log.Info("listening", "forward", f.Target.String(), "addr", f.Listener.Addr().String())
-		f.Listener = c.progress.Listener(tunnel.LocalListener(f.Listener))
+		f.Listener = c.progress.Listener(f.Listener)
 		wg.Go(func() { c.serve(ctx, f) })
 	}
 	err := c.upkeep(ctx)

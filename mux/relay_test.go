@@ -65,21 +65,7 @@ func newRigOn(t testing.TB, client, server *Session, network string) *rig {
 
 func socketPair(t testing.TB, network string) (conn, net.Conn) {
 	t.Helper()
-	if network != local {
-		x, y := testnet.Pair(t, network)
-		return x.(conn), y
-	}
-	ln := tunnel.LocalListener(testnet.Listen(t))
-	defer ln.Close()
-	x, err := tunnel.DialLocal(t.Context(), new(net.Dialer), ln.Addr().(*net.TCPAddr).AddrPort())
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { x.Close(); y.Close() })
+	x, y := testnet.Pair(t, network)
 	return x.(conn), y
 }
 
@@ -137,10 +123,7 @@ func stuff(t testing.TB, c net.Conn, st *Stream) <-chan error {
 	return writer
 }
 
-var networks = []string{"tcp", "unix", local}
-
-// local is TCP as tunnel.DialLocal and tunnel.LocalListener have it.
-const local = "local"
+var networks = []string{"tcp", "unix"}
 
 // A half-closed upload, and an answer that comes late; and the reverse.
 func TestRelayHalfClose(t *testing.T) {

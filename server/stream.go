@@ -174,9 +174,6 @@ func (a address) String() string {
 
 // dial connects to the address.
 func (a address) dial(ctx context.Context, d net.Dialer) (net.Conn, error) {
-	if ip, err := netip.ParseAddr(a.host); err == nil && a.network == "tcp" && ip.Unmap().IsLoopback() {
-		return tunnel.DialLocal(ctx, &d, netip.AddrPortFrom(ip, a.port))
-	}
 	if tunnel.Local(a.host) {
 		d.KeepAlive = -1
 	}

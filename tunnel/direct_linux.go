@@ -39,8 +39,6 @@ func readWriter(nc net.Conn) io.ReadWriter {
 	var raw syscall.RawConn
 	var err error
 	switch c := nc.(type) { // not what embeds one of them
-	case *localConn:
-		return &c.direct
 	case *net.TCPConn:
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
@@ -51,15 +49,9 @@ func readWriter(nc net.Conn) io.ReadWriter {
 	if err != nil {
 		return nc
 	}
-	d := new(direct)
-	d.use(nc, raw)
-	return d
-}
-
-// use makes it ready for nc, whose socket raw is.
-func (d *direct) use(nc net.Conn, raw syscall.RawConn) {
-	d.conn, d.raw = nc, raw
+	d := &direct{conn: nc, raw: raw}
 	d.in.try, d.out.try = d.in.read, d.out.write
+	return d
 }
 
 // Read is that of net.Conn.

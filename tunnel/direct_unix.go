@@ -13,16 +13,3 @@ func readNow(fd uintptr, p []byte) (n int, err error) {
 		}
 	}
 }
-
-// eventsNow is what poll(2) says of a socket that is not asked for anything.
-func eventsNow(fd uintptr) (int16, error) {
-	p := []unix.PollFd{{Fd: int32(fd)}}
-	_, err := unix.Poll(p, 0)
-	return p[0].Revents, err
-}
-
-// peerNow fails where a socket has no peer.
-func peerNow(fd uintptr) error {
-	_, err := unix.Getpeername(int(fd))
-	return err
-}

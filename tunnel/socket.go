@@ -14,7 +14,6 @@ type Socket struct {
 	raw     syscall.RawConn // nil where the connection is no socket
 	reading bufferRead
 	ended   atomic.Bool // our direction, by CloseWrite
-	aborted atomic.Bool
 }
 
 // NewSocket wraps c, which should be a *net.TCPConn or *net.UnixConn. Others
@@ -53,7 +52,6 @@ func (s *Socket) CloseWrite() error {
 // Abort closes the connection so that a TCP peer sees a reset. A unix socket
 // has no resets: its peer sees one only if it had sent what was not read.
 func (s *Socket) Abort() {
-	s.aborted.Store(true)
 	s.setLinger(0)
 	s.Conn.Close()
 }
@@ -61,10 +59,6 @@ func (s *Socket) Abort() {
 // Close gives up a connection whose directions have both ended.
 func (s *Socket) Close() error {
 	s.setLinger(-1)
-	if r, ok := s.Conn.(interface{ Retire() }); ok && s.ended.Load() && !s.aborted.Load() {
-		r.Retire()
-		return nil
-	}
 	return s.Conn.Close()
 }
 

@@ -23,24 +23,13 @@ type streamConn interface {
 	CloseWrite() error
 }
 
-var networks = []string{"tcp", "unix", local}
-
-// local is TCP as DialLocal and LocalListener have it.
-const local = "local"
+var networks = []string{"tcp", "unix"}
 
 // socketPair gives the two ends of a connection.
 func socketPair(t testing.TB, network string) (ours *Socket, peer streamConn) {
 	t.Helper()
-	x, y := connPair(t, network)
+	x, y := testnet.Pair(t, network)
 	return NewSocket(x), y.(streamConn)
-}
-
-func connPair(t testing.TB, network string) (dialled, accepted net.Conn) {
-	t.Helper()
-	if network == local {
-		return localPair(t, testnet.Listen(t))
-	}
-	return testnet.Pair(t, network)
 }
 
 // vanish ends a connection with a reset, for which a unix socket must have

@@ -93,7 +93,7 @@ func (s *Socket) ending() error {
 	}
 	var reset bool
 	err := s.raw.Control(func(fd uintptr) {
-		err := peerNow(fd)
+		_, err := unix.Getpeername(int(fd))
 		reset = err == unix.ENOTCONN || err == unix.EINVAL // the latter on BSD
 	})
 	switch {
@@ -136,6 +136,7 @@ func (s *Socket) WaitReset() error {
 
 // hasError says that a socket has an error to report, and leaves it there.
 func hasError(fd uintptr) bool {
-	events, err := eventsNow(fd)
-	return err == nil && events&unix.POLLERR != 0
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	_, err := unix.Poll(p, 0)
+	return err == nil && p[0].Revents&unix.POLLERR != 0
 }

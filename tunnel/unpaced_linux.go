@@ -3,6 +3,8 @@ package tunnel
 import (
 	"net/netip"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unpaced is for net.Dialer.Control and net.ListenConfig.Control. Connections
@@ -16,7 +18,7 @@ func Unpaced(_, address string, conn syscall.RawConn) error {
 		return nil
 	}
 	_ = conn.Control(func(fd uintptr) {
-		_ = congestionNow(fd, "reno") // every Linux has it, and allows it
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") // every Linux has it, and allows it
 	})
 	return nil
 }
