@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	// It looks at both, and changes nothing.
 	"admin":  {"client", "server", "internal/metrics"},
 	"client": {"mux", "tunnel", "internal/metrics", "internal/progress"},
-	"server": {"server/demopage", "mux", "tunnel", "auth", "internal/metrics", "internal/audit", "internal/progress"},
+	"server": {"server/demopage", "mux", "tunnel", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/progress"},
 	"mux":    {"tunnel"},
 	// These know nothing of the rest: each can be read, tested and used by itself.
 	"tunnel":  {},
@@ -42,11 +42,13 @@ var mayImport = map[string][]string{
 	// Imported for its effect on net/http.
 	"internal/extendedconnect": {},
 	"internal/audit":           {},
-	"internal/metrics":         {"mux"},
-	"internal/progress":        {},
-	"internal/testnet":         {},
-	"server/demopage":          {},
-	"e2e":                      {},
+	// Either end of a session may use it: it knows neither.
+	"internal/dialout":  {"mux", "tunnel"},
+	"internal/metrics":  {"mux"},
+	"internal/progress": {},
+	"internal/testnet":  {},
+	"server/demopage":   {},
+	"e2e":               {},
 	// A program for releases.
 	"packaging/sbom":  {},
 	"packaging/image": {},

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"adit/internal/dialout"
 	"adit/tunnel"
 )
 
@@ -28,8 +29,8 @@ type pool struct {
 
 // backend is one backend, which outlives a SetAccess that keeps it.
 type backend struct {
-	name string  // as configured
-	to   address // where that is
+	name string          // as configured
+	to   dialout.Address // where that is
 
 	// Under pool.mu.
 	conns  int       // connections and attempts
@@ -47,13 +48,13 @@ func newPool(names []string, targets map[string]string, old *pool) (*pool, []err
 	if len(names) == 0 {
 		faults = append(faults, errors.New("there is none"))
 	}
-	seen := make(map[address]bool)
+	seen := make(map[dialout.Address]bool)
 	for _, name := range names {
 		text := name
 		if target, ok := targets[name]; ok {
 			text = target
 		}
-		to, err := parseAddress(text)
+		to, err := dialout.ParseAddress(text)
 		switch {
 		case err != nil && len(targets) > 0:
 			faults = append(faults, fmt.Errorf("%w, nor one of the targets %q", err, targetNames(targets)))
@@ -83,7 +84,7 @@ var errNoBackend = errors.New("no backend can be reached")
 // dial connects to the least busy backend, or to another if that fails,
 // within timeout. release is to be called when the connection has ended. The
 // error wraps errNoBackend and os.ErrDeadlineExceeded where one was too slow.
-func (p *pool) dial(ctx context.Context, dialer *net.Dialer, timeout time.Duration) (conn net.Conn, name string, release func(), err error) {
+func (p *pool) dial(ctx context.Context, resolver *net.Resolver, timeout time.Duration) (conn net.Conn, name string, release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tried := make([]bool, len(p.backends))
@@ -92,7 +93,7 @@ func (p *pool) dial(ctx context.Context, dialer *net.Dialer, timeout time.Durati
 		i := p.pick(tried)
 		tried[i] = true
 		b := p.backends[i]
-		conn, err := b.dial(ctx, dialer, left)
+		conn, err := b.dial(ctx, resolver, left)
 		if err == nil {
 			return conn, b.name, sync.OnceFunc(func() { p.release(b, false) }), nil
 		}
@@ -146,11 +147,11 @@ func (p *pool) release(b *backend, failed bool) {
 
 // dial connects to the backend while left backends, this one among them, may
 // still be tried within the deadline of ctx.
-func (b *backend) dial(ctx context.Context, dialer *net.Dialer, left int) (net.Conn, error) {
+func (b *backend) dial(ctx context.Context, resolver *net.Resolver, left int) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
 	defer cancel()
-	conn, err := b.to.dial(ctx, *dialer)
+	conn, err := dialout.Destination{Address: b.to}.Dial(ctx, resolver)
 	switch {
 	case err == nil:
 		return conn, nil

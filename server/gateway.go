@@ -63,7 +63,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	ctx, cancel := context.WithCancel(r.Context())
 	stop := context.AfterFunc(s.routeCtx, cancel)
 	start := time.Now()
-	backend, name, release, err := rt.pool.dial(ctx, &net.Dialer{Resolver: s.cfg.Resolver, Control: tunnel.Unpaced}, rt.ConnectTimeout)
+	backend, name, release, err := rt.pool.dial(ctx, s.cfg.Resolver, rt.ConnectTimeout)
 	if err == nil {
 		err = introduce(backend, rt, client, r)
 		if err != nil {

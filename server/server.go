@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -22,6 +21,7 @@ import (
 
 	"adit/auth"
 	"adit/internal/audit"
+	"adit/internal/dialout"
 	"adit/internal/progress"
 	"adit/mux"
 	"adit/tunnel"
@@ -134,7 +134,6 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	access atomic.Pointer[access]
-	dialer net.Dialer
 	gate   *gate
 	http   *http.Server
 
@@ -174,7 +173,7 @@ type Server struct {
 // access is an Access that has been checked.
 type access struct {
 	users     *auth.Users
-	targets   map[string]string
+	targets   map[string]dialout.Address
 	anonymous *auth.Identity // nil: none
 	routes    routeTable
 
@@ -205,7 +204,6 @@ func New(cfg Config, a Access) (*Server, error) {
 	cfg.Mux.Logger = cfg.Logger
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
-		dialer:    net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, Control: tunnel.Unpaced},
 		gate:      newGate(cfg.MaxConns, cfg.MaxConnsPerAddress),
 		sessions:  make(map[*session]struct{}),
 		userConns: make(map[*clientEnd]caller),
@@ -253,14 +251,16 @@ func orDefault[T comparable](v *T, d T) {
 // the others go on, and their new streams are judged by the new rules.
 func (s *Server) SetAccess(a Access) error {
 	next := &access{
-		users: a.Users, targets: maps.Clone(a.Targets),
+		users: a.Users, targets: make(map[string]dialout.Address, len(a.Targets)),
 		maxStreams: a.MaxStreams, trustedProxies: slices.Clone(a.TrustedProxies),
 	}
 	orDefault(&next.maxStreams, DefaultMaxStreams)
-	for name, address := range a.Targets {
-		if _, err := parseAddress(address); err != nil {
+	for name, text := range a.Targets {
+		to, err := dialout.ParseAddress(text)
+		if err != nil {
 			return fmt.Errorf("target %q: %w", name, err)
 		}
+		next.targets[name] = to
 	}
 	if len(a.Anonymous) > 0 {
 		policy, err := auth.ParsePolicy(a.Anonymous)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"adit/auth"
+	"adit/internal/dialout"
 	"adit/internal/metrics"
 	"adit/mux"
 )
@@ -244,7 +245,7 @@ func dialResult(err error, gone bool) string {
 	case gone:
 		return mux.Cancelled.String()
 	}
-	code, _ := classify(err)
+	code, _ := dialout.Classify(err)
 	return code.String()
 }
 

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"adit/auth"
 	"adit/internal/testnet"
 	"adit/mux"
 	"adit/tunnel"
@@ -93,40 +92,6 @@ func hangingResolver(t *testing.T) *net.Resolver {
 		}
 	})
 	return r
-}
-
-func TestClassify(t *testing.T) {
-	op := func(err error) error {
-		return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 9, 8, 7), Port: 6}, Err: err}
-	}
-	call := func(errno syscall.Errno) error { return op(os.NewSyscallError("connect", errno)) }
-	for _, c := range []struct {
-		err  error
-		want mux.Code
-	}{
-		{call(syscall.ECONNREFUSED), mux.Refused},
-		{call(syscall.EHOSTUNREACH), mux.Unreachable},
-		{call(syscall.ENETUNREACH), mux.Unreachable},
-		{call(syscall.ETIMEDOUT), mux.Timeout},
-		{call(syscall.EMFILE), mux.Busy},
-		{call(syscall.ENFILE), mux.Busy},
-		{call(syscall.EAGAIN), mux.Busy},
-		{call(syscall.ENOENT), mux.NotFound},
-		{call(syscall.EACCES), mux.Failed},
-		{op(os.ErrDeadlineExceeded), mux.Timeout},
-		{op(context.Canceled), mux.Cancelled},
-		{op(&auth.PolicyError{Asked: "x"}), mux.Forbidden},
-		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", IsNotFound: true}), mux.NotFound},
-		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", IsTimeout: true}), mux.Timeout},
-		{op(&net.DNSError{Name: "x", Server: "10.9.8.7:53", Err: "server misbehaving"}), mux.Failed},
-		{fmt.Errorf("%w: %q", errNoTarget, "x"), mux.NotFound},
-		{fmt.Errorf("%w: %q", errBadAddress, "x"), mux.Failed},
-	} {
-		code, reason := classify(c.err)
-		if code != c.want || strings.Contains(reason, "10.9.8.7") || reason == "" && code != mux.Cancelled {
-			t.Errorf("%v: %v %q, want %v", c.err, code, reason, c.want)
-		}
-	}
 }
 
 // A client that goes away ends the dial for it.

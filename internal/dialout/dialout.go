@@ -1,0 +1,108 @@
+// Package dialout serves streams on which the peer names a target: it reads the
+// target, asks whether the peer may reach it, connects, tells the peer the
+// result, and relays until both directions have ended.
+//
+// It does not know who the peer is. Handler.Authorize decides what the peer may
+// reach, and an Observer gets what a log, metrics and an audit trail need, so
+// that either end of a session can use the package.
+package dialout
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"adit/mux"
+	"adit/tunnel"
+)
+
+// Handler serves streams. Its fields must not change while it is in use; its
+// methods are safe for concurrent use.
+type Handler struct {
+	// Authorize returns where a target is, or an error if the peer may not
+	// reach it or there is no such target. Classify turns the error into what
+	// the peer is told; a *Refusal says so itself.
+	Authorize func(mux.Target) (Destination, error)
+	// Resolver resolves names. Nil: net.DefaultResolver.
+	Resolver *net.Resolver
+	// Timeout bounds name resolution and connecting, together. 0: no bound.
+	Timeout time.Duration
+	// Observe returns the Observer of a stream whose target has been read.
+	Observe func(mux.Target) Observer
+	// NoTarget is called for a stream that ended, or took too long, before it
+	// had named a target. Nil: nothing is called.
+	NoTarget func(error)
+}
+
+// Observer is told what becomes of one stream. Its methods are called one
+// after the other, from the goroutine that serves the stream, and must not
+// block. Every stream ends with either Refused or Closed.
+type Observer interface {
+	// Connected says that the target has taken the connection. The peer is told
+	// afterwards.
+	Connected(target net.Conn)
+	// Refused says that there is no connection, and why. The peer is told the
+	// code afterwards, but not err.
+	Refused(code mux.Code, err error)
+	// Closed says that the relay has ended after so many bytes of payload. err
+	// is nil if both directions ended in order, and the reason for the reset if
+	// not.
+	Closed(toTarget, toPeer int64, err error)
+}
+
+// Serve reads a stream's target, connects to it, tells the peer the result,
+// relays until both directions have ended, and closes the stream. It blocks for
+// all of that.
+//
+// The end of ctx, or of the stream, abandons the connection attempt; the end of
+// ctx resets a stream that is relayed.
+func (h *Handler) Serve(ctx context.Context, st *mux.Stream) {
+	target, err := st.ReadTarget()
+	if err != nil {
+		if h.NoTarget != nil {
+			h.NoTarget(err)
+		}
+		st.Close()
+		return
+	}
+	o := h.Observe(target)
+	conn, err := h.dial(ctx, st, target)
+	if err != nil {
+		code, reason := Classify(err)
+		o.Refused(code, err)
+		st.Refuse(code, reason)
+		st.Close()
+		return
+	}
+	o.Connected(conn)
+	socket := tunnel.NewSocket(conn)
+	if err := st.Connected(); err != nil {
+		socket.Abort() // the peer has gone: no clean end for the target
+		o.Closed(0, 0, err)
+		st.Close()
+		return
+	}
+	// Otherwise the end of the session would wait until all data is delivered.
+	stop := context.AfterFunc(ctx, st.Abort)
+	defer stop()
+	n, err := tunnel.Relay(socket, st)
+	o.Closed(n.BToA, n.AToB, err)
+}
+
+// dial connects to a target until the stream, ctx or the time ends.
+func (h *Handler) dial(ctx context.Context, st *mux.Stream, target mux.Target) (net.Conn, error) {
+	to, err := h.Authorize(target)
+	if err != nil {
+		return nil, err
+	}
+	var cancel context.CancelFunc
+	if h.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, h.Timeout)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
+	st.Watch(cancel, nil)
+	defer st.Watch(nil, nil)
+	return to.Dial(ctx, h.Resolver)
+}
