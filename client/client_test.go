@@ -503,7 +503,7 @@ func TestConnectionWaits(t *testing.T) {
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
 	cfg.LinkWait = time.Hour
 	r := run(t, cfg)
-	r.log.Wait(t, 2, "cannot connect")
+	r.log.Wait(t, 2, "connect failed")
 	c := r.dial(t, 0)
 	echoed := make(chan error, 1)
 	go func() { echoed <- tryEcho(c) }()

@@ -2,13 +2,13 @@ package client
 
 import "time"
 
-// SetNetwork replaces what the client sees of its machine.
+// SetNetwork replaces what the network watcher sees of the machine.
 func (c *Client) SetNetwork(addrs func() []string, clocks func() (time.Time, time.Duration)) {
-	c.localAddrs, c.clocks = addrs, clocks
+	w := c.connector.network
+	w.addrs, w.clocks = addrs, clocks
 }
 
-// Jitter is jitter, and BeyondLink beyondLink.
 var (
-	Jitter     = jitter
-	BeyondLink = beyondLink
+	Jitter           = jitter
+	WithoutLinkLocal = withoutLinkLocal
 )

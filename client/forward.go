@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -11,40 +13,58 @@ import (
 	"adit/tunnel"
 )
 
-// listen opens a listener; only its owner may connect to a unix socket.
-func listen(network, address string) (net.Listener, error) {
-	if network == "unix" {
-		return tunnel.ListenUnix(address, 0o600)
-	}
-	return tunnel.Listen(network, address)
+// forwarder serves one Forward: it accepts connections and relays each over a
+// stream of its own.
+type forwarder struct {
+	Forward
+	sessions *currentSession
+	linkWait time.Duration
+	log      *slog.Logger
+	counters *forwardCounters
 }
 
-// serve accepts a forward's connections until ctx is done.
-func (c *Client) serve(ctx context.Context, f Forward) {
-	closed := make(chan struct{})
+// listen opens the forward's listener. Only the owner of a unix socket may
+// connect to it.
+func (f *forwarder) listen() error {
+	open := tunnel.Listen
+	if f.Network == "unix" {
+		open = func(_, path string) (net.Listener, error) { return tunnel.ListenUnix(path, 0o600) }
+	}
+	ln, err := open(f.Network, f.Address)
+	if err != nil {
+		return fmt.Errorf("forward to %s: %w", f.Target, err)
+	}
+	f.Listener = ln
+	return nil
+}
+
+// serve accepts connections on ln, the forward's listener, until ctx is done. It
+// returns when ln is closed and every connection has ended.
+func (f *forwarder) serve(ctx context.Context, ln net.Listener) {
+	released := make(chan struct{})
 	context.AfterFunc(ctx, func() {
-		f.Listener.Close()
-		close(closed)
+		ln.Close()
+		close(released)
 	})
 	var conns sync.WaitGroup
 	defer func() {
 		conns.Wait()
 		<-ctx.Done()
-		<-closed // not before: Accept may fail before the port is free
+		<-released // Accept may fail before Close has freed the port.
 	}()
 	for pause := time.Duration(0); ; {
-		conn, err := f.Listener.Accept()
+		conn, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			conns.Go(func() { c.carry(ctx, f, conn) })
+			conns.Go(func() { f.relay(ctx, conn) })
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// Out of descriptors, most likely.
+		// The process is probably out of file descriptors.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		c.log.Error("cannot accept", "forward", f.Target.String(), "error", err, "retry", pause)
+		f.log.Error("accept failed", "forward", f.Target.String(), "error", err, "retry", pause)
 		select {
 		case <-ctx.Done():
 			return
@@ -53,42 +73,54 @@ func (c *Client) serve(ctx context.Context, f Forward) {
 	}
 }
 
-// carry takes one accepted connection to its end.
-func (c *Client) carry(ctx context.Context, f Forward, conn net.Conn) {
+// relay opens a stream for an accepted connection and relays between the two.
+func (f *forwarder) relay(ctx context.Context, conn net.Conn) {
 	defer f.counters.begin()()
 	local := tunnel.NewSocket(conn)
-	wait, cancel := context.WithTimeout(ctx, c.cfg.LinkWait)
-	st, err := c.open(wait, f.Target)
+	wait, cancel := context.WithTimeout(ctx, f.linkWait)
+	st, err := f.sessions.open(wait, f.Target)
 	cancel()
 	if err != nil {
 		local.Abort()
-		if ctx.Err() == nil {
-			f.counters.fault(err)
-			c.logStream(f.Target, err)
-		}
+		f.failed(ctx, err)
 		return
 	}
-	// Else the end of the session would wait for the data to be delivered.
+	// Without the abort, closing the session would wait for queued data.
 	stop := context.AfterFunc(ctx, st.Abort)
 	defer stop()
-	if _, err := tunnel.Relay(local, st); err != nil && ctx.Err() == nil {
-		f.counters.fault(err)
-		c.logStream(f.Target, err)
+	if _, err := tunnel.Relay(local, st); err != nil {
+		f.failed(ctx, err)
 	}
 }
 
-// logStream says why a stream came to no good end, at the level that it
-// deserves: an application that goes away is nobody's concern.
-func (c *Client) logStream(target mux.Target, err error) {
+// failed counts and logs why a connection failed, unless the client is stopping.
+// An application that closes its connection early is logged at debug level.
+func (f *forwarder) failed(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.counters.failed(err)
+	target := f.Target.String()
 	var refused *mux.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		c.log.Warn("stream refused", "target", target.String(), "code", refused.Code.String(), "reason", refused.Reason)
+		f.log.Warn("stream refused", "target", target, "code", refused.Code.String(), "reason", refused.Reason)
 	case errors.Is(err, ErrLinkDown):
-		c.log.Warn("connection reset", "target", target.String(), "reason", err)
+		f.log.Warn("connection reset", "target", target, "reason", err)
 	case errors.Is(err, mux.ErrSessionLost):
-		c.log.Warn("stream lost", "target", target.String(), "reason", err)
+		f.log.Warn("stream lost", "target", target, "reason", err)
 	default:
-		c.log.Debug("stream ended", "target", target.String(), "reason", err)
+		f.log.Debug("stream ended", "target", target, "reason", err)
 	}
+}
+
+func (f *forwarder) status() ForwardStatus {
+	listen := f.Address
+	switch {
+	case f.Network == "unix":
+		listen = "unix:" + f.Address
+	case f.Listener != nil:
+		listen = f.Listener.Addr().String()
+	}
+	return ForwardStatus{listen, f.Target.String(), int(f.counters.active.Load()), f.counters.opened.Load(), f.counters.refused.Counts()}
 }

@@ -5,24 +5,21 @@ import (
 	"errors"
 )
 
-// Healthy returns nil when a client in Run makes progress: its accept loops are not stuck, and the
-// loop that keeps the link up answers before ctx is done. A client that nobody uses is healthy, and
-// so is one that has no link and tries again. The error says what is stuck; ctx should allow some
-// seconds, as for a machine that is overloaded.
-//
-// It is what a watchdog asks, and takes microseconds.
+// Healthy returns nil if a client in Run makes progress: its accept loops are
+// not stuck, and the connector responds before ctx is done. An idle client and
+// one that cannot connect are healthy. The error says what is stuck. It takes
+// microseconds; give ctx some seconds for a machine that is overloaded. It is
+// what systemd's watchdog asks.
 func (c *Client) Healthy(ctx context.Context) error {
 	return c.progress.Check(ctx, func(ctx context.Context, at func(string)) error {
-		at("the loop that keeps the link up")
+		at("the connector")
 		select {
-		case c.pulse <- struct{}{}:
+		case c.connector.pulse <- struct{}{}:
 		case <-ctx.Done():
-			return errors.New("stuck at the loop that keeps the link up: it does not answer")
+			return errors.New("stuck at the connector: no response")
 		}
-		at("the lock of the link")
-		c.mu.Lock()
-		session := c.session
-		c.mu.Unlock()
+		at("the lock of the current session")
+		session, _ := c.current.get()
 		if session != nil {
 			at("the session")
 			session.Stats()

@@ -34,7 +34,7 @@ func TestHealthy(t *testing.T) {
 	healthy("while it rests")
 	fault.Up(t)
 	fault.Stall(true)
-	r.Kick()
+	r.Reconnect()
 	healthy("while a handshake hangs")
 }
 
@@ -46,7 +46,7 @@ func TestUnhealthy(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := c.Healthy(ctx); err == nil || !strings.Contains(err.Error(), "link") {
+	if err := c.Healthy(ctx); err == nil || !strings.Contains(err.Error(), "connector") {
 		t.Error(err)
 	}
 }

@@ -115,7 +115,7 @@ func TestKickEndsThePause(t *testing.T) {
 				t.Errorf("a pause of %v: a kick does not begin anew", p)
 			}
 		}
-		r.Kick()
+		r.Reconnect()
 	}
 }
 
@@ -130,12 +130,12 @@ func TestKickEndsTheAttempt(t *testing.T) {
 	r := run(t, cfg)
 	for i := range 3 {
 		eventually(t, "an attempt has begun", func() bool { return fault.Total() > i })
-		r.Kick()
+		r.Reconnect()
 	}
 	eventually(t, "another attempt has begun", func() bool { return fault.Total() > 3 })
 	fault.Stall(false)
 	mustEcho(t, r.dial(t, 0))
-	r.Kick() // a live link stays
+	r.Reconnect() // a live link stays
 	mustEcho(t, r.dial(t, 0))
 	if lines := r.log.Lines("link down"); len(lines) > 0 {
 		t.Errorf("%q", lines)
@@ -174,7 +174,7 @@ func TestRefusal(t *testing.T) {
 			cfg := g.clientConfig(tcp("127.0.0.1:1"))
 			cfg.Dialer = d
 			r := run(t, cfg)
-			r.log.Wait(t, 3, "level=ERROR", "refused by the server", "hint=") // and tries on
+			r.log.Wait(t, 3, "level=ERROR", "refused by server", "hint=") // and tries on
 
 			cfg.ExitOnRefusal = true
 			r = run(t, cfg)
@@ -189,7 +189,7 @@ func TestRefusal(t *testing.T) {
 			// While another server may come back, it is no refusal.
 			cfg.Servers = []string{g.url(), dead(t)}
 			r = run(t, cfg)
-			r.log.Wait(t, 3, "level=WARN", "cannot connect")
+			r.log.Wait(t, 3, "level=WARN", "connect failed")
 			select {
 			case err := <-r.ended:
 				t.Errorf("Run returns %v", err)
@@ -222,7 +222,7 @@ func TestRefusedInPart(t *testing.T) {
 				fault.SetBackend(stranger.addr)
 				fault.Cut()
 			}
-			r.log.Wait(t, 2, "level=WARN", "cannot connect")
+			r.log.Wait(t, 2, "level=WARN", "connect failed")
 			fault.SetBackend(g.addr)
 			fault.Up(t)
 			mustEcho(t, c)
@@ -251,13 +251,13 @@ func TestRefusedMove(t *testing.T) {
 	r := run(t, cfg)
 	c := r.dial(t, 0)
 	mustEcho(t, c)
-	r.Kick()
+	r.Reconnect()
 	<-move
 	fault.Cut()
 	r.log.Wait(t, 1, "link lost")
 	close(refuse)
 	mustEcho(t, c)
-	r.log.Wait(t, 1, "link back")
+	r.log.Wait(t, 1, "link resumed")
 }
 
 // What to do is said for every server that was tried.
@@ -267,7 +267,7 @@ func TestHints(t *testing.T) {
 	cfg.Dialer.Authorization = nil
 	cfg.Servers = []string{dead(t), g.url(), dead(t)}
 	r := run(t, cfg)
-	line := r.log.Wait(t, 1, "cannot connect")[0]
+	line := r.log.Wait(t, 1, "connect failed")[0]
 	for _, hint := range []string{"check that the server is running", "the path or the token is not accepted"} {
 		if strings.Count(line, hint) != 1 {
 			t.Errorf("not once %q in %s", hint, line)
@@ -306,7 +306,7 @@ func TestAway(t *testing.T) {
 	mustEcho(t, live)
 	drained := make(chan error, 1)
 	go func() { drained <- old.Shutdown(context.Background()) }()
-	r.log.Wait(t, 1, "link down", "the server asks its clients to move")
+	r.log.Wait(t, 1, "link down", "the server is going away")
 	g.succeed(t)
 	mustEcho(t, r.dial(t, 0))
 	r.log.Wait(t, 2, "link up")
@@ -338,7 +338,7 @@ func TestRefusedWhileRetiring(t *testing.T) {
 	mustEcho(t, live)
 	drained := make(chan error, 1)
 	go func() { drained <- old.Shutdown(context.Background()) }()
-	r.log.Wait(t, 1, "link down", "the server asks its clients to move")
+	r.log.Wait(t, 1, "link down", "the server is going away")
 	stranger := access(t)
 	stranger.Users = nil
 	stranger.Anonymous = []string{"1"}
@@ -370,7 +370,7 @@ func TestWrongServer(t *testing.T) {
 	cfg := client.Config{Servers: []string{"ws" + strings.TrimPrefix(quiet.URL, "http")}, Dialer: &tunnel.Dialer{}, BackoffMin: time.Millisecond}
 	cfg.Mux.HandshakeTimeout = 100 * time.Millisecond
 	r := run(t, cfg)
-	r.log.Wait(t, 2, "cannot connect", "session handshake")
+	r.log.Wait(t, 2, "connect failed", "session handshake")
 	r.cancel()
 	r.result(t)
 	for len(upgraded) > 0 {
@@ -398,30 +398,30 @@ func TestWatchNetwork(t *testing.T) {
 			return time.Unix(0, 0).Add(time.Duration(slept.Load())), 0
 		})
 	})
-	r.log.Wait(t, 1, "cannot connect")
+	r.log.Wait(t, 1, "connect failed")
 	look := func() {
 		for range 3 {
 			<-looks
 		}
 	}
 	look()
-	if n := len(r.log.Lines("cannot connect")); n != 1 {
+	if n := len(r.log.Lines("connect failed")); n != 1 {
 		t.Fatalf("%d attempts in an unchanged network", n)
 	}
 	addrs.Store(&[]string{"192.0.2.1/24", "198.51.100.7/24"})
-	r.log.Wait(t, 1, "addresses or routes changed")
-	r.log.Wait(t, 2, "cannot connect")
+	r.log.Wait(t, 1, "network changed")
+	r.log.Wait(t, 2, "connect failed")
 	var unknown []string
 	addrs.Store(&unknown) // the system does not tell: no change
 	look()
 	addrs.Store(&[]string{"192.0.2.1/24", "198.51.100.7/24"})
 	look()
 	slept.Store(int64(time.Minute))
-	r.log.Wait(t, 1, "awake again", "after=1m0s")
-	r.log.Wait(t, 3, "cannot connect")
+	r.log.Wait(t, 1, "woke from sleep", "after=1m0s")
+	r.log.Wait(t, 3, "connect failed")
 	slept.Add(int64(time.Second)) // somebody set the clock
 	look()
-	if n := len(r.log.Lines("cannot connect")); n != 3 {
+	if n := len(r.log.Lines("connect failed")); n != 3 {
 		t.Errorf("%d attempts", n)
 	}
 }
@@ -436,7 +436,7 @@ func TestLinkLocalAddresses(t *testing.T) {
 		}
 		addrs = append(addrs, &net.IPNet{IP: ip, Mask: n.Mask})
 	}
-	if got, want := client.BeyondLink(addrs), []string{"127.0.0.1/8", "192.0.2.7/24", "2001:db8::7/64"}; !slices.Equal(got, want) {
+	if got, want := client.WithoutLinkLocal(addrs), []string{"127.0.0.1/8", "192.0.2.7/24", "2001:db8::7/64"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -2,69 +2,86 @@ package client
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
 )
 
-// sleptAfter is how far the wall clock may run ahead of the monotonic one
-// between two looks before the machine must have slept.
-const sleptAfter = 5 * time.Second
+// sleepThreshold is how far the wall clock may run ahead of the monotonic clock
+// between two polls before the machine is taken to have slept. A smaller
+// difference is the clock being set.
+const sleepThreshold = 5 * time.Second
 
-// watchNetwork kicks when this machine's addresses or routes change, or when it
-// has been asleep. It polls, because that works alike on every system; a look costs a
+// networkWatcher detects that the machine's addresses or routes changed, or that
+// it slept. It polls, because that works alike on every system: a poll costs a
 // few system calls.
-func (c *Client) watchNetwork(ctx context.Context) {
-	ticker := time.NewTicker(c.cfg.WatchInterval)
+type networkWatcher struct {
+	interval time.Duration
+	log      *slog.Logger
+
+	// Replaced by tests.
+	addrs  func() []string                              // sorted; nil if unknown
+	clocks func() (wall time.Time, awake time.Duration) // awake stops while the machine sleeps
+}
+
+func newNetworkWatcher(interval time.Duration, log *slog.Logger) *networkWatcher {
+	return &networkWatcher{interval: interval, log: log, addrs: localAddrs, clocks: readClocks}
+}
+
+// watch calls changed after each change until ctx is done.
+func (w *networkWatcher) watch(ctx context.Context, changed func()) {
+	ticker := time.NewTicker(w.interval)
 	defer ticker.Stop()
-	addrs := c.localAddrs()
-	wall, awake := c.clocks()
+	addrs := w.addrs()
+	wall, awake := w.clocks()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		wallNow, awakeNow := c.clocks()
+		wallNow, awakeNow := w.clocks()
 		slept := wallNow.Sub(wall) - (awakeNow - awake)
 		wall, awake = wallNow, awakeNow
-		current := c.localAddrs()
+		current := w.addrs()
 		if current == nil {
 			current = addrs
 		}
 		switch {
-		case slept > sleptAfter:
-			c.log.Info("awake again", "after", slept.Round(time.Second))
+		case slept > sleepThreshold:
+			w.log.Info("woke from sleep", "after", slept.Round(time.Second))
 		case !slices.Equal(current, addrs):
-			c.log.Info("this machine's addresses or routes changed")
+			w.log.Info("network changed")
 		default:
 			continue
 		}
 		addrs = current
-		c.Kick()
+		changed()
 	}
 }
 
-var started = time.Now()
+var processStart = time.Now()
 
-func clocks() (wall time.Time, awake time.Duration) {
+// readClocks returns the time without and with the monotonic clock.
+func readClocks() (wall time.Time, awake time.Duration) {
 	now := time.Now()
-	return now.Round(0), now.Sub(started) // without and with the monotonic reading
+	return now.Round(0), now.Sub(processStart)
 }
 
-// localAddrs are this machine's addresses, and those of them that it would use
-// to reach the world, or nil if the system does not tell.
+// localAddrs returns the machine's addresses and its default source addresses,
+// or nil if the system does not tell.
 func localAddrs() []string {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil
 	}
-	return append(beyondLink(list), source("udp4", "192.0.2.1:9"), source("udp6", "[2001:db8::1]:9"))
+	return append(withoutLinkLocal(list), sourceAddr("udp4", "192.0.2.1:9"), sourceAddr("udp6", "[2001:db8::1]:9"))
 }
 
-// beyondLink are those addresses, sorted, that are of use beyond their own
-// interface: the others come and go with each container and virtual machine.
-func beyondLink(list []net.Addr) []string {
+// withoutLinkLocal returns the other addresses, sorted. Link-local addresses
+// come and go with each container and virtual machine, and reach no server.
+func withoutLinkLocal(list []net.Addr) []string {
 	var out []string
 	for _, a := range list {
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsLinkLocalUnicast() {
@@ -76,11 +93,11 @@ func beyondLink(list []net.Addr) []string {
 	return out
 }
 
-// source is the address that packets to an address outside would come from. The
-// addresses asked about are for documentation (RFC 5737, RFC 3849), and
-// nothing is sent to them.
-func source(network, to string) string {
-	c, err := net.Dial(network, to)
+// sourceAddr returns the address that packets to remote would be sent from.
+// Connecting a UDP socket sends nothing, and localAddrs passes addresses that
+// are reserved for documentation (RFC 5737, RFC 3849).
+func sourceAddr(network, remote string) string {
+	c, err := net.Dial(network, remote)
 	if err != nil {
 		return "no route"
 	}

@@ -38,8 +38,8 @@ func TestStreamOutlivesLink(t *testing.T) {
 		fault.Cut()
 		mustEcho(t, c)
 		r.log.Wait(t, i+1, "level=WARN", `msg="link lost"`, "reason=")
-		r.log.Wait(t, i+1, "level=INFO", `msg="link back"`, "down=", "replayed=")
-		g.log.Wait(t, i+1, `msg="link back"`, "user=alice")
+		r.log.Wait(t, i+1, "level=INFO", `msg="link resumed"`, "down=", "replayed=")
+		g.log.Wait(t, i+1, `msg="link resumed"`, "user=alice")
 	}
 	if n := len(r.log.Lines("link up")); n != 1 {
 		t.Errorf("%d sessions", n)
@@ -58,7 +58,7 @@ func TestStreamOutlivesSilence(t *testing.T) {
 	r.log.Wait(t, 1, "link lost", "not a byte from the peer")
 	fault.Stall(false)
 	mustEcho(t, c)
-	r.log.Wait(t, 1, "link back")
+	r.log.Wait(t, 1, "link resumed")
 }
 
 // While the server cannot be reached, streams wait; when the time is up they
@@ -80,7 +80,7 @@ func TestStreamsWaitInVain(t *testing.T) {
 // a new connection without a gap.
 func TestMove(t *testing.T) {
 	for name, move := range map[string]func(r *running, g *gateway){
-		"kick":   func(r *running, _ *gateway) { r.Kick() },
+		"kick":   func(r *running, _ *gateway) { r.Reconnect() },
 		"server": func(_ *running, g *gateway) { g.AskToMove(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestMove(t *testing.T) {
 			for i := range 3 {
 				mustEcho(t, c)
 				move(r, g)
-				r.log.Wait(t, i+1, "link moved")
+				r.log.Wait(t, i+1, "link migrated")
 				mustEcho(t, c)
 			}
 			if n := fault.Total(); n != 4 {
@@ -118,7 +118,7 @@ func TestMaxConnectionAge(t *testing.T) {
 			})
 			c := r.dial(t, 0)
 			mustEcho(t, c)
-			r.log.Wait(t, 3, "link moved")
+			r.log.Wait(t, 3, "link migrated")
 			mustEcho(t, c)
 			if n := len(r.log.Lines("link up")); n != 1 {
 				t.Errorf("%d sessions", n)
@@ -135,7 +135,7 @@ func TestMoveWithoutResumption(t *testing.T) {
 	c := r.dial(t, 0)
 	mustEcho(t, c)
 	g.AskToMove(0)
-	r.log.Wait(t, 1, "link left", "streams=1")
+	r.log.Wait(t, 1, "link replaced", "streams=1")
 	r.log.Wait(t, 2, "link up")
 	mustEcho(t, r.dial(t, 0))
 	mustEcho(t, c)
@@ -224,11 +224,11 @@ func TestMoveWhileLooking(t *testing.T) {
 	c := r.dial(t, 0)
 	mustEcho(t, c)
 	b.AskToMove(0)
-	r.log.Wait(t, 1, "link moved", second.Addr())
+	r.log.Wait(t, 1, "link migrated", second.Addr())
 	mustEcho(t, c)
 	eventually(t, "it looks for the first server", func() bool { return first.Total() > 1 })
 	second.Cut()
-	r.log.Wait(t, 1, "link back", second.Addr())
+	r.log.Wait(t, 1, "link resumed", second.Addr())
 	mustEcho(t, c)
 }
 
@@ -250,7 +250,7 @@ func TestPreferWhileMoving(t *testing.T) {
 	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", b.url()}
 	cfg.MaxConnectionAge, cfg.PreferInterval = 200*time.Millisecond, 500*time.Millisecond
 	r := run(t, cfg)
-	r.log.Wait(t, 1, "link moved", b.url())
+	r.log.Wait(t, 1, "link migrated", b.url())
 	first.Up(t)
 	r.log.Wait(t, 1, "link up", first.Addr())
 }
@@ -263,7 +263,7 @@ func TestRandomOrder(t *testing.T) {
 	seen := map[string]bool{}
 	for range 20 {
 		r := run(t, client.Config{Servers: servers, Dialer: &tunnel.Dialer{}, RandomServer: true})
-		line := r.log.Wait(t, 1, "cannot connect")[0]
+		line := r.log.Wait(t, 1, "connect failed")[0]
 		slices.SortFunc(servers, func(a, b string) int { return strings.Index(line, host(a)) - strings.Index(line, host(b)) })
 		seen[servers[0]] = true
 		r.cancel()

@@ -238,8 +238,8 @@ func TestStdioWatchesNetwork(t *testing.T) {
 		}
 	}
 	changed.Store(true)
-	log.Wait(t, 1, "addresses or routes changed")
-	log.Wait(t, 1, "link moved")
+	log.Wait(t, 1, "network changed")
+	log.Wait(t, 1, "link migrated")
 	feed.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -290,10 +290,10 @@ func TestStdioFailsNotOver(t *testing.T) {
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", b.url()}
 	say, end, log := talk(t, cfg)
 	fault.Down()
-	log.Wait(t, 2, "cannot connect")
+	log.Wait(t, 2, "connect failed")
 	fault.Up(t)
 	say()
-	log.Wait(t, 1, "link back")
+	log.Wait(t, 1, "link resumed")
 	end()
 	if lines := b.log.Lines("session"); len(lines) > 0 {
 		t.Errorf("%q", lines)
@@ -352,15 +352,15 @@ func TestStdioAwayWhileMoving(t *testing.T) {
 	cfg.MaxConnectionAge, cfg.BackoffMin, cfg.BackoffMax = 100*time.Millisecond, time.Millisecond, time.Millisecond
 	say, end, log := talk(t, cfg)
 	fault.SetBackend(testnet.RefusedAddr(t))
-	log.Wait(t, 3, "cannot connect")
+	log.Wait(t, 3, "connect failed")
 	drained := make(chan error, 1)
 	go func() { drained <- g.Server.Shutdown(context.Background()) }()
 	eventually(t, "it tries no more", func() bool {
-		tried := len(log.Lines("cannot connect"))
+		tried := len(log.Lines("connect failed"))
 		for range 100 {
 			say()
 		}
-		return len(log.Lines("cannot connect")) == tried
+		return len(log.Lines("connect failed")) == tried
 	})
 	end()
 	if err := <-drained; err != nil {

@@ -70,13 +70,13 @@ func (h *host) clientUnlinked(t *testing.T, args ...string) *client {
 
 // Lines of the client's log.
 const (
-	linkUp     = `msg="link up"`    // with a new session
-	linkLost   = `msg="link lost"`  // the session waits for the next connection
-	linkBack   = `msg="link back"`  // and goes on
-	linkMoved  = `msg="link moved"` // from one connection to the next
-	linkLeft   = `msg="link left"`  // for another server's
-	linkDown   = `msg="link down"`  // the session is over
-	streamLost = `msg="stream lost"`
+	linkUp       = `msg="link up"`       // with a new session
+	linkLost     = `msg="link lost"`     // the session waits for the next connection
+	linkResumed  = `msg="link resumed"`  // and goes on
+	linkMigrated = `msg="link migrated"` // from one connection to the next
+	linkReplaced = `msg="link replaced"` // for another server's
+	linkDown     = `msg="link down"`     // the session is over
+	streamLost   = `msg="stream lost"`
 )
 
 // listens waits until the client listens for its forward to target, and returns the local address.

@@ -155,7 +155,7 @@ users = ["alice", "bob"]
 	}
 	wrong := newAccount(t, w.host, "wrong")
 	c := w.host.clientUnlinked(t, "--proxy", "none", "--token-file", wrong.tokenFile, "--ca", w.pair.ca, "-L", "127.0.0.1:0:"+echo, "wss://"+w.server.addr+tunnelPath)
-	c.wait(t, `refused by the server`, 1)
+	c.wait(t, `refused by server`, 1)
 
 	page := "http://" + w.admin + "/"
 	for _, theme := range []struct {
@@ -420,7 +420,7 @@ backend = [%q]
 	wrong := newAccount(t, h, "wrong")
 	for _, token := range []string{limited.tokenFile, limited.tokenFile, wrong.tokenFile} {
 		args := []string{"--proxy", "none", "--token-file", token, "--ca", w.pair.ca, "-L", "127.0.0.1:0:" + app.addr, "wss://" + w.server.addr + tunnelPath}
-		h.clientUnlinked(t, args...).wait(t, `msg="(link up|cannot connect|refused by the server)"`, 1)
+		h.clientUnlinked(t, args...).wait(t, `msg="(link up|connect failed|refused by server)"`, 1)
 	}
 	server.await(t, `adit_handshake_failures_total{step="authentication"}`, positive)
 	server.await(t, `adit_sessions_refused_total{reason="limit"}`, positive)

@@ -165,8 +165,8 @@ func TestLossIsMended(t *testing.T) {
 				<-half
 			}
 			destroyLink(t, r)
-			r.client.wait(t, linkBack, 1)
-			r.server.wait(t, linkBack+"|"+linkMoved, 1) // it may be back before the server has read all of the old one
+			r.client.wait(t, linkResumed, 1)
+			r.server.wait(t, linkResumed+"|"+linkMigrated, 1) // it may be back before the server has read all of the old one
 			running.Wait()
 			if !f.up && !f.down {
 				passByte(t, near, far)
@@ -231,7 +231,7 @@ func TestDeadLink(t *testing.T) {
 	ending.path.Stall(false)
 	ending.client.wait(t, linkUp, 2)
 	ending.open(t, ending.app)
-	waiting.client.wait(t, linkBack, 1)
+	waiting.client.wait(t, linkResumed, 1)
 	passByte(t, waiting.near, waiting.far)
 	passByte(t, waiting.far, waiting.near)
 	if waiting.client.count(linkDown) != 0 {
@@ -270,7 +270,7 @@ func TestLinkWait(t *testing.T) {
 			if _, err := near.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
-			r.client.wait(t, `msg="cannot connect"`, 1)
+			r.client.wait(t, `msg="connect failed"`, 1)
 			path.Up(t)
 			far := a.accept(t)
 			if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {

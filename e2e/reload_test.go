@@ -52,7 +52,7 @@ func TestReloadUsers(t *testing.T) {
 	aliceNear, aliceFar := connect(toAlice)
 	bobNear, bobFar := connect(toBob)
 	asCarol, _ := client(carol)
-	asCarol.wait(t, `msg="refused by the server".*404`, 1)
+	asCarol.wait(t, `msg="refused by server".*404`, 1)
 
 	// A bad file: each fault is told, and nothing is different.
 	write(r.alice.users(a.addr) + carol.users("127.0.0.1:http") + "[[target]]\nname = \"x\"\n")
@@ -73,7 +73,7 @@ func TestReloadUsers(t *testing.T) {
 	wantReset(t, "bob", bobNear)
 	wantReset(t, "the backend of bob", bobFar)
 	asBob.wait(t, linkDown+`.*may no longer use the server`, 1)
-	asBob.wait(t, `msg="refused by the server".*404`, 1)
+	asBob.wait(t, `msg="refused by server".*404`, 1)
 	asCarol.signal(t, syscall.SIGHUP) // try now
 	asCarol.wait(t, linkUp, 1)
 	passByte(t, aliceNear, aliceFar)
@@ -155,7 +155,7 @@ func TestReloadCertificate(t *testing.T) {
 	s.wait(t, `msg=reloaded`, 1)
 	wantServed(number, "after SIGHUP")
 	s.wait(t, askedToMove, 1)
-	c.wait(t, linkMoved, 1)
+	c.wait(t, linkMigrated, 1)
 	// Read again, and the same.
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded`, 2)
@@ -165,7 +165,7 @@ func TestReloadCertificate(t *testing.T) {
 	s.wait(t, `msg="certificate loaded again"`, 1)
 	wantServed(number, "without SIGHUP")
 	s.wait(t, askedToMove, 2)
-	c.wait(t, linkMoved, 2)
+	c.wait(t, linkMigrated, 2)
 
 	// Halves of two pairs.
 	_, otherKey, _ := renew()
@@ -185,7 +185,7 @@ func TestReloadCertificate(t *testing.T) {
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded`, 3)
 	wantServed(number, "once the pair is good again")
-	c.wait(t, linkMoved, 3)
+	c.wait(t, linkMigrated, 3)
 	expectEcho(t, conn)
 	if c.count(linkDown) != 0 || c.count(linkLost) != 0 {
 		t.Error("the link went down")

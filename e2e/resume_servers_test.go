@@ -95,7 +95,7 @@ func TestServerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantReset(t, "the backend", far)
-	f.client.wait(t, `msg="cannot connect"`, 1)
+	f.client.wait(t, `msg="connect failed"`, 1)
 	f.add(t, f.servers[0].addr)
 	f.client.wait(t, linkUp, 2)
 	wantReset(t, "the application", near)
@@ -109,7 +109,7 @@ func TestServerKilled(t *testing.T) {
 	bothWays(t, near, far)
 	between.Close() // a server waits for what is open
 	served.Close()
-	if n := f.client.count(linkBack) + f.client.count(linkMoved); n != 0 {
+	if n := f.client.count(linkResumed) + f.client.count(linkMigrated); n != 0 {
 		t.Errorf("the session of the dead server went on %d times", n)
 	}
 }
@@ -137,7 +137,7 @@ func TestResumedElsewhere(t *testing.T) {
 		bothWays(t, nextNear, nextFar)
 		near, far = nextNear, nextFar
 	}
-	if n := f.client.count(linkBack); n != 0 {
+	if n := f.client.count(linkResumed); n != 0 {
 		t.Errorf("a session went on %d times at a server that cannot know it", n)
 	}
 }
@@ -155,7 +155,7 @@ func TestSeveralServers(t *testing.T) {
 
 	f.paths[0].Up(t)
 	f.client.wait(t, f.linkedTo(0), 1)
-	f.client.wait(t, linkLeft+` server=`+regexp.QuoteMeta(f.url(1))+` streams=1`, 1)
+	f.client.wait(t, linkReplaced+` server=`+regexp.QuoteMeta(f.url(1))+` streams=1`, 1)
 	f.newSession(t, 0)
 	atFirst, farFirst := f.open(t, f.app)
 	bothWays(t, atSecond, farSecond)
@@ -173,7 +173,7 @@ func TestSeveralServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.paths[0].Up(t)
-	f.servers[0].wait(t, linkBack, 1)
+	f.servers[0].wait(t, linkResumed, 1)
 	if _, err := io.ReadFull(farFirst, make([]byte, 1)); err != nil {
 		t.Errorf("what was written to the server while it was away: %v", err)
 	}

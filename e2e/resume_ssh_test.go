@@ -158,11 +158,11 @@ func (g *gateway) useSSH(t *testing.T, at *host, proxy string) *sshUse {
 // goesOn checks that the link was lost once and is back, and that nobody noticed more than a pause.
 func (u *sshUse) goesOn(t *testing.T) {
 	t.Helper()
-	u.client.waitWithin(t, 2*time.Minute, linkBack+"|"+linkMoved, 1)
+	u.client.waitWithin(t, 2*time.Minute, linkResumed+"|"+linkMigrated, 1)
 	u.shell.answers(t)
 	u.copies.arrive(t)
 	u.shell.leaves(t)
-	lost, back, moved := u.client.count(linkLost), u.client.count(linkBack), u.client.count(linkMoved)
+	lost, back, moved := u.client.count(linkLost), u.client.count(linkResumed), u.client.count(linkMigrated)
 	if lost != back || lost+moved != 1 {
 		t.Errorf("the link was lost %d times, back %d times, and moved %d times", lost, back, moved)
 	}

@@ -129,7 +129,7 @@ func carryAll(t *testing.T, amount int64, cuts bool) (took time.Duration) {
 		}
 	}
 
-	lost, back := r.client.count(linkLost), r.client.count(linkBack)+r.client.count(linkMoved)
+	lost, back := r.client.count(linkLost), r.client.count(linkResumed)+r.client.count(linkMigrated)
 	if down, streams := r.client.count(linkDown), r.client.count(streamLost); down != 0 || streams != 0 {
 		t.Errorf("the session ended %d times, and %d streams were lost", down, streams)
 	}
@@ -299,7 +299,7 @@ func TestPlannedMoves(t *testing.T) {
 				if c.ask != nil {
 					c.ask(t, r)
 				}
-				if _, err := r.client.log.find(regexp.MustCompile(linkMoved), n, patience); err != nil {
+				if _, err := r.client.log.find(regexp.MustCompile(linkMigrated), n, patience); err != nil {
 					t.Errorf("move %d: %v", n, err)
 				}
 			}

@@ -34,27 +34,27 @@ func TestAddressChange(t *testing.T) {
 	}
 
 	// Away, and back with another address.
-	losses, returns := c.count(linkLost), c.count(linkBack)
+	losses, returns := c.count(linkLost), c.count(linkResumed)
 	l.client.ip(t, "addr del "+clientAddr+"/24 dev eth0")
 	l.client.ip(t, "link set eth0 down")
 	c.waitWithin(t, 2*time.Minute, linkLost, losses+1)
 	l.attachClient(t, "10.77.1.77")
-	c.wait(t, linkBack, returns+1)
+	c.wait(t, linkResumed, returns+1)
 	goesOn()
 
 	// At once from one address to another: the old connection's packets lead nowhere.
-	changes := c.count(linkBack + "|" + linkMoved)
+	changes := c.count(linkResumed + "|" + linkMigrated)
 	l.client.ip(t, "addr flush dev eth0")
 	l.attachClient(t, "10.77.1.78")
-	c.waitWithin(t, 2*time.Minute, linkBack+"|"+linkMoved, changes+1)
+	c.waitWithin(t, 2*time.Minute, linkResumed+"|"+linkMigrated, changes+1)
 	goesOn()
 
 	// A network that swallows everything for a while, with no change at the client.
-	losses, returns = c.count(linkLost), c.count(linkBack)
+	losses, returns = c.count(linkLost), c.count(linkResumed)
 	l.firewall(t, "add chain inet wall swallow { type filter hook prerouting priority 0; policy drop; }\n")
 	c.waitWithin(t, 2*time.Minute, linkLost, losses+1)
 	l.firewall(t, only443)
-	c.wait(t, linkBack, returns+1)
+	c.wait(t, linkResumed, returns+1)
 	goesOn()
 	if n := c.count(linkDown); n != 0 {
 		t.Errorf("the session ended %d times", n)

@@ -75,7 +75,7 @@ func TestReplacedCredentials(t *testing.T) {
 	if _, err := moved.Resume(t.Context(), g.aliceConn(t, true)); err != nil {
 		t.Fatal(err)
 	}
-	g.log.Wait(t, 1, "link moved")
+	g.log.Wait(t, 1, "link migrated")
 
 	change(auth.User{Name: "alice", TokenHash: auth.HashToken("another"), CertName: "alice.example"})
 	wantRevoked(t, byToken)

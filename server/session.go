@@ -62,9 +62,9 @@ func (x *session) down(cause error) {
 // matter of routine.
 func (x *session) back(r mux.Resumption) {
 	if r.Down == 0 {
-		x.log.Debug("link moved", "addr", x.currentAddr(), "replayed", r.Replayed)
+		x.log.Debug("link migrated", "addr", x.currentAddr(), "replayed", r.Replayed)
 	} else {
-		x.log.Info("link back", "addr", x.currentAddr(), "down", r.Down.Round(time.Millisecond), "replayed", r.Replayed)
+		x.log.Info("link resumed", "addr", x.currentAddr(), "down", r.Down.Round(time.Millisecond), "replayed", r.Replayed)
 	}
 }
 

@@ -140,7 +140,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 		case <-reload:
 			systemd.Reloading()
 			log.Info("looking at the link")
-			cl.Kick()
+			cl.Reconnect()
 			systemd.Ready("")
 		case <-stop:
 			systemd.Stopping("")

@@ -1,0 +1,79 @@
+package client
+
+import (
+	"io"
+	"os"
+	"sync"
+)
+
+// pipe makes one end of a relay from a reader and a writer that have no
+// deadlines. Abort makes a pending Read return, but cannot interrupt a Write.
+type pipe struct {
+	chunks  chan []byte // sent by the goroutine in read, which closes it at the end
+	readErr error       // set before chunks is closed
+	aborted chan struct{}
+	abort   sync.Once
+
+	// Belongs to the goroutine that calls Read.
+	unread []byte // the rest of a chunk
+
+	out      io.WriteCloser
+	closeOut sync.Once
+	outErr   error // of closing out
+}
+
+func newPipe(out io.WriteCloser) *pipe {
+	return &pipe{out: out, chunks: make(chan []byte), aborted: make(chan struct{})}
+}
+
+// read reads in until it ends, or the first Read that returns after Abort. While
+// Read uses one of the two buffers, it fills the other: a chunk is sent only
+// when the one before it is used up.
+func (p *pipe) read(in io.Reader) {
+	defer close(p.chunks)
+	var bufs [2][32 << 10]byte
+	for i := 0; ; i ^= 1 {
+		n, err := in.Read(bufs[i][:])
+		if n > 0 {
+			select {
+			case p.chunks <- bufs[i][:n]:
+			case <-p.aborted:
+				return
+			}
+		}
+		if err != nil {
+			p.readErr = err
+			return
+		}
+	}
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	if len(p.unread) == 0 {
+		select {
+		case chunk, ok := <-p.chunks:
+			if !ok {
+				return 0, p.readErr
+			}
+			p.unread = chunk
+		case <-p.aborted:
+			return 0, os.ErrClosed
+		}
+	}
+	n := copy(b, p.unread)
+	p.unread = p.unread[n:]
+	return n, nil
+}
+
+func (p *pipe) Write(b []byte) (int, error) { return p.out.Write(b) }
+func (p *pipe) Close() error                { p.Abort(); return nil }
+
+func (p *pipe) CloseWrite() error {
+	p.closeOut.Do(func() { p.outErr = p.out.Close() })
+	return p.outErr
+}
+
+func (p *pipe) Abort() {
+	p.abort.Do(func() { close(p.aborted) })
+	p.CloseWrite()
+}
