@@ -15,8 +15,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Faults that other tunnels had, replayed on the dial path that a server uses:
-// MayAsk, name resolution, Authorize from ControlContext, connect.
+// Vulnerabilities of other tunnels, tried on a server's dial path: MayAsk, name
+// resolution, Authorize from ControlContext, connect.
 
 // dial connects as a server does for an identity.
 func dial(t *testing.T, p *Policy, r *net.Resolver, host string, port uint16) error {
@@ -64,8 +64,8 @@ func listen(t *testing.T) uint16 {
 	return uint16(ln.Addr().(*net.TCPAddr).Port)
 }
 
-// resolver answers from a table of IPv4 addresses, by a real DNS server on
-// loopback, and records what it was asked.
+// resolver starts a DNS server on loopback that answers from a table of IPv4
+// addresses. asked returns how many queries it has received.
 func resolver(t *testing.T, names map[string][4]byte) (r *net.Resolver, asked func() int) {
 	t.Helper()
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -134,7 +134,7 @@ func TestAdvisorySamePortOtherHost(t *testing.T) {
 			t.Errorf("%s: got %v, want forbidden", host, err)
 		}
 	}
-	// The same host in its other spellings is the same host.
+	// Other spellings of the host are the same host.
 	p = mustPolicy(t, "127.0.0.1:"+ports)
 	for _, host := range []string{"127.0.0.1", "::ffff:127.0.0.1"} {
 		if err := dial(t, p, nil, host, port); err != nil {
@@ -143,7 +143,7 @@ func TestAdvisorySamePortOtherHost(t *testing.T) {
 	}
 }
 
-// The address that counts is the one that the name resolves to.
+// The policy applies to the address that the name resolves to.
 func TestAdvisoryResolvedAddress(t *testing.T) {
 	port := listen(t)
 	ports := strconv.Itoa(int(port))
@@ -172,7 +172,7 @@ func TestAdvisoryResolvedAddress(t *testing.T) {
 			t.Errorf("rule %s, %s: got %v, want allowed=%v", c.rule, c.host, err, c.want)
 		}
 	}
-	// A name that no rule could allow is not even looked up.
+	// A name that no rule can allow is not resolved.
 	before := asked()
 	err := dial(t, mustPolicy(t, "db.example.com:*"), r, "secret.example.net", port)
 	if !errors.Is(err, ErrForbidden) || asked() != before {
@@ -180,8 +180,8 @@ func TestAdvisoryResolvedAddress(t *testing.T) {
 	}
 }
 
-// chisel GHSA-24fp-5v3p-rvpw and wstunnel PR 272: logged in as A, then B's
-// rights. Each identity carries its own policy and nothing else.
+// chisel GHSA-24fp-5v3p-rvpw and wstunnel PR 272: a client authenticated as A
+// got B's rights. Each identity has its own policy only.
 func TestAdvisoryOtherUsersRights(t *testing.T) {
 	tokenA, tokenB := NewToken(), NewToken()
 	u, err := NewUsers([]User{
@@ -196,7 +196,7 @@ func TestAdvisoryOtherUsersRights(t *testing.T) {
 		{Authorization: basicAuth("a", tokenA)},
 		{CertNames: []string{"a.example"}},
 		{CertNames: []string{"a.example"}, Authorization: "Bearer " + tokenA},
-		{CertNames: []string{"stranger.example"}, Authorization: "Bearer " + tokenA},
+		{CertNames: []string{"other.example"}, Authorization: "Bearer " + tokenA},
 	} {
 		id, err := u.Authenticate(c)
 		if err != nil || id.Name != "a" {

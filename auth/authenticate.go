@@ -15,36 +15,38 @@ const maxAuthorization = 4096
 // Credentials are what a peer presented.
 type Credentials struct {
 	// Authorization is the value of the request's only Authorization field:
-	// "Bearer TOKEN" (RFC 6750) or "Basic BASE64" (RFC 7617), "" when there is
-	// none. A request with two such fields is for the caller to refuse.
+	// "Bearer TOKEN" (RFC 6750) or "Basic BASE64" (RFC 7617); "" if there is
+	// none. The caller must refuse a request with more than one such field.
 	Authorization string
-	// CertNames are the names in the peer's client certificate, and only if
-	// its chain was verified; otherwise it must be empty.
+	// CertNames are the names in the peer's client certificate. It must be
+	// empty unless the certificate's chain was verified.
 	CertNames []string
-	// Addr is where the peer comes from; it counts for the Guard. The zero
-	// value is one shared "address".
+	// Addr is the peer's address, to which the PasswordLimiter charges wrong
+	// passwords. Peers with the zero Addr share one allowance.
 	Addr netip.Addr
 }
 
-// Authenticate finds out who presents c. The error wraps ErrNoCredentials or
-// ErrRejected (with ErrThrottled when the guard refused to look); its text is
-// for the log, never for the peer, and names only users that exist.
+// Authenticate returns the identity of the user whose credentials c holds. The
+// error wraps ErrNoCredentials or ErrRejected, and also ErrThrottled if the
+// password limiter refused the check. Its text is for the log, never for the
+// peer; it names only users that exist.
 //
-// Basic takes a name with its password, or a name with its token. A name that
-// does not exist costs the same time as a wrong password. If a certificate and
-// an Authorization are presented together, both must be good and belong to the
-// same user, unless the certificate names no user at all: then it is only the
-// entrance ticket that the TLS layer asked for.
+// Basic takes a user's name with the password or the token. An unknown name
+// costs the same time as a wrong password. If a certificate and an
+// Authorization are presented together, both must be valid and belong to the
+// same user; a certificate that names no user is then ignored, because the TLS
+// layer may require one of everybody.
 //
-// It may block for GuardOptions.MaxWait and the time of a bcrypt check.
+// Authenticate may block for PasswordLimiterOptions.MaxWait plus the time of a
+// bcrypt check.
 func (u *Users) Authenticate(c Credentials) (*Identity, error) {
 	if c.Authorization == "" && len(c.CertNames) == 0 {
 		return nil, ErrNoCredentials
 	}
 	if u == nil {
-		return nil, reject("there are no users")
+		return nil, reject("no users are configured")
 	}
-	holder, err := u.holder(c.CertNames)
+	holder, err := u.certHolder(c.CertNames)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +67,14 @@ func (u *Users) Authenticate(c Credentials) (*Identity, error) {
 	return acct.identity, nil
 }
 
+// reject returns an error that wraps ErrRejected and says why.
 func reject(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrRejected}, args...)...)
 }
 
-// holder finds the user that a certificate names: nil when none.
-func (u *Users) holder(names []string) (*account, error) {
+// certHolder returns the user that a certificate with these names belongs to,
+// or nil if it names no user. A certificate that names two users is rejected.
+func (u *Users) certHolder(names []string) (*account, error) {
 	var found *account
 	for _, name := range names {
 		acct := u.byCert[name]
@@ -86,9 +90,10 @@ func (u *Users) holder(names []string) (*account, error) {
 	return found, nil
 }
 
+// authorized returns the user whose credentials an Authorization field holds.
 func (u *Users) authorized(header string, addr netip.Addr) (*account, error) {
 	if len(header) > maxAuthorization {
-		return nil, reject("Authorization longer than %d bytes", maxAuthorization)
+		return nil, reject("Authorization is longer than %d bytes", maxAuthorization)
 	}
 	scheme, value, _ := strings.Cut(header, " ")
 	value = strings.Trim(value, " ")
@@ -105,11 +110,12 @@ func (u *Users) authorized(header string, addr netip.Addr) (*account, error) {
 		}
 		return u.basic(name, password, addr)
 	}
-	return nil, reject("neither Bearer nor Basic")
+	return nil, reject("the Authorization scheme is neither Bearer nor Basic")
 }
 
+// parseBasic decodes the user-id and password of Basic credentials.
 func parseBasic(value string) (name, password string, ok bool) {
-	// Padding is required by RFC 7617 and forgotten by some clients.
+	// RFC 7617 requires padding, but some clients omit it.
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
 	if err != nil {
 		return "", "", false
@@ -117,9 +123,9 @@ func parseBasic(value string) (name, password string, ok bool) {
 	return strings.Cut(string(b), ":")
 }
 
-// basic checks a name with its token or its password. Every failure costs the
-// same, whether the name is unknown, has a token, a password of any cost, or a
-// certificate only.
+// basic returns the user with this name if the password is the user's password
+// or token. Every failure costs the same time, whether the name is unknown or
+// the user has a token, a password hash of any cost, or only a certificate.
 func (u *Users) basic(name, password string, addr netip.Addr) (*account, error) {
 	acct := u.byName[name]
 	hasSecret := acct != nil && acct.secret != nil
@@ -129,26 +135,27 @@ func (u *Users) basic(name, password string, addr netip.Addr) (*account, error) 
 			return acct, nil
 		}
 	}
-	who := "unknown name"
+	reason := "unknown name"
 	if acct != nil {
-		who = fmt.Sprintf("wrong password for user %q", name)
+		reason = fmt.Sprintf("wrong password for user %q", name)
 	}
 	if u.topCost == 0 {
-		return nil, reject("%s", who) // no password exists: nothing to guess, nothing to slow down
+		// No user has a password, so there is none to guess.
+		return nil, reject("%s", reason)
 	}
-	done, err := u.guard.admit(addr)
+	done, err := u.limiter.admit(addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRejected, err)
 	}
-	right := false
-	defer func() { done(right) }()
+	correct := false
+	defer func() { done(correct) }()
 	if hasSecret && acct.secret.bcrypt != nil {
-		right = acct.secret.matches([]byte(password), u.topCost)
+		correct = acct.secret.matches([]byte(password), u.topCost)
 	} else {
 		burn(u.topCost, []byte(password))
 	}
-	if !right {
-		return nil, reject("%s", who)
+	if !correct {
+		return nil, reject("%s", reason)
 	}
 	return acct, nil
 }

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// gost CVE-2023-32691: a secret was compared byte by byte, and the time told how many of them were
-// right. Here and in the server, what is called like a secret or the hash of one is compared with
-// crypto/subtle or hmac.Equal, never with ==, bytes.Equal and the like, but for whether there is one.
+// gost CVE-2023-32691: a secret was compared byte by byte, so that the time revealed how many bytes
+// matched. In packages auth and server, values named like a secret or its hash are compared with
+// crypto/subtle or hmac.Equal, never with ==, bytes.Equal and the like, except with a constant.
 func TestAdvisoryConstantTime(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)(^|[^a-z])(sum|sums|mac|digest|secret|token|password|ticket)$`)
 	careless := map[string]bool{"bytes.Equal": true, "bytes.Compare": true, "strings.EqualFold": true, "strings.Compare": true, "slices.Equal": true, "reflect.DeepEqual": true}
@@ -49,11 +49,11 @@ func TestAdvisoryConstantTime(t *testing.T) {
 		}
 	}
 	if careful == 0 {
-		t.Error("no comparison in constant time is found: this test looks at the wrong places")
+		t.Error("no comparison in constant time found: this test looks in the wrong places")
 	}
 }
 
-// isConstant says that an operand is written in the source.
+// isConstant reports whether an operand is nil or a literal.
 func isConstant(e ast.Expr) bool {
 	if id, ok := e.(*ast.Ident); ok {
 		return id.Name == "nil"
@@ -62,7 +62,7 @@ func isConstant(e ast.Expr) bool {
 	return literal
 }
 
-// name gives what an expression is called: a.b.c, without indices and slices.
+// name returns the name of an expression, such as a.b.c, without indices and slices.
 func name(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

@@ -6,30 +6,31 @@ import (
 	"net/netip"
 )
 
-// What Authenticate and the methods of Policy answer; test with errors.Is.
+// Errors that Authenticate and the methods of Policy wrap; test for them with
+// errors.Is.
 var (
-	// ErrNoCredentials: the peer presented nothing to judge.
+	// ErrNoCredentials means that the peer presented no credentials.
 	ErrNoCredentials = errors.New("no credentials")
-	// ErrRejected: the peer presented credentials, and they are not good.
+	// ErrRejected means that the peer's credentials are not valid.
 	ErrRejected = errors.New("credentials rejected")
-	// ErrThrottled: the password was not even looked at, because its address
-	// or the whole server has too many checks under way. Comes together with
-	// ErrRejected.
+	// ErrThrottled means that the password was not checked: the peer's address
+	// has spent its attempts, or the server runs too many checks. It comes
+	// together with ErrRejected.
 	ErrThrottled = errors.New("too many password attempts")
-	// ErrForbidden: the policy does not allow what was asked for.
+	// ErrForbidden means that the policy does not allow the request.
 	ErrForbidden = errors.New("forbidden by policy")
 )
 
-// PolicyError says what a policy refused. It wraps ErrForbidden.
+// PolicyError says what a policy refused, and why. It wraps ErrForbidden.
 type PolicyError struct {
 	// Asked is what the peer asked for: "db.lan:5432", "unix:/run/x.sock" or
-	// the name of a target. It comes from the peer: quoted and cut to a
-	// readable length when it is printed.
+	// the name of a target. It is the peer's own text; Error quotes and
+	// shortens it.
 	Asked string
-	// Addr is the resolved address that was judged; the zero Addr when the
-	// refusal came before name resolution or is about a socket or a target.
+	// Addr is the resolved address that was refused. It is the zero Addr if
+	// the refusal came before name resolution or concerns a socket or target.
 	Addr netip.Addr
-	// Reason says why, in a few words.
+	// Reason is a phrase for the log.
 	Reason string
 
 	hint string
@@ -45,10 +46,10 @@ func (e *PolicyError) Error() string {
 // Unwrap returns ErrForbidden.
 func (e *PolicyError) Unwrap() error { return ErrForbidden }
 
-// Hint says in one sentence what the operator could change.
+// Hint says in one sentence what the operator can change.
 func (e *PolicyError) Hint() string { return e.hint }
 
-// RuleError is a policy rule that cannot be understood.
+// RuleError is a syntax error in a policy rule.
 type RuleError struct {
 	Rule   string // as written
 	Reason string
@@ -64,8 +65,8 @@ func (e *RuleError) Hint() string { return e.hint }
 // UserError is a fault in the definition of one user.
 type UserError struct {
 	Index int    // position in the list given to NewUsers, from 0
-	Name  string // the user's name, may be empty
-	Field string // as in the configuration: "name", "token-hash", "cert-name", "allow", "max-sessions"
+	Name  string // the user's name; may be empty
+	Field string // configuration key: "name", "token-hash", "cert-name", "allow" or "max-sessions"
 	Err   error
 
 	hint string
@@ -81,7 +82,7 @@ func (e *UserError) Error() string {
 // Unwrap returns the cause.
 func (e *UserError) Unwrap() error { return e.Err }
 
-// Hint says in one sentence how to mend the definition.
+// Hint says in one sentence how to correct the definition.
 func (e *UserError) Hint() string {
 	var cause interface{ Hint() string }
 	if e.hint == "" && errors.As(e.Err, &cause) {
@@ -90,7 +91,7 @@ func (e *UserError) Hint() string {
 	return e.hint
 }
 
-// quote makes foreign text safe and short enough to print.
+// quote makes untrusted text safe and short enough to print.
 func quote(s string) string {
 	const limit = 120
 	if len(s) > limit {

@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// hinted fails the test unless err says what to do about it.
+// hinted fails the test unless err has a hint.
 func hinted(t *testing.T, err error) {
 	t.Helper()
 	h, ok := err.(interface{ Hint() string })

@@ -2,16 +2,16 @@ package auth
 
 import "strings"
 
-// Host names are compared as DNS does: without the trailing dot of a fully
-// qualified name, ASCII case folded. Only ASCII is folded: Unicode folding
-// would let other letters stand for ASCII ones (the Kelvin sign for a k).
+// Host names are compared as DNS compares them: without the trailing dot of a
+// fully qualified name, and case-insensitively for ASCII only. Unicode case
+// folding would equate other letters with ASCII ones (the Kelvin sign with k).
 
-// trimDot removes the one dot that may end a fully qualified name.
+// trimDot removes the trailing dot of a fully qualified name.
 func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
 
-// validName reports whether a name, without its trailing dot, can be a host's:
-// labels of 1 to 63 letters, digits, hyphens and underscores, 253 bytes in
-// all, and not something that a resolver might read as an address.
+// validName reports whether a name without its trailing dot is a host name:
+// labels of 1 to 63 letters, digits, hyphens and underscores, at most 253 bytes
+// in total, and not in a form that a resolver might take for an address.
 func validName(name string) bool {
 	if len(name) == 0 || len(name) > 253 || looksLikeAddress(name) {
 		return false
@@ -40,9 +40,9 @@ func validName(name string) bool {
 	return label > 0
 }
 
-// looksLikeAddress reports whether host is an IP address or one of the forms
-// that some resolvers take for one (127.1, 0x7f.1, 2130706433): it has a
-// colon, or its last label is a number. A trailing dot does not hide it.
+// looksLikeAddress reports whether host is an IP address or a form that some
+// resolvers take for one (127.1, 0x7f.1, 2130706433): it contains a colon, or
+// its last label is a number. A trailing dot makes no difference.
 func looksLikeAddress(host string) bool {
 	host = trimDot(host)
 	if strings.IndexByte(host, ':') >= 0 {
@@ -64,7 +64,7 @@ func looksLikeAddress(host string) bool {
 	return true
 }
 
-// sameName reports whether asked, in any case, is the lower-case name.
+// sameName reports whether asked equals the lower-case name, ignoring case.
 func sameName(asked, lower string) bool {
 	if len(asked) != len(lower) {
 		return false

@@ -12,31 +12,33 @@ import (
 // Policy says what an identity may reach. It is immutable. A nil Policy and
 // one without rules allow nothing.
 //
-// A server asks twice for each TCP stream: MayAsk before it resolves the name,
-// so that a forbidden name causes no DNS query, and Authorize for the address
-// it is about to connect to, from net.Dialer.ControlContext. Only the second
-// counts: what a name resolves to is the resolver's word, not the operator's.
+// A server consults it twice per TCP stream: MayAsk before it resolves the
+// name, so that a forbidden name causes no DNS query, and Authorize, from
+// net.Dialer.ControlContext, for the address that it is about to connect to.
+// Only Authorize decides, because the resolver, not the operator, chooses the
+// address of a name.
 type Policy struct {
 	rules []Rule
 }
 
-// ParsePolicy reads rules:
+// ParsePolicy parses rules of these forms:
 //
 //	HOST:PORTS       HOST is an IP address, a CIDR, a name, "*.suffix" (the
-//	                 names below it, not itself) or "*"; IPv6 and its CIDRs in
-//	                 brackets. PORTS is "*", "N", "N-M" or a comma list.
-//	PORTS            those ports on loopback addresses
+//	                 names below the suffix, not the suffix itself) or "*";
+//	                 IPv6 and its CIDRs in brackets. PORTS is "*", "N", "N-M"
+//	                 or a comma-separated list.
+//	PORTS            these ports on loopback addresses
 //	unix:/PATH       one socket; "unix:/DIR/*" every socket below a directory
-//	NAME             a target that the server names (letters, digits, - and _,
-//	                 a letter first)
+//	NAME             a target that the server's configuration names (letters,
+//	                 digits, - and _; starts with a letter)
 //
-// Addresses and CIDRs match the address that is connected to, however it was
-// asked for; names match the name that was asked for. Link-local, multicast,
-// broadcast, unspecified and cloud metadata addresses are reached only by a
-// rule that is that address or a CIDR wholly inside that range, "*.suffix"
-// never reaches a loopback address, and "*" reaches everything else.
+// Addresses and CIDRs match the address that the server connects to; names
+// match the name that the peer asked for. Link-local, multicast, broadcast,
+// unspecified and cloud metadata addresses match only a rule that is that
+// address or a CIDR wholly inside that range. "*.suffix" never matches a
+// loopback address. "*" matches all other addresses.
 //
-// The error joins a *RuleError for each bad rule.
+// The error joins a *RuleError for each invalid rule.
 func ParsePolicy(rules []string) (*Policy, error) {
 	p, faults := parsePolicy(rules)
 	if len(faults) > 0 {
@@ -58,7 +60,7 @@ func parsePolicy(rules []string) (p *Policy, faults []error) {
 	return p, faults
 }
 
-// list is the rules; nil has none.
+// list returns the rules; a nil Policy has none.
 func (p *Policy) list() []Rule {
 	if p == nil {
 		return nil
@@ -66,9 +68,9 @@ func (p *Policy) list() []Rule {
 	return p.rules
 }
 
-// MayAsk reports, before any name resolution, whether some answer could make
-// Authorize agree: nil, or a *PolicyError. host is an IP address without
-// brackets, or a name.
+// MayAsk checks a host before name resolution. It returns nil if Authorize
+// would allow at least one address that host may resolve to, else a
+// *PolicyError. host is a name, or an IP address without brackets.
 func (p *Policy) MayAsk(host string, port uint16) error {
 	if looksLikeAddress(host) {
 		addr, err := netip.ParseAddr(host)
@@ -101,19 +103,19 @@ func (p *Policy) MayAsk(host string, port uint16) error {
 	return noRule(joinHostPort(host, port), netip.Addr{})
 }
 
-// Authorize reports whether host, as it was asked for, may be connected to at
-// the resolved address addr: nil, or a *PolicyError. It does not allocate when
-// it agrees.
+// Authorize returns nil if the policy allows a connection to host, as the peer
+// asked for it, at its resolved address addr, else a *PolicyError. It does not
+// allocate on success.
 func (p *Policy) Authorize(host string, addr netip.AddrPort) error {
 	ip, port := addr.Addr(), addr.Port()
 	if !ip.IsValid() || ip.Zone() != "" {
-		return badHost(host, port, "an address with a zone, or none at all")
+		return badHost(host, port, "the address has a zone or is missing")
 	}
 	ip = ip.Unmap()
 	kind := specialKind(ip)
-	loopback := ip.IsLoopback() || carried(ip).IsLoopback()
+	loopback := ip.IsLoopback() || embedded(ip).IsLoopback()
 	name := trimDot(host)
-	nearly := false // a rule matched but for the special address
+	exempted := false // a rule matches, but does not cover this special address
 	for _, r := range p.list() {
 		if !r.ports.has(port) {
 			continue
@@ -135,30 +137,31 @@ func (p *Policy) Authorize(host string, addr netip.AddrPort) error {
 		if match && covers {
 			return nil
 		}
-		nearly = nearly || match
+		exempted = exempted || match
 	}
 	asked := joinHostPort(host, port)
 	switch {
-	case nearly && kind != "":
+	case exempted && kind != "":
 		return &PolicyError{Asked: asked, Addr: ip,
-			Reason: kind + " addresses are reached only by a rule that names them",
-			hint:   "if this is really meant, allow exactly that address: " + strconv.Quote(literal(ip, port))}
-	case nearly:
+			Reason: kind + " addresses need a rule that names them",
+			hint:   "if this is intended, allow exactly that address: " + strconv.Quote(literal(ip, port))}
+	case exempted:
 		return &PolicyError{Asked: asked, Addr: ip,
-			Reason: `a "*.suffix" rule does not reach loopback addresses`,
-			hint:   "the name resolves to the server itself; if this is meant, allow " + strconv.Quote(literal(ip, port))}
+			Reason: `a "*.suffix" rule does not allow loopback addresses`,
+			hint:   "the name resolves to the server itself; if this is intended, allow " + strconv.Quote(literal(ip, port))}
 	}
 	return noRule(asked, ip)
 }
 
-// AllowUnix reports whether the socket at an absolute path may be connected
-// to: nil, or a *PolicyError. The path is judged as text: whoever may write
-// below an allowed directory can place a symbolic link there.
+// AllowUnix returns nil if the policy allows a connection to the socket at an
+// absolute path, else a *PolicyError. It compares paths as text and does not
+// follow symbolic links: a user with write access to an allowed directory can
+// place a link there.
 func (p *Policy) AllowUnix(name string) error {
 	asked := "unix:" + name
 	if !strings.HasPrefix(name, "/") || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 {
 		return &PolicyError{Asked: asked, Reason: "the path is not absolute and in its shortest form",
-			hint: "ask for the path without . and .. and doubled slashes"}
+			hint: "ask for an absolute path without . and .. and doubled slashes"}
 	}
 	for _, r := range p.list() {
 		switch r.kind {
@@ -175,8 +178,8 @@ func (p *Policy) AllowUnix(name string) error {
 	return noRule(asked, netip.Addr{})
 }
 
-// AllowTarget reports whether the target that the server names so may be
-// used: nil, or a *PolicyError. The target's own address is then not judged.
+// AllowTarget returns nil if the policy allows the named target, else a
+// *PolicyError. The target's own address needs no further rule.
 func (p *Policy) AllowTarget(name string) error {
 	for _, r := range p.list() {
 		if r.kind == targetName && name == r.text {
@@ -186,11 +189,13 @@ func (p *Policy) AllowTarget(name string) error {
 	return noRule(name, netip.Addr{})
 }
 
+// noRule is the refusal of what no rule matches.
 func noRule(asked string, addr netip.Addr) error {
 	return &PolicyError{Asked: asked, Addr: addr, Reason: "no rule matches",
 		hint: "to permit it, add a rule to this user's allow list on the server, such as " + quote(asked)}
 }
 
+// badHost is the refusal of something that is no address and no host name.
 func badHost(host string, port uint16, reason string) error {
 	return &PolicyError{Asked: joinHostPort(host, port), Reason: reason,
 		hint: "ask for an IP address without a zone, or for a host name in ASCII"}
@@ -200,7 +205,7 @@ func joinHostPort(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// literal is the rule for exactly this address and port.
+// literal returns the rule that allows exactly this address and port.
 func literal(addr netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(addr, port).String()
 }

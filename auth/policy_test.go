@@ -35,7 +35,7 @@ func TestAuthorize(t *testing.T) {
 		{"10.0.0.1:22", "10.0.0.1", "10.0.0.1:23", false},
 		{"10.0.0.1:22", "::ffff:10.0.0.1", "[::ffff:10.0.0.1]:22", true},
 		{"10.0.0.1:22", "::ffff:10.0.0.2", "[::ffff:10.0.0.2]:22", false},
-		{"10.0.0.0/8:22", "db.lan", "10.9.9.9:22", true}, // by what it resolves to
+		{"10.0.0.0/8:22", "db.lan", "10.9.9.9:22", true}, // by the resolved address
 		{"10.0.0.0/8:22", "db.lan", "11.0.0.1:22", false},
 		{"[fd00::/8]:22", "fd00::1", "[fd00::1]:22", true},
 		{"db.lan:5432", "DB.lan.", "10.0.0.9:5432", true},
@@ -75,7 +75,7 @@ func TestAuthorize(t *testing.T) {
 		{"*:*", "x", "[ff02::1]:80", false},
 		{"*:*", "x", "[::ffff:169.254.169.254]:80", false},
 		{"*:*", "x", "[64:ff9b::a9fe:a9fe]:80", false}, // NAT64 of the metadata service
-		{"*:*", "x", "[2002:a9fe:a9fe::1]:80", false},  // 6to4 of it
+		{"*:*", "x", "[2002:a9fe:a9fe::1]:80", false},  // 6to4 of the metadata service
 		{"*:*", "x", "[64:ff9b::cb00:7101]:80", true},
 		{"0.0.0.0/0:*", "x", "169.254.169.254:80", false},
 		{"[::/0]:*", "x", "[fe80::1]:80", false},
@@ -117,7 +117,7 @@ func TestMayAsk(t *testing.T) {
 		{"db.lan:5432", "10.0.0.1", 5432, false},
 		{"*.lan:80", "a.lan", 80, true},
 		{"*.lan:80", "lan", 80, false},
-		{"10.0.0.0/8:80", "any.example", 80, true}, // might resolve into it
+		{"10.0.0.0/8:80", "any.example", 80, true}, // may resolve to an address in the range
 		{"10.0.0.0/8:80", "10.1.1.1", 80, true},
 		{"10.0.0.0/8:80", "::ffff:10.1.1.1", 80, true},
 		{"10.0.0.0/8:80", "11.1.1.1", 80, false},
@@ -207,7 +207,7 @@ func TestPolicyJoinsFaults(t *testing.T) {
 	}
 }
 
-// A policy is asked for every stream: agreeing must not allocate.
+// Every stream consults the policy: success must not allocate.
 func TestPolicyAllocations(t *testing.T) {
 	p := mustPolicy(t, "ssh", "10.0.0.0/8:1-1000", "*.lan:80", "db.lan:5432")
 	addr := netip.MustParseAddrPort("192.168.0.1:5432")
@@ -231,8 +231,8 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// What MayAsk refuses, Authorize refuses for every address: otherwise the
-// question before DNS would change what is allowed.
+// Authorize refuses every address of a host that MayAsk refuses: otherwise the
+// check before DNS would change what is allowed.
 func FuzzMayAskCoversAuthorize(f *testing.F) {
 	f.Add("*.lan:80", "a.lan.", []byte{10, 0, 0, 1}, uint16(80))
 	f.Add("10.0.0.0/8:80", "10.0.0.1", []byte{10, 0, 0, 1}, uint16(80))

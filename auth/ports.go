@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// maxPortRanges bounds the ranges of one rule.
+// maxPortRanges bounds how many ranges one rule has.
 const maxPortRanges = 256
 
 type portRange struct{ from, to uint16 }
 
-// portSet is sorted and neither overlaps nor touches.
+// portSet holds ranges in ascending order that neither overlap nor touch.
 type portSet []portRange
 
 func (s portSet) has(port uint16) bool {
@@ -27,7 +27,7 @@ func (s portSet) has(port uint16) bool {
 	return false
 }
 
-// all reports whether every port is in the set.
+// all reports whether the set holds every port.
 func (s portSet) all() bool { return len(s) == 1 && s[0] == portRange{1, 65535} }
 
 func (s portSet) String() string {
@@ -45,7 +45,8 @@ func (s portSet) String() string {
 	return b.String()
 }
 
-// parsePorts reads "*" or a comma list of N and N-M; reason is "" on success.
+// parsePorts parses "*" or a comma-separated list of N and N-M. reason says
+// why it failed; it is "" on success.
 func parsePorts(text string) (set portSet, reason string) {
 	if text == "*" {
 		return portSet{{1, 65535}}, ""
@@ -85,7 +86,8 @@ func parsePorts(text string) (set portSet, reason string) {
 	return merged, ""
 }
 
-// parsePort accepts plain decimal digits only.
+// parsePort parses a port from 1 to 65535 of decimal digits only, without the
+// signs and underscores that strconv may accept.
 func parsePort(s string) (uint16, bool) {
 	if !isDigits(s) || len(s) > 5 {
 		return 0, false

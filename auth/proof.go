@@ -6,9 +6,10 @@ import (
 	"crypto/sha256"
 )
 
-// Proof tells by which of a user's credentials somebody was known, for as long as
-// it is good and the process lives: see Users.Proved. It is a digest with a random
-// key of the process, from which nobody learns the credential.
+// Proof identifies the credential by which a user was authenticated, so that
+// Users.Proved can tell after a reload whether the user still has it. It is an
+// HMAC under a random key of this process: it reveals nothing about the
+// credential and means nothing to another process.
 type Proof [16]byte
 
 var proofKey = func() (key [32]byte) {
@@ -16,7 +17,8 @@ var proofKey = func() (key [32]byte) {
 	return key
 }()
 
-// Kinds of credentials, so that none passes for one of another kind.
+// Kinds of credentials. They are part of the digest, so that a credential of
+// one kind never proves one of another.
 const (
 	proofByToken    = "token"
 	proofByPassword = "password"
@@ -30,6 +32,7 @@ func newProof(kind string, value []byte) Proof {
 	return Proof(mac.Sum(nil)[:len(Proof{})])
 }
 
+// proof returns the proof of the token or the password hash.
 func (s *secret) proof() Proof {
 	if s.bcrypt != nil {
 		return newProof(proofByPassword, s.bcrypt)
@@ -37,8 +40,8 @@ func (s *secret) proof() Proof {
 	return newProof(proofByToken, s.sum[:])
 }
 
-// Proof returns by what Authenticate has known the user who presented c: the
-// Authorization, if there is one, and otherwise the name in the certificate.
+// Proof returns the proof of the credential by which Authenticate recognized
+// user in c: the Authorization if there is one, else the certificate's name.
 func (u *Users) Proof(user *Identity, c Credentials) Proof {
 	acct := u.byName[user.Name]
 	if c.Authorization != "" {
@@ -47,8 +50,9 @@ func (u *Users) Proof(user *Identity, c Credentials) Proof {
 	return newProof(proofByCert, []byte(acct.certName))
 }
 
-// Proved returns the user of a name if p tells of a credential that the user
-// still has, and else nil. A password that is hashed anew counts as another one.
+// Proved returns the user with this name if p is the proof of a credential
+// that the user still has, else nil. The same password with a new hash counts
+// as another credential.
 func (u *Users) Proved(name string, p Proof) *Identity {
 	if u == nil {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// What somebody was known by stays good for exactly as long as the user has it.
+// A proof is valid exactly as long as the user has the credential.
 func TestProof(t *testing.T) {
 	password := bcryptHash(t, "p", bcrypt.MinCost)
 	before, err := NewUsers([]User{
@@ -23,17 +23,17 @@ func TestProof(t *testing.T) {
 		after  []User
 		proved bool
 	}{
-		"as it was":               {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", TokenHash: HashToken("a")}}, true},
-		"Basic with the token":    {"alice", Credentials{Authorization: "Basic YWxpY2U6YQ=="}, []User{{Name: "alice", TokenHash: HashToken("a")}}, true},
-		"another token":           {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", TokenHash: HashToken("b"), CertName: "a@x"}}, false},
-		"another certificate":     {"alice", Credentials{CertNames: []string{"a@x"}}, []User{{Name: "alice", TokenHash: HashToken("a"), CertName: "b@x"}}, false},
-		"the other one is gone":   {"alice", Credentials{CertNames: []string{"no", "a@x"}}, []User{{Name: "alice", CertName: "a@x"}}, true},
-		"of both it is the token": {"alice", Credentials{Authorization: "Bearer a", CertNames: []string{"a@x"}}, []User{{Name: "alice", CertName: "a@x"}}, false},
-		"nobody's any more":       {"alice", Credentials{Authorization: "Bearer a"}, nil, false},
-		"somebody else's now":     {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", CertName: "a@x"}, {Name: "bob", TokenHash: HashToken("a")}}, false},
-		"a password":              {"carol", Credentials{Authorization: "Basic Y2Fyb2w6cA=="}, []User{{Name: "carol", TokenHash: password}}, true},
-		"another password":        {"carol", Credentials{Authorization: "Basic Y2Fyb2w6cA=="}, []User{{Name: "carol", TokenHash: bcryptHash(t, "q", bcrypt.MinCost)}}, false},
-		"no secret":               {"bob", Credentials{CertNames: []string{"b@x"}}, []User{{Name: "bob", TokenHash: HashToken("b@x")}}, false},
+		"unchanged":              {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", TokenHash: HashToken("a")}}, true},
+		"Basic with the token":   {"alice", Credentials{Authorization: "Basic YWxpY2U6YQ=="}, []User{{Name: "alice", TokenHash: HashToken("a")}}, true},
+		"another token":          {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", TokenHash: HashToken("b"), CertName: "a@x"}}, false},
+		"another certificate":    {"alice", Credentials{CertNames: []string{"a@x"}}, []User{{Name: "alice", TokenHash: HashToken("a"), CertName: "b@x"}}, false},
+		"token removed":          {"alice", Credentials{CertNames: []string{"no", "a@x"}}, []User{{Name: "alice", CertName: "a@x"}}, true},
+		"both: the token counts": {"alice", Credentials{Authorization: "Bearer a", CertNames: []string{"a@x"}}, []User{{Name: "alice", CertName: "a@x"}}, false},
+		"user removed":           {"alice", Credentials{Authorization: "Bearer a"}, nil, false},
+		"another user's token":   {"alice", Credentials{Authorization: "Bearer a"}, []User{{Name: "alice", CertName: "a@x"}, {Name: "bob", TokenHash: HashToken("a")}}, false},
+		"a password":             {"carol", Credentials{Authorization: "Basic Y2Fyb2w6cA=="}, []User{{Name: "carol", TokenHash: password}}, true},
+		"another password":       {"carol", Credentials{Authorization: "Basic Y2Fyb2w6cA=="}, []User{{Name: "carol", TokenHash: bcryptHash(t, "q", bcrypt.MinCost)}}, false},
+		"no secret":              {"bob", Credentials{CertNames: []string{"b@x"}}, []User{{Name: "bob", TokenHash: HashToken("b@x")}}, false},
 	} {
 		identity, err := before.Authenticate(c.by)
 		if err != nil || identity.Name != c.user {
@@ -41,7 +41,7 @@ func TestProof(t *testing.T) {
 		}
 		proof := before.Proof(identity, c.by)
 		if before.Proved(c.user, proof) != identity {
-			t.Errorf("%s: not good when it was used", name)
+			t.Errorf("%s: not valid before the reload", name)
 		}
 		after, err := NewUsers(c.after)
 		if err != nil {
@@ -54,6 +54,6 @@ func TestProof(t *testing.T) {
 	}
 	var none *Users
 	if none.Proved("alice", Proof{}) != nil || before.Proved("bob", Proof{}) != nil {
-		t.Error("nothing proves something")
+		t.Error("the zero Proof proves a user")
 	}
 }

@@ -20,7 +20,7 @@ const (
 	suffixHost                       // "*.lan"
 	unixPath                         // one socket
 	unixTree                         // every socket below a directory
-	targetName                       // a target that the server names
+	targetName                       // a named target of the server
 )
 
 // Rule is one line of a policy; see ParsePolicy for the forms. The zero value
@@ -28,11 +28,11 @@ const (
 type Rule struct {
 	kind   ruleKind
 	prefix netip.Prefix // prefixHost
-	text   string       // lower-case name; ".lan"; path; "/run/" of a tree; target
-	ports  portSet      // of the hosts
+	text   string       // lower-case name, ".lan", path, "/run/" of a tree, or target
+	ports  portSet      // of the kinds with a host
 }
 
-// ParseRule reads one rule. The error is a *RuleError.
+// ParseRule parses one rule. The error is a *RuleError.
 func ParseRule(s string) (Rule, error) {
 	r, reason, hint := parseRule(strings.TrimSpace(s))
 	if reason != "" {
@@ -41,8 +41,8 @@ func ParseRule(s string) (Rule, error) {
 	return r, nil
 }
 
-// String returns the rule in its canonical form, which ParseRule reads back to
-// the same rule.
+// String returns the rule in its canonical form; ParseRule parses it to the
+// same rule.
 func (r Rule) String() string {
 	ports := r.ports.String()
 	if r.ports.all() {
@@ -61,7 +61,7 @@ func (r Rule) String() string {
 		}
 		return host + ":" + ports
 	case loopbackHost:
-		return r.ports.String() // never "*": on its own it could mean anything
+		return r.ports.String() // never "*", which could mean ports or hosts
 	case nameHost:
 		return r.text + ":" + ports
 	case suffixHost:
@@ -78,6 +78,8 @@ func (r Rule) String() string {
 
 const ruleForms = `write HOST:PORTS ("10.0.0.0/8:443", "db.lan:5432", "[::1]:22"), PORTS ("8000-8100", on loopback), "unix:/path", or the name of a target`
 
+// parseRule parses a rule without surrounding spaces. reason says why it
+// failed; it is "" on success.
 func parseRule(s string) (r Rule, reason, hint string) {
 	switch {
 	case s == "":
@@ -107,7 +109,7 @@ func parseRule(s string) (r Rule, reason, hint string) {
 	return r, reason, hint
 }
 
-// cutHost splits HOST:PORTS at the last colon, and takes the brackets off.
+// cutHost splits HOST:PORTS at the last colon and removes the brackets.
 func cutHost(s string) (host, ports string, bracketed bool, reason string) {
 	if s[0] == '[' {
 		host, ports, ok := strings.Cut(s[1:], "]:")
@@ -128,7 +130,7 @@ func parseHost(host string, bracketed bool) (r Rule, reason, hint string) {
 	case host == "":
 		return r, "the host is missing", `write "*:PORTS" for every host, or bare PORTS for loopback`
 	case strings.Contains(host, "%"):
-		return r, "it has an IPv6 zone", "leave the zone out: zones are refused when dialling, too"
+		return r, "it has an IPv6 zone", "leave the zone out: addresses with a zone are always refused"
 	case bracketed, strings.Contains(host, "/"), looksLikeAddress(host):
 		return parseAddressRule(host, bracketed)
 	case host == "*":
@@ -160,7 +162,7 @@ func parseAddressRule(host string, bracketed bool) (r Rule, reason, hint string)
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
 		if p != p.Masked() {
-			return r, quote(host) + " has bits set behind its prefix",
+			return r, quote(host) + " has bits set after its prefix",
 				fmt.Sprintf("write %s for the range, or the address without /%d", p.Masked(), p.Bits())
 		}
 		prefix = p

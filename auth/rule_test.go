@@ -61,7 +61,7 @@ func TestRuleFaults(t *testing.T) {
 		"db.lan:90-80":             "backwards",
 		"db.lan:1-":                "not a port",
 		"db.lan:1,,2":              "not a port",
-		"10.0.0.5/8:80":            "behind its prefix",
+		"10.0.0.5/8:80":            "after its prefix",
 		"10.0.0.0/33:80":           "not a CIDR",
 		"[::ffff:0.0.0.0/90]:80":   "shorter than 96",
 		"[fe80::1%eth0]:80":        "zone",

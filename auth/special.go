@@ -2,15 +2,15 @@ package auth
 
 import "net/netip"
 
-// special lists the addresses that no rule reaches by accident: what lives
-// there is the host itself, its neighbours on the wire, or a cloud's metadata
-// service, which hands out the machine's own credentials. A rule reaches one
-// only when it lies wholly inside every range here that holds the address.
+// special lists the ranges that a wide rule does not include: the host itself,
+// its neighbors on the local link, and the metadata services of clouds, which
+// hand out the machine's own credentials. A rule allows a special address only
+// if the rule lies wholly inside every range here that contains the address.
 var special = []struct {
 	prefix netip.Prefix
 	what   string
 }{
-	// Metadata first: the refusal then names it, rather than link-local.
+	// Metadata precedes link-local, so that the refusal names the former.
 	{netip.MustParsePrefix("169.254.169.254/32"), "cloud metadata"}, // AWS, Azure, GCP and others
 	{netip.MustParsePrefix("fd00:ec2::254/128"), "cloud metadata"},  // AWS
 	{netip.MustParsePrefix("fd20:ce::254/128"), "cloud metadata"},   // GCP
@@ -25,15 +25,15 @@ var special = []struct {
 	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
 }
 
-// Prefixes whose addresses carry an IPv4 address that a translator or a
-// tunnel on the way would connect to.
+// Prefixes of IPv6 addresses that embed an IPv4 address, to which a translator
+// or a tunnel in the network would connect.
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
 	sixToFour = netip.MustParsePrefix("2002::/16")    // RFC 3056
 )
 
-// carried returns the IPv4 address inside an IPv6 one, or addr itself.
-func carried(addr netip.Addr) netip.Addr {
+// embedded returns the IPv4 address that an IPv6 address embeds, or addr.
+func embedded(addr netip.Addr) netip.Addr {
 	if !addr.Is6() {
 		return addr
 	}
@@ -47,10 +47,10 @@ func carried(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// specialKind names the first special range that holds addr, or what addr
-// carries; "" when there is none. addr is unmapped.
+// specialKind returns what the first special range is that contains addr or
+// its embedded IPv4 address, or "" if none does. addr is not IPv4-mapped.
 func specialKind(addr netip.Addr) string {
-	inner := carried(addr)
+	inner := embedded(addr)
 	for i := range special {
 		if p := special[i].prefix; p.Contains(addr) || p.Contains(inner) {
 			return special[i].what
@@ -59,14 +59,14 @@ func specialKind(addr netip.Addr) string {
 	return ""
 }
 
-// namesSpecial reports whether a rule's prefix is narrow enough to mean the
-// special address addr, which it contains.
+// namesSpecial reports whether a rule's prefix, which contains the special
+// address addr, is narrow enough to allow it.
 func namesSpecial(rule netip.Prefix, addr netip.Addr) bool {
 	if rule.IsSingleIP() {
 		return true
 	}
-	if specialKind(carried(addr)) != "" && carried(addr) != addr {
-		return false // special for what it carries: only by its exact address
+	if specialKind(embedded(addr)) != "" && embedded(addr) != addr {
+		return false // special for its embedded address: only the exact address allows it
 	}
 	for i := range special {
 		p := special[i].prefix

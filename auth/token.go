@@ -15,24 +15,25 @@ const (
 	tokenPrefix = "adit_"
 	hashPrefix  = "sha256:"
 
-	// maxCost bounds the bcrypt cost that a user may have: at 15 one check
-	// takes about two seconds of CPU, and each step doubles it.
+	// maxCost bounds the cost of a bcrypt hash. At 15 one check takes about
+	// two seconds of CPU time; each step doubles it.
 	maxCost = 15
 
-	// maxPassword is what bcrypt looks at; it ignores the bytes behind.
+	// maxPassword is how many bytes of a password bcrypt uses; it ignores the
+	// rest.
 	maxPassword = 72
 )
 
-// NewToken returns a fresh token: "adit_" and 256 random bits in base64url.
+// NewToken returns a new token: "adit_" and 256 random bits in base64url.
 func NewToken() string {
 	var b [32]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// HashToken returns what a configuration keeps instead of a token:
-// "sha256:" and 64 hexadecimal digits. It suits tokens from NewToken, which
-// nobody can guess; a password that a person chose needs bcrypt.
+// HashToken returns the form of a token that a configuration holds: "sha256:"
+// and 64 hexadecimal digits. It is safe for tokens from NewToken only: a
+// password that a person chose can be guessed and needs bcrypt.
 func HashToken(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hashPrefix + hex.EncodeToString(sum[:])
@@ -41,24 +42,24 @@ func HashToken(token string) string {
 // secret is a parsed token-hash: a token's SHA-256, or a bcrypt hash.
 type secret struct {
 	sum    [sha256.Size]byte
-	bcrypt []byte // nil: sum counts
+	bcrypt []byte // nil: a token's sum
 	cost   int    // of bcrypt
 }
 
-// hashError is why a token-hash was refused. It never holds the text itself,
+// hashError says why a token-hash is invalid. It never contains the text,
 // which may be a secret pasted into the wrong place.
 type hashError struct{ reason, hint string }
 
 func (e *hashError) Error() string { return e.reason }
 
-// Hint says how to get a good hash.
+// Hint says how to get a valid hash.
 func (e *hashError) Hint() string { return e.hint }
 
 func parseHash(text string) (secret, error) {
 	switch {
 	case strings.HasPrefix(text, tokenPrefix):
 		return secret{}, &hashError{"this is a token, not its hash",
-			`the token belongs to the client; put the token-hash that "adit token" printed here, and make a new token if this file was ever readable by others`}
+			`the token belongs on the client; put the token-hash that "adit token" printed here, and make a new token if others could read this file`}
 	case strings.HasPrefix(text, hashPrefix):
 		sum, err := hex.DecodeString(text[len(hashPrefix):])
 		if err != nil || len(sum) != sha256.Size {
@@ -76,8 +77,8 @@ func parseHash(text string) (secret, error) {
 func parseBcrypt(text string) (secret, error) {
 	malformed := &hashError{"malformed bcrypt hash",
 		`a bcrypt hash has 60 characters and starts with $2a$, $2b$ or $2y$; "htpasswd -nB NAME" prints one after the colon`}
-	// $2y$10$ + 22 characters of salt + 31 of hash. The cost parser of the
-	// bcrypt package is lenient, so the shape is checked here.
+	// $2y$10$, 22 characters of salt and 31 of hash. The bcrypt package parses
+	// the cost leniently, so the format is checked here.
 	if len(text) != 60 || !strings.ContainsRune("aby", rune(text[2])) || text[3] != '$' || text[6] != '$' ||
 		!isDigits(text[4:6]) || strings.Trim(text[7:], bcryptAlphabet) != "" {
 		return secret{}, malformed
@@ -88,7 +89,7 @@ func parseBcrypt(text string) (secret, error) {
 	}
 	if cost > maxCost {
 		return secret{}, &hashError{fmt.Sprintf("bcrypt cost %d is more than %d", cost, maxCost),
-			"hash the password again with a cost from 10 to 12: each login would keep a CPU busy for seconds"}
+			"hash the password again with a cost from 10 to 12: at this cost each login takes seconds of CPU time"}
 	}
 	return secret{bcrypt: []byte(text), cost: cost}, nil
 }
@@ -104,20 +105,20 @@ func isDigits(s string) bool {
 	return s != ""
 }
 
-// compare does the work of a password check; tests count it.
+// compare checks a password; tests replace it to count the work.
 var compare = bcrypt.CompareHashAndPassword
 
-// burn spends exactly the time of a password check at this cost and matches
-// nothing.
+// burn takes exactly the time of a password check at this cost, and no
+// password matches.
 func burn(cost int, password []byte) {
 	password = password[:min(len(password), maxPassword)]
 	_ = compare(fmt.Appendf(nil, "$2a$%02d$%053d", cost, 0), password)
 }
 
-// matches reports whether the password is the one behind the hash. A wrong
-// password takes the time of a check at cost top, whatever the hash's own cost
-// (which is not above top): a user with a cheap hash is not told apart from a
-// name that does not exist.
+// matches reports whether the hash is the password's. A wrong password takes
+// the time of a check at cost top, which is at least the hash's own cost, so
+// that the time does not distinguish a user with a cheap hash from an unknown
+// name.
 func (s *secret) matches(password []byte, top int) bool {
 	tooLong := len(password) > maxPassword
 	password = password[:min(len(password), maxPassword)]

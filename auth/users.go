@@ -13,8 +13,8 @@ import (
 // User defines one identity, as a configuration writes it. At least one of
 // TokenHash and CertName must be set; either of them suffices to log in.
 type User struct {
-	// Name is shown in logs and is the name of Basic credentials: 1 to 128
-	// bytes, without a colon and without control characters. Unique.
+	// Name appears in logs and is the user-id of Basic credentials: 1 to 128
+	// bytes, without colons and control characters. Unique.
 	Name string
 	// TokenHash is "sha256:HEX" of a token (see HashToken), or the bcrypt hash
 	// of a password ("$2a$", "$2b$" or "$2y$", cost at most 15).
@@ -22,27 +22,29 @@ type User struct {
 	// CertName is a name in a verified client certificate, compared byte for
 	// byte. Unique.
 	CertName string
-	// Allow holds the policy's rules; none allows nothing. See ParsePolicy.
+	// Allow holds the policy's rules; an empty list allows nothing. See
+	// ParsePolicy.
 	Allow []string
-	// MaxSessions bounds the user's sessions at one time; 0 means the
+	// MaxSessions bounds how many sessions the user has at once; 0 means the
 	// server's default.
 	MaxSessions int
 }
 
-// Identity is who a peer turned out to be. It is shared: do not change it.
+// Identity is an authenticated user. It is shared and must not be changed.
 type Identity struct {
 	Name        string
 	Policy      *Policy
 	MaxSessions int // 0: the server's default
 }
 
-// Users knows all identities. It is immutable; a reload makes a new one.
+// Users holds all users of a server. It is immutable; a reload makes a new
+// one. A nil Users rejects everyone.
 type Users struct {
-	tokens  []*account // those whose secret is a token's SHA-256
+	tokens  []*account // accounts whose secret is a token's SHA-256
 	byName  map[string]*account
 	byCert  map[string]*account
-	topCost int // highest bcrypt cost of all; 0 when nobody has a password
-	guard   *Guard
+	topCost int // the highest bcrypt cost; 0 if nobody has a password
+	limiter *PasswordLimiter
 }
 
 type account struct {
@@ -51,83 +53,94 @@ type account struct {
 	certName string  // "": none
 }
 
-// Option changes how NewUsers builds.
+// Option changes a setting of NewUsers.
 type Option func(*Users)
 
-// WithGuard makes the users share a guard, which a server does across reloads.
-// Without it NewUsers makes one of its own with default bounds.
-func WithGuard(g *Guard) Option { return func(u *Users) { u.guard = g } }
+// WithPasswordLimiter makes the users share a limiter, as a server does across
+// reloads. Without it NewUsers makes a limiter with default bounds.
+func WithPasswordLimiter(l *PasswordLimiter) Option { return func(u *Users) { u.limiter = l } }
 
 const maxName = 128
 
 // NewUsers checks the definitions and builds the set. The error joins every
-// fault found (errors.Join), each a *UserError with a hint. No users at all is
-// not an error: such a set rejects everyone.
+// fault found (errors.Join), each a *UserError with a hint. An empty list is
+// not an error: the set then rejects everyone.
 func NewUsers(list []User, opts ...Option) (*Users, error) {
 	u := &Users{byName: make(map[string]*account), byCert: make(map[string]*account)}
 	for _, o := range opts {
 		o(u)
 	}
-	if u.guard == nil {
-		u.guard = NewGuard(GuardOptions{})
+	if u.limiter == nil {
+		u.limiter = NewPasswordLimiter(PasswordLimiterOptions{})
 	}
 	var errs []error
-	tokens := make(map[[sha256.Size]byte]string)
+	byHash := make(map[[sha256.Size]byte]*account)
 	for i, def := range list {
-		fault := func(field string, err error, hint string) {
+		u.add(def, byHash, func(field string, err error, hint string) {
 			errs = append(errs, &UserError{Index: i, Name: def.Name, Field: field, Err: err, hint: hint})
-		}
-		acct := &account{identity: &Identity{Name: def.Name, MaxSessions: def.MaxSessions}, certName: def.CertName}
-
-		if reason := badName(def.Name); reason != "" {
-			fault("name", errors.New(reason), `give every user a short name of its own, such as name = "alice"`)
-		} else if u.byName[def.Name] != nil {
-			fault("name", errors.New("two users have this name"), "rename one of them, or merge their rules")
-		}
-		if def.TokenHash == "" && def.CertName == "" {
-			fault("token-hash", errors.New("neither token-hash nor cert-name is set, so nobody could log in"),
-				`run "adit token" and paste the token-hash line, or set cert-name`)
-		}
-		if def.TokenHash != "" {
-			s, err := parseHash(def.TokenHash)
-			other, taken := tokens[s.sum]
-			switch {
-			case err != nil:
-				fault("token-hash", err, "")
-			case s.bcrypt != nil:
-				acct.secret = &s
-				u.topCost = max(u.topCost, s.cost)
-			case taken:
-				fault("token-hash", fmt.Errorf("user %s has the same token", quote(other)),
-					`run "adit token" once for each user, so that a token says whose it is`)
-			default:
-				acct.secret = &s
-				tokens[s.sum] = def.Name
-				u.tokens = append(u.tokens, acct)
-			}
-		}
-		if def.CertName != "" {
-			if other := u.byCert[def.CertName]; other != nil {
-				fault("cert-name", fmt.Errorf("user %s has the same cert-name", quote(other.identity.Name)),
-					"a certificate must say whose it is: give each user another cert-name")
-			} else {
-				u.byCert[def.CertName] = acct
-			}
-		}
-		if def.MaxSessions < 0 {
-			fault("max-sessions", fmt.Errorf("%d is negative", def.MaxSessions), "use 0 for the server's default")
-		}
-		policy, bad := parsePolicy(def.Allow)
-		for _, e := range bad {
-			fault("allow", e, "")
-		}
-		acct.identity.Policy = policy
-		u.byName[def.Name] = acct
+		})
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	return u, nil
+}
+
+// reportFault is called with each fault in a user's definition: the key at
+// fault, the cause, and a hint unless the cause has one.
+type reportFault func(field string, err error, hint string)
+
+// add checks one definition and adds the user. byHash holds the accounts with
+// tokens added so far.
+func (u *Users) add(def User, byHash map[[sha256.Size]byte]*account, fault reportFault) {
+	acct := &account{identity: &Identity{Name: def.Name, MaxSessions: def.MaxSessions}, certName: def.CertName}
+	if reason := badName(def.Name); reason != "" {
+		fault("name", errors.New(reason), `give every user a short name of its own, such as name = "alice"`)
+	} else if u.byName[def.Name] != nil {
+		fault("name", errors.New("two users have this name"), "rename one of them, or merge their rules")
+	}
+	if def.TokenHash == "" && def.CertName == "" {
+		fault("token-hash", errors.New("neither token-hash nor cert-name is set, so the user cannot log in"),
+			`run "adit token" and paste the token-hash line, or set cert-name`)
+	}
+	if def.TokenHash != "" {
+		u.addSecret(acct, def.TokenHash, byHash, fault)
+	}
+	if other := u.byCert[def.CertName]; other != nil {
+		fault("cert-name", fmt.Errorf("user %s has the same cert-name", quote(other.identity.Name)),
+			"give each user another cert-name: a certificate must identify its user")
+	} else if def.CertName != "" {
+		u.byCert[def.CertName] = acct
+	}
+	if def.MaxSessions < 0 {
+		fault("max-sessions", fmt.Errorf("%d is negative", def.MaxSessions), "use 0 for the server's default")
+	}
+	policy, bad := parsePolicy(def.Allow)
+	for _, e := range bad {
+		fault("allow", e, "")
+	}
+	acct.identity.Policy = policy
+	u.byName[def.Name] = acct
+}
+
+// addSecret parses a token-hash into the account.
+func (u *Users) addSecret(acct *account, tokenHash string, byHash map[[sha256.Size]byte]*account, fault reportFault) {
+	s, err := parseHash(tokenHash)
+	other := byHash[s.sum]
+	switch {
+	case err != nil:
+		fault("token-hash", err, "")
+	case s.bcrypt != nil:
+		acct.secret = &s
+		u.topCost = max(u.topCost, s.cost)
+	case other != nil:
+		fault("token-hash", fmt.Errorf("user %s has the same token", quote(other.identity.Name)),
+			`run "adit token" once for each user: a token must identify its user`)
+	default:
+		acct.secret = &s
+		byHash[s.sum] = acct
+		u.tokens = append(u.tokens, acct)
+	}
 }
 
 // Len returns how many users there are.
@@ -138,6 +151,7 @@ func (u *Users) Len() int {
 	return len(u.byName)
 }
 
+// badName returns why a user may not have this name, or "".
 func badName(name string) string {
 	switch {
 	case name == "":
@@ -154,8 +168,9 @@ func badName(name string) string {
 	return ""
 }
 
-// byToken finds whose token this is. It compares with every user's hash in
-// constant time: the time says nothing about how much of a guess is right.
+// byToken returns the account that has this token, or nil. It compares the
+// hash with every user's in constant time, so that the time tells nothing
+// about how close a guess is.
 func (u *Users) byToken(token string) *account {
 	sum := sha256.Sum256([]byte(token))
 	found := -1
@@ -169,7 +184,7 @@ func (u *Users) byToken(token string) *account {
 	return u.tokens[found]
 }
 
-// Lookup returns the user of a name, or nil.
+// Lookup returns the user with this name, or nil.
 func (u *Users) Lookup(name string) *Identity {
 	if u == nil {
 		return nil

@@ -46,7 +46,7 @@ func TestAuthenticate(t *testing.T) {
 		{Name: "apache", TokenHash: strings.Replace(bcryptHash(t, "y", bcrypt.MinCost+1), "$2a$", "$2y$", 1)},
 		{Name: "long", TokenHash: bcryptHash(t, long, bcrypt.MinCost)},
 		{Name: "cert", CertName: "c.example"},
-	}, WithGuard(NewGuard(GuardOptions{Burst: 1000})))
+	}, WithPasswordLimiter(NewPasswordLimiter(PasswordLimiterOptions{Burst: 1000})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestAuthenticate(t *testing.T) {
 		{basicAuth("pass", "y"), nil, ""},
 		{basicAuth("apache", "y"), nil, "apache"},
 		{basicAuth("long", long), nil, "long"},
-		{basicAuth("long", long+"x"), nil, ""}, // bcrypt alone would take it
+		{basicAuth("long", long+"x"), nil, ""}, // bcrypt ignores the 73rd byte
 		{basicAuth("cert", ""), nil, ""},
 		{basicAuth("nobody", ""), nil, ""},
 		{"Basic !", nil, ""},
@@ -119,7 +119,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// Nobody configured, or the users never set: closed, not open.
+// An empty and a nil Users reject everyone.
 func TestNoUsersRejectsAll(t *testing.T) {
 	empty, err := NewUsers(nil)
 	if err != nil {
@@ -188,8 +188,8 @@ func TestNewUsersFaults(t *testing.T) {
 	}
 }
 
-// A failure must cost the same whether or not the name exists and whatever
-// kind of secret it has: one unit of work at the highest cost.
+// A failure costs one check at the highest cost, whether or not the name
+// exists and whatever kind of secret the user has.
 func TestFailuresCostTheSame(t *testing.T) {
 	const top = 6
 	u, err := NewUsers([]User{
@@ -197,7 +197,7 @@ func TestFailuresCostTheSame(t *testing.T) {
 		{Name: "dear", TokenHash: bcryptHash(t, "p", top)},
 		{Name: "tok", TokenHash: HashToken(NewToken())},
 		{Name: "cert", CertName: "c"},
-	}, WithGuard(NewGuard(GuardOptions{Burst: 1000})))
+	}, WithPasswordLimiter(NewPasswordLimiter(PasswordLimiterOptions{Burst: 1000})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func FuzzTokenHash(f *testing.F) {
 			t.Fatalf("took %q at cost %d", text, s.cost)
 		}
 		if s.bcrypt != nil && s.cost <= bcrypt.MinCost+1 {
-			// What is accepted must be checkable, or a failure would be instant.
+			// bcrypt must be able to check an accepted hash; otherwise a failure would be instant.
 			if err := bcrypt.CompareHashAndPassword(s.bcrypt, []byte("x")); err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
 				t.Fatalf("took %q: %v", text, err)
 			}

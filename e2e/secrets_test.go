@@ -121,16 +121,16 @@ func TestSecretsAreFound(t *testing.T) {
 	token := "adit_" + strings.Repeat("A", 43)
 	for line, want := range map[string]int{
 		"nothing": 0,
-		`msg="authentication failed" reason="neither Bearer nor Basic"`: 0,
-		"the ticket= is malformed":                                      0,
-		"Shutdown: Basic authentication.":                               0,
-		"[  OK  ] Reached target basic.target - Basic System.":          0,
-		"token=" + token:                                1,
-		`Authorization:[Bearer c29tZXRoaW5n]`:           1,
-		`authorization: basic YWxpY2U6b3BlbnNlc2FtZQ==`: 1,
-		"adit, adit.token.xyz":                          1,
-		"GET /json?ticket=" + strings.Repeat("a", 80):   1,
-		"password is open-sesame!":                      1,
+		`msg="authentication failed" reason="the Authorization scheme is neither Bearer nor Basic"`: 0,
+		"the ticket= is malformed":                             0,
+		"Shutdown: Basic authentication.":                      0,
+		"[  OK  ] Reached target basic.target - Basic System.": 0,
+		"token=" + token:                                       1,
+		`Authorization:[Bearer c29tZXRoaW5n]`:                  1,
+		`authorization: basic YWxpY2U6b3BlbnNlc2FtZQ==`:        1,
+		"adit, adit.token.xyz":                                 1,
+		"GET /json?ticket=" + strings.Repeat("a", 80):          1,
+		"password is open-sesame!":                             1,
 	} {
 		got := disclosed(map[string]string{"open-sesame": "a password"}, []output{{"x", func() []string { return []string{line} }}})
 		if len(got) != want {

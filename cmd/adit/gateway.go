@@ -27,12 +27,12 @@ import (
 
 // gateway is a running adit server.
 type gateway struct {
-	src     config.Sources
-	guard   *auth.Guard
-	log     *slog.Logger
-	level   *slog.LevelVar // of log
-	plan    *plan          // in force; only run's goroutine touches it, and the next
-	started *config.Server // what it was at the start
+	src       config.Sources
+	passwords *auth.PasswordLimiter
+	log       *slog.Logger
+	level     *slog.LevelVar // of log
+	plan      *plan          // in force; only run's goroutine touches it, and the next
+	started   *config.Server // what it was at the start
 
 	server *server.Server
 	audit  atomic.Pointer[audit.Log] // nil: there is none
@@ -183,7 +183,7 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	g.notify(systemd.Reloading())
 	defer func() { g.notify(systemd.Ready(g.status())) }()
 	cfg, faults := config.LoadServer(g.src)
-	next, more := newPlan(cfg, g.guard, g.plan, g.log, len(faults) > 0)
+	next, more := newPlan(cfg, g.passwords, g.plan, g.log, len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 && (next.tls == nil) != (g.plan.tls == nil) {
 		faults.Add("tls", &hinted{errors.New("TLS cannot be turned on or off by a reload"), "restart the server"})

@@ -37,19 +37,19 @@ type plan struct {
 // newPlan reads what the configuration names and lists everything wrong with
 // it. old is the plan in force, or nil. With dry nothing is created on disk,
 // and the result is good for looking at only. The site complains to log.
-func newPlan(cfg *config.Server, guard *auth.Guard, old *plan, log *slog.Logger, dry bool) (*plan, config.Faults) {
+func newPlan(cfg *config.Server, passwords *auth.PasswordLimiter, old *plan, log *slog.Logger, dry bool) (*plan, config.Faults) {
 	p := &plan{cfg: cfg}
 	var faults config.Faults
-	p.readAccess(guard, &faults)
+	p.readAccess(passwords, &faults)
 	p.readCertificate(old, dry, &faults)
 	p.readSite(log, &faults)
 	p.readAudit(dry, &faults)
 	return p, faults
 }
 
-func (p *plan) readAccess(guard *auth.Guard, faults *config.Faults) {
+func (p *plan) readAccess(passwords *auth.PasswordLimiter, faults *config.Faults) {
 	cfg := p.cfg
-	users, err := auth.NewUsers(cfg.Users, auth.WithGuard(guard))
+	users, err := auth.NewUsers(cfg.Users, auth.WithPasswordLimiter(passwords))
 	for _, e := range unjoin(err) {
 		faults.Add(userOrigin(cfg, e), e)
 	}

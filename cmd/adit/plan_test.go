@@ -31,7 +31,7 @@ func TestReloadWithExpiredCertificate(t *testing.T) {
 			if len(faults) > 0 {
 				t.Fatal(faults.Err())
 			}
-			return newPlan(cfg, auth.NewGuard(auth.GuardOptions{}), old, log, false)
+			return newPlan(cfg, auth.NewPasswordLimiter(auth.PasswordLimiterOptions{}), old, log, false)
 		}
 		first, faults := plan(nil, slog.New(slog.DiscardHandler), "alice", "mallory")
 		if len(faults) > 0 {

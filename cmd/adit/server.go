@@ -83,10 +83,10 @@ Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
 func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 	src := sources(cmd, args)
 	cfg, faults := config.LoadServer(src)
-	guard := auth.NewGuard(auth.GuardOptions{})
+	passwords := auth.NewPasswordLimiter(auth.PasswordLimiterOptions{})
 	// With faults already, nothing is created on disk on the way to more.
 	log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
-	p, more := newPlan(cfg, guard, nil, log, checkOnly || len(faults) > 0)
+	p, more := newPlan(cfg, passwords, nil, log, checkOnly || len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 {
 		faults = append(faults, p.checkRoutes()...)
@@ -98,6 +98,6 @@ func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 		_, err := cmd.OutOrStdout().Write([]byte("the configuration is good\n"))
 		return err
 	}
-	g := &gateway{src: src, guard: guard, plan: p, log: log, level: level}
+	g := &gateway{src: src, passwords: passwords, plan: p, log: log, level: level}
 	return g.run(cmd.Context())
 }

@@ -12,21 +12,21 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// clock is a time that moves only when told to.
+// clock is a time that the test moves.
 type clock struct{ ns atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.Unix(0, c.ns.Load()) }
 func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 
-func testGuard(o GuardOptions) (*Guard, *clock) {
-	g, c := NewGuard(o), &clock{}
+func testLimiter(o PasswordLimiterOptions) (*PasswordLimiter, *clock) {
+	g, c := NewPasswordLimiter(o), &clock{}
 	c.advance(time.Hour)
 	g.now = c.now
 	return g, c
 }
 
-func TestGuardPerAddress(t *testing.T) {
-	g, clk := testGuard(GuardOptions{Burst: 3, Every: time.Minute})
+func TestPasswordLimiterPerAddress(t *testing.T) {
+	g, clk := testLimiter(PasswordLimiterOptions{Burst: 3, Every: time.Minute})
 	guess := func(addr string) error {
 		done, err := g.admit(netip.MustParseAddr(addr))
 		if err == nil {
@@ -67,11 +67,11 @@ func TestGuardPerAddress(t *testing.T) {
 	}
 }
 
-// Right passwords are free: clients behind one address all come back after a
-// restart of the server.
-func TestGuardRightIsFree(t *testing.T) {
-	g, _ := testGuard(GuardOptions{Burst: 2})
-	u, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithGuard(g))
+// Correct passwords are not charged: all clients behind one address reconnect
+// after a restart of the server.
+func TestPasswordLimiterIgnoresCorrectPasswords(t *testing.T) {
+	g, _ := testLimiter(PasswordLimiterOptions{Burst: 2})
+	u, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +90,8 @@ func TestGuardRightIsFree(t *testing.T) {
 	if _, err := u.Authenticate(wrong); !errors.Is(err, ErrRejected) || !errors.Is(err, ErrThrottled) {
 		t.Fatalf("got %v, want rejected and throttled", err)
 	}
-	// A reload does not give the guesses back.
-	again, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithGuard(g))
+	// A reload does not restore the allowance.
+	again, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +100,14 @@ func TestGuardRightIsFree(t *testing.T) {
 	}
 }
 
-// Tokens need no guard: they work from an address that is shut out.
-func TestGuardNeverSlowsTokens(t *testing.T) {
-	g, _ := testGuard(GuardOptions{Burst: 1})
+// Tokens are not limited: they work from an address without allowance.
+func TestPasswordLimiterNeverDelaysTokens(t *testing.T) {
+	g, _ := testLimiter(PasswordLimiterOptions{Burst: 1})
 	token := NewToken()
 	u, err := NewUsers([]User{
 		{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)},
 		{Name: "t", TokenHash: HashToken(token)},
-	}, WithGuard(g))
+	}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +127,8 @@ func TestGuardNeverSlowsTokens(t *testing.T) {
 	}
 }
 
-func TestGuardMemoryIsBounded(t *testing.T) {
-	g, _ := testGuard(GuardOptions{Burst: 1, MaxAddresses: 10})
+func TestPasswordLimiterMemoryIsBounded(t *testing.T) {
+	g, _ := testLimiter(PasswordLimiterOptions{Burst: 1, MaxAddresses: 10})
 	first := netip.MustParseAddr("10.0.0.1")
 	addr := first
 	for range 1000 {
@@ -138,7 +138,7 @@ func TestGuardMemoryIsBounded(t *testing.T) {
 		}
 		done(false)
 		addr = addr.Next()
-		// Seen again and again, the first address is never the oldest.
+		// The first address is seen every time and so is never forgotten.
 		if _, err := g.admit(first); !errors.Is(err, ErrThrottled) {
 			t.Fatal("the first address was forgotten")
 		}
@@ -148,8 +148,8 @@ func TestGuardMemoryIsBounded(t *testing.T) {
 	}
 }
 
-func TestGuardConcurrency(t *testing.T) {
-	g := NewGuard(GuardOptions{Concurrency: 2, MaxQueue: 1, MaxWait: time.Minute, Burst: 1000})
+func TestPasswordLimiterConcurrency(t *testing.T) {
+	g := NewPasswordLimiter(PasswordLimiterOptions{Concurrency: 2, MaxQueue: 1, MaxWait: time.Minute, Burst: 1000})
 	addr := netip.MustParseAddr("10.0.0.1")
 	admit := func() func(bool) {
 		t.Helper()
@@ -169,7 +169,7 @@ func TestGuardConcurrency(t *testing.T) {
 		}
 		done(false)
 	})
-	for len(g.queue) < 3 { // until it is in the queue
+	for len(g.queue) < 3 { // until the third check waits
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := g.admit(addr); !errors.Is(err, ErrThrottled) {
@@ -182,8 +182,8 @@ func TestGuardConcurrency(t *testing.T) {
 		t.Errorf("%d slots and %d places not given back", len(g.slots), len(g.queue))
 	}
 
-	// One that waits too long gives up and leaves nothing behind.
-	g = NewGuard(GuardOptions{Concurrency: 1, MaxWait: time.Millisecond})
+	// A check that waits too long is refused and frees its place.
+	g = NewPasswordLimiter(PasswordLimiterOptions{Concurrency: 1, MaxWait: time.Millisecond})
 	done, err := g.admit(addr)
 	if err != nil {
 		t.Fatal(err)
