@@ -48,7 +48,7 @@ func TestACMEFaults(t *testing.T) {
 	}
 }
 
-// counting is an authority that cannot be reached.
+// counting is an unreachable authority that counts requests.
 type counting struct{ n atomic.Int32 }
 
 func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -56,11 +56,12 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("unreachable for the test")
 }
 
-// over has a source talk to its authority over t.
+// over makes the source reach its authority through t.
 func (s *ACMESource) over(t http.RoundTripper) { s.client.Transport.(*endingTransport).next = t }
 
-// Strangers shake hands as often as they like; the authority is asked once.
-func TestACMEStrangersCauseNoRequests(t *testing.T) {
+// Handshakes for other names cause no request to the authority; handshakes for
+// a configured name cause one, and after a failure none until the pause ends.
+func TestACMEHandshakesCauseNoRequests(t *testing.T) {
 	dead := &counting{}
 	s, err := ACME(ACMEOptions{Domains: []string{"GW.example.com."}, CacheDir: t.TempDir()})
 	if err != nil {
@@ -77,7 +78,7 @@ func TestACMEStrangersCauseNoRequests(t *testing.T) {
 		}
 	}
 	if n := dead.n.Load(); n != 0 {
-		t.Fatalf("%d requests for names that are not ours", n)
+		t.Fatalf("%d requests for names that are not configured", n)
 	}
 	_, err = s.GetCertificate(&tls.ClientHelloInfo{ServerName: "gw.example.com"})
 	hinted(t, err, "unreachable for the test")
@@ -98,33 +99,32 @@ func TestACMEPauseGrows(t *testing.T) {
 	fail := errors.New("no")
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60} {
 		want *= time.Minute
-		if err := d.enter(now); err != nil {
+		if err := d.begin(now); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.enter(now); !errors.Is(err, errACMEBusy) {
-			t.Errorf("two at once: %v", err)
+		if err := d.begin(now); !errors.Is(err, errACMEBusy) {
+			t.Errorf("concurrent attempt: %v", err)
 		}
-		d.leave(now, fail, acmeRetryMin)
+		d.failed(now, fail, acmeRetryMin)
 		if got := d.wait(now); got != want {
 			t.Errorf("pause %v, want %v", got, want)
 		}
-		if err := d.enter(now.Add(want - 1)); !errors.Is(err, fail) {
+		if err := d.begin(now.Add(want - 1)); !errors.Is(err, fail) {
 			t.Errorf("within the pause: %v", err)
 		}
 		now = now.Add(want)
 	}
-	if err := d.enter(now); err != nil {
+	if err := d.begin(now); err != nil {
 		t.Fatal(err)
 	}
-	d.leave(now, nil, acmeRetryMin)
-	if err := d.enter(now); err != nil || d.pause != 0 {
+	d.succeeded(nil)
+	if err := d.begin(now); err != nil || d.pause != 0 {
 		t.Errorf("%v, %v", err, d.pause)
 	}
 }
 
-// Run reports a failure once, retries, and ends with its context although a
-// request hangs.
-func TestACMERunEnds(t *testing.T) {
+// Run ends with its context although a request hangs.
+func TestACMERunEndsWithContext(t *testing.T) {
 	hanging := make(chan struct{}, 10)
 	s, err := ACME(ACMEOptions{Domains: []string{"a.example.com", "b.example.com"}, CacheDir: t.TempDir()})
 	if err != nil {
@@ -146,11 +146,11 @@ func TestACMERunEnds(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(watchdog):
-		t.Fatal("Run hangs")
+		t.Fatal("Run does not return")
 	}
 }
 
-// seed puts a certificate into a cache, as autocert keeps it.
+// seed writes a certificate into a cache in autocert's format.
 func seed(t *testing.T, cache, domain string, from, until time.Time) *x509.Certificate {
 	t.Helper()
 	ca := issue(t, nil, nil)
@@ -161,9 +161,9 @@ func seed(t *testing.T, cache, domain string, from, until time.Time) *x509.Certi
 	return old.cert
 }
 
-// A certificate that autocert fails to renew is told of, although it is
-// served: when it is late, and once more when it has expired.
-func TestACMERenewalFails(t *testing.T) {
+// A certificate that autocert fails to renew is served, and reported when its
+// renewal is overdue and again when it has expired.
+func TestACMERenewalOverdue(t *testing.T) {
 	const domain = "gw.example.com"
 	cache := t.TempDir()
 	now := time.Now()
@@ -176,7 +176,7 @@ func TestACMERenewalFails(t *testing.T) {
 	results, end := runACME(s)
 	defer end()
 	if r := <-results; r.err != nil {
-		t.Errorf("told at once: %v", r.err)
+		t.Errorf("reported at the first check: %v", r.err)
 	}
 	hinted(t, (<-results).err, "expires on "+old.NotAfter.UTC().Format(time.DateTime))
 	if c, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: domain}); err != nil || !c.Leaf.Equal(old) {
@@ -188,7 +188,7 @@ func TestACMERenewalFails(t *testing.T) {
 		want       string
 	}{
 		{90 * 24 * time.Hour, 31 * 24 * time.Hour, ""},
-		{90 * 24 * time.Hour, 29*24*time.Hour + time.Hour, ""}, // it has begun to try
+		{90 * 24 * time.Hour, 29*24*time.Hour + time.Hour, ""}, // renewal has begun
 		{90 * 24 * time.Hour, 29*24*time.Hour - time.Hour, "expires on"},
 		{6 * 24 * time.Hour, 25 * time.Hour, ""},
 		{6 * 24 * time.Hour, 23 * time.Hour, "expires on"},
@@ -211,7 +211,7 @@ type acmeResult struct {
 	err    error
 }
 
-// runACME has a source run, which looks more often than it would, until end.
+// runACME runs a source with a short check interval until end is called.
 func runACME(s *ACMESource) (results chan acmeResult, end func()) {
 	s.check = 10 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
@@ -228,7 +228,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// The whole of it against a real authority: pebble, on loopback.
+// TestACMEPebble gets certificates from a real authority, pebble, on loopback.
 func TestACMEPebble(t *testing.T) {
 	const domain, hopeless = "gw.adit.test", "hopeless.adit.test"
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -287,10 +287,10 @@ func TestACMEPebble(t *testing.T) {
 		t.Error("a certificate for a name that was not proved")
 	}
 	if _, err := get("other.adit.test"); err == nil {
-		t.Error("a certificate for a name that is not ours")
+		t.Error("a certificate for a name that is not configured")
 	}
 
-	// After a restart it comes from the cache: the authority may be away.
+	// After a restart the certificate comes from the cache, without the authority.
 	dead := &counting{}
 	again, err := ACME(ACMEOptions{Domains: []string{domain}, CacheDir: cache})
 	if err != nil {
@@ -316,7 +316,7 @@ func TestACMEPebbleRenewal(t *testing.T) {
 	defer ln.Close()
 	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain+"."))
 	cache := t.TempDir()
-	// autocert tries at once, and had the time to before.
+	// The cached certificate is due for renewal, so autocert renews it at once.
 	now := time.Now()
 	old := seed(t, cache, domain, now.Add(-80*24*time.Hour), now.Add(10*24*time.Hour))
 	s, err := ACME(ACMEOptions{
@@ -331,24 +331,25 @@ func TestACMEPebbleRenewal(t *testing.T) {
 	if r := <-results; r.err != nil {
 		t.Fatal(r.err)
 	}
-	for patience := time.After(watchdog); ; {
+	for timeout := time.After(watchdog); ; {
 		select {
 		case r := <-results:
-			if r.err != nil { // it is late, and Run looks more often than an authority is quick
+			if r.err != nil { // overdue until the authority has answered
 				hinted(t, r.err, "expires on")
 				continue
 			}
 			if leaves := s.Leaves(); len(leaves) != 1 || leaves[0].Equal(old) {
-				t.Error("the old one is served")
+				t.Error("the old certificate is served")
 			}
 			return
-		case <-patience:
+		case <-timeout:
 			t.Fatal("the renewal is not reported")
 		}
 	}
 }
 
-// serveTLS shakes hands with everyone and hangs up, until the test ends.
+// serveTLS accepts connections and closes them after the handshake, until the
+// test ends.
 func serveTLS(t *testing.T, ln net.Listener, config *tls.Config) {
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
@@ -370,7 +371,8 @@ func serveTLS(t *testing.T, ln net.Listener, config *tls.Config) {
 	})
 }
 
-// serveDNS resolves one name to 127.0.0.1 and no other; it returns its address.
+// serveDNS starts a DNS server that resolves one name to 127.0.0.1 and no
+// other, and returns its address.
 func serveDNS(t *testing.T, name string) string {
 	t.Helper()
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -415,8 +417,8 @@ type pebble struct {
 	client                        *http.Client
 }
 
-// startPebble runs the authority until the test ends; it validates on tlsPort
-// of the addresses that the DNS server gives.
+// startPebble runs the authority until the test ends. It validates names on
+// tlsPort of the addresses that the DNS server dns returns.
 func startPebble(t *testing.T, tlsPort int, dns string) pebble {
 	t.Helper()
 	if _, err := exec.LookPath("pebble"); err != nil {
@@ -508,7 +510,7 @@ func (p pebble) fetch(url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(res.Body, 1<<20))
 }
 
-// roots returns what pebble's certificates are verified by.
+// roots returns the roots of pebble's certificates.
 func (p pebble) roots(t *testing.T) *x509.CertPool {
 	t.Helper()
 	data, err := p.fetch(p.management + "/roots/0")
@@ -522,7 +524,7 @@ func (p pebble) roots(t *testing.T) *x509.CertPool {
 	return pool
 }
 
-// freePort returns an address that nobody listened at a moment ago.
+// freePort returns a loopback address that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")

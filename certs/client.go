@@ -6,34 +6,35 @@ import (
 	"slices"
 )
 
-// ClientOptions say how a client checks its server and who it is itself. The
-// zero value checks the server by the system's authorities.
+// ClientOptions say how a client verifies its server and which certificate it
+// presents. The zero value verifies the server by the system's authorities and
+// presents none.
 type ClientOptions struct {
 	// CAFile is a PEM file of authorities that replace the system's.
 	CAFile string
-	// Pins are keys of which the server must have one. They replace the check
-	// by authorities, name and validity, unless CAFile is given: then both
-	// checks must pass.
+	// Pins are the keys of which the server must have one. They replace the
+	// verification of chain, name and validity, unless CAFile is given: then
+	// both must succeed.
 	Pins []Pin
-	// CertFile and KeyFile are the client's own certificate, both or neither.
-	// They are looked at for each connection and loaded again when they
-	// changed; a bad new pair keeps the old.
+	// CertFile and KeyFile are the client's own certificate: both or neither.
+	// They are checked for changes at each handshake and reloaded; an invalid
+	// new pair leaves the old one in use.
 	CertFile, KeyFile string
-	// ServerName is sent (SNI) and checked instead of the URL's host.
+	// ServerName is sent (SNI) and verified instead of the URL's host.
 	ServerName string
-	// InsecureSkipVerify accepts any server: whoever stands in between reads
-	// and changes everything, and gets the token. Pins are checked all the
-	// same; together with CAFile it is an error.
+	// InsecureSkipVerify accepts any server: a man in the middle can read and
+	// change all data and gets the token. Pins are verified nevertheless;
+	// together with CAFile it is an error.
 	InsecureSkipVerify bool
-	// Report (nil is allowed) is told of a client certificate that was loaded
-	// again or could not be. It is called during handshakes, from their
-	// goroutines, and once for each fault.
+	// Report, which may be nil, is called when the client certificate was
+	// reloaded, and once for each error of reloading it. It is called from the
+	// handshake's goroutine.
 	Report func(reloaded bool, err error)
 }
 
-// ClientConfig returns the configuration of a client: TLS 1.2 or newer, ALPN
-// http/1.1. Errors are *Error; a server with another key than the pinned ones
-// fails the handshake with a *PinMismatchError. The caller owns the result.
+// ClientConfig returns the TLS configuration of a client: TLS 1.2 or newer,
+// ALPN http/1.1. Errors are *Error; a server without a pinned key fails the
+// handshake with a *PinMismatchError. The caller owns the result.
 func ClientConfig(o ClientOptions) (*tls.Config, error) {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -42,8 +43,8 @@ func ClientConfig(o ClientOptions) (*tls.Config, error) {
 	}
 	switch {
 	case o.CAFile != "" && o.InsecureSkipVerify:
-		return nil, fault("TLS", "", "leave out one of them; a CA file makes skipping the check unnecessary",
-			"a CA file and no verification contradict each other")
+		return nil, fault("TLS", "", "leave out one of them; with a CA file the server can be verified",
+			"a CA file and disabled verification contradict each other")
 	case o.CAFile != "":
 		pool, err := LoadPool(o.CAFile)
 		if err != nil {
@@ -54,14 +55,15 @@ func ClientConfig(o ClientOptions) (*tls.Config, error) {
 		c.InsecureSkipVerify = true
 	}
 	if len(o.Pins) > 0 {
-		// VerifyConnection, because it also runs for resumed sessions.
+		// VerifyConnection also runs for resumed sessions,
+		// VerifyPeerCertificate does not.
 		pins := slices.Clone(o.Pins)
 		c.VerifyConnection = func(cs tls.ConnectionState) error { return checkPin(cs, pins) }
 	}
 	switch {
 	case (o.CertFile == "") != (o.KeyFile == ""):
 		return nil, fault("client certificate", o.CertFile+o.KeyFile, "give both the certificate and its key; they may be in the same file",
-			"certificate and key belong together, and one is missing")
+			"of certificate and key one is missing")
 	case o.CertFile != "":
 		src, err := Files(o.CertFile, o.KeyFile)
 		if err != nil {

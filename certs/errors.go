@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// Error is a fault in a file or an option that the user can mend.
+// Error is an error in a file or an option that the user can correct.
 type Error struct {
-	Step string // what was tried: "certificate", "key", "CA file", "ACME" …
-	File string // the file at fault, or a domain; may be empty
+	Step string // the failing step: "certificate", "key", "CA file", "ACME" …
+	File string // the file or domain concerned; may be empty
 	Err  error
 
 	hint string
@@ -30,25 +30,26 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint says in one sentence what to do.
 func (e *Error) Hint() string { return e.hint }
 
+// fault returns an *Error with a hint.
 func fault(step, file, hint, format string, args ...any) *Error {
 	return &Error{Step: step, File: file, Err: fmt.Errorf(format, args...), hint: hint}
 }
 
-// maxFile bounds the files read, in bytes: the CA bundles of systems have
-// some hundred kilobytes.
+// maxFile bounds the size of a file, in bytes. A system's CA bundle has some
+// hundred kilobytes.
 const maxFile = 16 << 20
 
 // readFile reads a regular file of bounded size.
 func readFile(step, name string) ([]byte, error) {
 	wrap := func(err error) error {
-		// The *fs.PathError would repeat the name.
+		// An *fs.PathError would repeat the file's name.
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
 			err = pe.Err
 		}
 		return &Error{Step: step, File: name, Err: err, hint: readHint(err)}
 	}
-	// Before opening: a FIFO would block.
+	// Stat precedes Open, because opening a FIFO blocks.
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, wrap(err)
@@ -74,9 +75,9 @@ func readFile(step, name string) ([]byte, error) {
 func readHint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "check the path; a relative path starts from the directory that the program was started in"
+		return "check the path; relative paths start at the directory in which adit was started"
 	case errors.Is(err, fs.ErrPermission):
-		return "let the user that adit runs as read the file and enter its directories, for example by a group"
+		return "let adit's user read the file and enter its directories, for example through a group"
 	}
 	return "check that the file can be read"
 }

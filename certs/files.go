@@ -12,45 +12,38 @@ import (
 	"time"
 )
 
-// Source supplies a server's certificate for each handshake.
-type Source interface {
-	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Leaves are the server's own certificates that are in use.
-	Leaves() []*x509.Certificate
-}
-
-// FileSource serves a certificate and key from two PEM files, and can load
-// them again. It is safe for concurrent use.
+// FileSource is a Source of a certificate and key in two PEM files, which it
+// can reload. It is safe for concurrent use.
 type FileSource struct {
 	certFile, keyFile string
 	warnings          []string // of SelfSigned
 
 	live atomic.Pointer[loaded]
 
-	mu     sync.Mutex // over loading, and failed
-	failed failure
+	mu     sync.Mutex // held while loading
+	failed failure    // guarded by mu
 }
 
-// loaded is a pair in use, and the contents it came from.
+// loaded is the pair in use and the file contents that it was loaded from.
 type loaded struct {
 	cert  *tls.Certificate
 	state fileState
 }
 
-// fileState identifies the contents of both files, or why they could not be
-// read. Contents and not modification times: these lie on network file
-// systems, when files are copied with their times, and when a symbolic link
-// swings to a directory prepared long ago.
+// fileState identifies the contents of both files, or the error of reading
+// them. Modification times would not do: they are unreliable on network file
+// systems, for files copied with their times, and for a symbolic link that
+// switches to a directory prepared earlier.
 type fileState [sha256.Size]byte
 
-// failure is the last state that could not be used.
+// failure is the last state of the files that could not be used.
 type failure struct {
 	state    fileState
 	reported bool
 }
 
-// Files loads a certificate (the server's own first, then intermediates) and
-// its key. The two names may be the same file. An expired certificate is an
+// Files loads a certificate (the server's own first, then the intermediates)
+// and its key. Both names may be the same file. An expired certificate is an
 // error. Errors are *Error.
 func Files(cert, key string) (*FileSource, error) {
 	f := &FileSource{certFile: cert, keyFile: key}
@@ -65,20 +58,24 @@ func (f *FileSource) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, err
 	return f.live.Load().cert, nil
 }
 
-// Leaf returns the current certificate; do not change it.
+// Leaves implements Source.
+func (f *FileSource) Leaves() []*x509.Certificate { return []*x509.Certificate{f.Leaf()} }
+
+// Leaf returns the current certificate, which is shared and must not be
+// changed.
 func (f *FileSource) Leaf() *x509.Certificate { return f.live.Load().cert.Leaf }
 
 // Expiry returns the end of the current certificate's validity.
 func (f *FileSource) Expiry() time.Time { return f.Leaf().NotAfter }
 
 // Reload loads the files now, whether or not they changed. If they cannot be
-// used the old pair stays, and the error says why.
+// used, it returns an *Error and the old pair stays in use.
 func (f *FileSource) Reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	state, cert, err := f.read()
 	if err != nil {
-		// The caller knows now: Run need not repeat it.
+		// The caller gets the error, so Run does not report it again.
 		f.failed = failure{state, true}
 		return err
 	}
@@ -87,7 +84,7 @@ func (f *FileSource) Reload() error {
 	return nil
 }
 
-// Current reports whether the files hold what is served, expired or not.
+// Current reports whether the files hold the pair in use, expired or not.
 func (f *FileSource) Current() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,7 +92,7 @@ func (f *FileSource) Current() bool {
 	return state == f.live.Load().state
 }
 
-// read loads both files. The state is valid with an error, too.
+// read loads both files. The state is valid even with an error.
 func (f *FileSource) read() (fileState, *tls.Certificate, error) {
 	certPEM, err := readFile("certificate", f.certFile)
 	if err != nil {
@@ -108,16 +105,15 @@ func (f *FileSource) read() (fileState, *tls.Certificate, error) {
 	certSum, keySum := sha256.Sum256(certPEM), sha256.Sum256(keyPEM)
 	state := fileState(sha256.Sum256(append(certSum[:], keySum[:]...)))
 	if live := f.live.Load(); live != nil && live.state == state && time.Now().Before(live.cert.Leaf.NotAfter) {
-		return state, live.cert, nil // nothing new: no need to parse
+		return state, live.cert, nil // unchanged
 	}
 	cert, err := parsePair(certPEM, keyPEM, f.certFile, f.keyFile, time.Now())
 	return state, cert, err
 }
 
-// Warnings lists what is suspect about the current files but no reason to
-// refuse them: a key that other users can read, a certificate that is not
-// valid yet or has expired since it was loaded. One sentence each; none is the
-// usual case.
+// Warnings returns what is suspect about the current files but no error: a key
+// that other users can read, a certificate that is not valid yet or has
+// expired since it was loaded. Each is one sentence.
 func (f *FileSource) Warnings() []string {
 	list := append([]string(nil), f.warnings...)
 	if w := keyModeWarning(f.keyFile); w != "" {
@@ -133,11 +129,11 @@ func (f *FileSource) Warnings() []string {
 	return list
 }
 
-// keyModeWarning looks at the permissions of a key file. Reading by a group is
-// usual (ssl-cert and the like) and not warned about.
+// keyModeWarning returns a warning about the permissions of a key file, or "".
+// Read access for a group is common (ssl-cert) and gets none.
 func keyModeWarning(file string) string {
 	if runtime.GOOS == "windows" {
-		return "" // the mode bits mean nothing there
+		return "" // Windows has no permission bits
 	}
 	info, err := os.Stat(file)
 	if err != nil {

@@ -64,7 +64,7 @@ func TestFilesFaults(t *testing.T) {
 	t.Run("unreadable", func(t *testing.T) {
 		if os.Geteuid() == 0 {
 			hinted(t, &Error{Step: "key", File: "k", Err: os.ErrPermission, hint: readHint(os.ErrPermission)}, "permission")
-			return // root reads everything
+			return // root can read every file
 		}
 		locked := f("locked.key", a.keyPEM(t))
 		if err := os.Chmod(locked, 0); err != nil {
@@ -155,8 +155,9 @@ type event struct {
 	err      error
 }
 
-// watched runs Run with a short interval and hands over its reports.
-func watched(t *testing.T, src *FileSource) (next func() event, looks func(int)) {
+// watched starts Run with a short interval. next returns its next report; polls
+// polls n times more, as Run does.
+func watched(t *testing.T, src *FileSource) (next func() event, polls func(int)) {
 	t.Helper()
 	events := make(chan event, 100)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -169,7 +170,7 @@ func watched(t *testing.T, src *FileSource) (next func() event, looks func(int))
 		wg.Wait()
 		select {
 		case e := <-events:
-			t.Errorf("one report too many: %+v", e)
+			t.Errorf("unexpected report: %+v", e)
 		default:
 		}
 	})
@@ -183,16 +184,14 @@ func watched(t *testing.T, src *FileSource) (next func() event, looks func(int))
 			return event{}
 		}
 	}
-	// looks lets the watcher look a number of times more at the present state;
-	// polls made here count as its own.
-	looks = func(n int) {
+	polls = func(n int) {
 		for range n {
 			if reloaded, err := src.poll(); reloaded || err != nil {
 				events <- event{reloaded, err}
 			}
 		}
 	}
-	return next, looks
+	return next, polls
 }
 
 func TestRunReloads(t *testing.T) {
@@ -204,7 +203,7 @@ func TestRunReloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, looks := watched(t, src)
+	next, polls := watched(t, src)
 	reloads := func(want issued) {
 		t.Helper()
 		if e := next(); !e.reloaded || e.err != nil {
@@ -214,33 +213,32 @@ func TestRunReloads(t *testing.T) {
 			t.Fatal("another certificate")
 		}
 	}
-	// One after the other, and meanwhile looked at: the half pair is not
-	// complained about if it is completed by the next look, once if not.
+	// A mismatched pair is reported once, after two polls.
 	write(t, dir, "cert", b.certPEM())
 	if e := next(); e.reloaded {
 		t.Fatalf("%+v", e)
 	} else {
 		hinted(t, e.err, "does not belong")
 	}
-	looks(10) // nothing more to say
+	polls(10) // no further report
 	if !src.Leaf().Equal(a.cert) {
 		t.Fatal("the old pair is gone")
 	}
 	write(t, dir, "key", b.keyPEM(t))
 	reloads(b)
 
-	// Removed, then back as it was: one error, and no reload.
+	// A file that is removed and restored causes one error and no reload.
 	if err := os.Rename(key, key+".away"); err != nil {
 		t.Fatal(err)
 	}
 	hinted(t, next().err, "no such file")
-	looks(10)
+	polls(10)
 	if err := os.Rename(key+".away", key); err != nil {
 		t.Fatal(err)
 	}
-	looks(3)
+	polls(3)
 
-	// The same fault again is a new fault.
+	// The same error later is reported again.
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +248,7 @@ func TestRunReloads(t *testing.T) {
 	if err := os.Rename(key+".new", key); err != nil {
 		t.Fatal(err)
 	}
-	for { // the new certificate without a key may have been seen as well
+	for { // the new certificate without its key may be reported first
 		e := next()
 		if e.reloaded {
 			break
@@ -261,7 +259,7 @@ func TestRunReloads(t *testing.T) {
 	}
 }
 
-// The half-written pair, look by look.
+// poll reports a mismatched pair only when the next poll finds it unchanged.
 func TestPollHalfWritten(t *testing.T) {
 	ca := issue(t, nil, nil)
 	a, b := issue(t, &ca, nil), issue(t, &ca, nil)
@@ -278,20 +276,20 @@ func TestPollHalfWritten(t *testing.T) {
 	}
 	poll(false, false)
 	write(t, dir, "cert", b.certPEM())
-	poll(false, false) // maybe half written
+	poll(false, false) // may be incomplete
 	write(t, dir, "key", b.keyPEM(t))
-	poll(true, false) // it was
+	poll(true, false) // completed
 	write(t, dir, "key", a.keyPEM(t))
 	poll(false, false)
-	poll(false, true) // it is not
+	poll(false, true) // still mismatched
 	poll(false, false)
-	hinted(t, src.Reload(), "does not belong") // who asks is answered
+	hinted(t, src.Reload(), "does not belong")
 	poll(false, false)
 	write(t, dir, "key", bytes.TrimSpace(b.keyPEM(t)))
 	poll(true, false) // other bytes, same pair
 }
 
-// An error that Reload returned is not repeated by the watcher.
+// poll does not repeat an error that Reload returned.
 func TestReloadThenPoll(t *testing.T) {
 	ca := issue(t, nil, nil)
 	a := issue(t, &ca, nil)
@@ -313,8 +311,8 @@ func TestReloadThenPoll(t *testing.T) {
 	}
 }
 
-// Kubernetes mounts secrets as links into a directory that a link names, and
-// swings that link.
+// Kubernetes mounts the files of a secret as symbolic links through ..data,
+// itself a symbolic link to a directory, and replaces ..data.
 func TestRunSymlinkSwap(t *testing.T) {
 	ca := issue(t, nil, nil)
 	a, b := issue(t, &ca, nil), issue(t, &ca, nil)
@@ -359,7 +357,7 @@ func TestRunSymlinkSwap(t *testing.T) {
 	}
 }
 
-// Handshakes go on while pairs are swapped under them.
+// Handshakes continue with whole pairs during reloads.
 func TestReloadConcurrently(t *testing.T) {
 	ca := issue(t, nil, nil)
 	pairs := []issued{issue(t, &ca, nil), issue(t, &ca, nil)}
@@ -389,7 +387,7 @@ func TestReloadConcurrently(t *testing.T) {
 	for i := range 50 {
 		p := pairs[i%2]
 		write(t, dir, "cert", p.certPEM())
-		_ = src.Reload() // half a pair: fails
+		_ = src.Reload() // fails: the key is still the old one
 		write(t, dir, "key", p.keyPEM(t))
 		if err := src.Reload(); err != nil {
 			t.Error(err)

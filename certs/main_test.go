@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watchdog ends a test that waits for something that does not come.
+// watchdog is how long a test waits for an event before it fails.
 const watchdog = 60 * time.Second
 
 // issued is a certificate made for a test.
@@ -49,8 +49,8 @@ func (i issued) pair() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{i.cert.Raw}, PrivateKey: i.key, Leaf: i.cert}
 }
 
-// issue makes a certificate for localhost and 127.0.0.1, signed by ca or, when
-// that is nil, a CA of its own.
+// issue makes a certificate for localhost and 127.0.0.1, signed by ca, or a new
+// CA if ca is nil.
 func issue(t testing.TB, ca *issued, edit func(*x509.Certificate)) issued {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -93,7 +93,7 @@ func issue(t testing.TB, ca *issued, edit func(*x509.Certificate)) issued {
 	return issued{cert, key}
 }
 
-// write puts a file into dir, 0600, in one step: a watcher never sees half.
+// write writes a file (0600) into dir atomically, for tests with a watcher.
 func write(t testing.TB, dir, name string, data []byte) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
@@ -106,7 +106,7 @@ func write(t testing.TB, dir, name string, data []byte) string {
 	return file
 }
 
-// hinted checks that an error says what was expected and what to do.
+// hinted checks that an error contains want and has a hint.
 func hinted(t *testing.T, err error, want string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) {
@@ -136,7 +136,7 @@ func handshake(t *testing.T, server, client *tls.Config) (srv, cli tls.Connectio
 		if err := c.Handshake(); err != nil {
 			return tls.ConnectionState{}, err
 		}
-		// In TLS 1.3 a refused client certificate shows only now.
+		// In TLS 1.3 the client learns only now that its certificate was refused.
 		if _, err := c.Write([]byte{1}); err != nil {
 			return tls.ConnectionState{}, err
 		}
@@ -159,7 +159,7 @@ func handshake(t *testing.T, server, client *tls.Config) (srv, cli tls.Connectio
 	}
 	if client.ServerName == "" {
 		client = client.Clone()
-		client.ServerName = "127.0.0.1" // what the dialer takes from the URL
+		client.ServerName = "127.0.0.1" // as the dialer takes it from the URL
 	}
 	cli, cliErr = exchange(tls.Client(c, client))
 	<-done

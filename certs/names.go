@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// Names returns the identities in a client certificate: its e-mail addresses,
-// DNS names, URIs and the common name, in this order, without repetition. They
-// are only worth what the chain is: call it for verified certificates, such as
-// VerifiedChains[0][0] of a tls.ConnectionState, never for PeerCertificates
-// alone. nil has no names.
+// Names returns the identities in a client certificate: e-mail addresses, DNS
+// names, URIs and the common name, in this order, without duplicates. They
+// prove nothing unless the chain was verified: call it with VerifiedChains[0][0]
+// of a tls.ConnectionState, never with PeerCertificates. A nil certificate has
+// no names.
 func Names(cert *x509.Certificate) []string {
 	if cert == nil {
 		return nil

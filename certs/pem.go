@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// blocks is what a PEM file holds.
+// blocks is the content of a PEM file.
 type blocks struct {
 	certs     [][]byte
 	keys      [][]byte // DER of the unencrypted private keys
@@ -40,8 +40,8 @@ func readBlocks(data []byte) blocks {
 	}
 }
 
-// parsePair makes a certificate of the contents of two PEM files, whose names
-// are for the errors.
+// parsePair parses the contents of the two PEM files of a certificate and its
+// key. It uses the file names in errors only.
 func parsePair(certPEM, keyPEM []byte, certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
 	chain, err := parseCerts("certificate", certFile, certPEM)
 	if err != nil {
@@ -74,11 +74,11 @@ func parsePair(certPEM, keyPEM []byte, certFile, keyFile string, now time.Time) 
 
 const renewHint = "renew it; if it was renewed, check which file the renewal writes"
 
-// stamp is a time as messages show it.
+// stamp formats a time for messages.
 func stamp(t time.Time) string { return t.UTC().Format(time.DateTime + " MST") }
 
-// ParseFirst returns the first certificate in the contents of a PEM file, whose
-// name is for the error: an *Error.
+// ParseFirst returns the first certificate in the contents of a PEM file. It
+// uses the file's name in errors only, which are *Error.
 func ParseFirst(file string, data []byte) (*x509.Certificate, error) {
 	certs, err := parseCerts("certificate", file, data)
 	if err != nil {
@@ -96,51 +96,52 @@ func parseCerts(step, file string, data []byte) ([]*x509.Certificate, error) {
 			return nil, fault(step, file, "the paths of certificate and key are swapped, or this file is the key",
 				"it holds a private key and no certificate")
 		case len(bytes.TrimSpace(data)) == 0:
-			return nil, fault(step, file, "it may be half written; a PEM file has a line -----BEGIN CERTIFICATE-----", "it is empty")
+			return nil, fault(step, file, "it may be incomplete; a PEM file has a line -----BEGIN CERTIFICATE-----", "it is empty")
 		}
 		if _, err := x509.ParseCertificates(data); err == nil {
 			return nil, fault(step, file, "convert it: openssl x509 -inform DER -in "+file+" -out cert.pem", "it is DER, not PEM")
 		}
-		return nil, fault(step, file, "a PEM file has a line -----BEGIN CERTIFICATE-----", "not PEM, or without a certificate")
+		return nil, fault(step, file, "a PEM file has a line -----BEGIN CERTIFICATE-----", "it is not PEM or contains no certificate")
 	}
 	certs := make([]*x509.Certificate, 0, len(b.certs))
 	for i, der := range b.certs {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, fault(step, file, "look at it with: openssl x509 -text -noout -in "+file, "certificate number %d: %w", i+1, err)
+			return nil, fault(step, file, "inspect it: openssl x509 -text -noout -in "+file, "certificate number %d: %w", i+1, err)
 		}
 		certs = append(certs, c)
 	}
 	return certs, nil
 }
 
+// parseKey returns the first private key of a PEM file.
 func parseKey(file string, data []byte) (crypto.Signer, error) {
 	b := readBlocks(data)
 	switch {
 	case len(b.keys) > 0:
 	case b.encrypted:
-		return nil, fault("key", file, "a service has nobody to type the passphrase; decrypt it: (umask 077; openssl pkey -in "+file+" -out plain.pem)",
+		return nil, fault("key", file, "a service cannot ask for the passphrase; decrypt the key: (umask 077; openssl pkey -in "+file+" -out plain.pem)",
 			"it is encrypted")
 	case len(b.certs) > 0:
 		return nil, fault("key", file, "the paths of certificate and key are swapped, or this file is the certificate",
 			"it holds a certificate and no private key")
 	case len(bytes.TrimSpace(data)) == 0:
-		return nil, fault("key", file, "it may be half written; a PEM file has a line -----BEGIN PRIVATE KEY-----", "it is empty")
+		return nil, fault("key", file, "it may be incomplete; a PEM file has a line -----BEGIN PRIVATE KEY-----", "it is empty")
 	default:
 		if _, err := parseKeyDER(data); err == nil {
 			return nil, fault("key", file, "convert it: (umask 077; openssl pkey -inform DER -in "+file+" -out key.pem)", "it is DER, not PEM")
 		}
-		return nil, fault("key", file, "a PEM file has a line -----BEGIN PRIVATE KEY-----", "not PEM, or without a private key")
+		return nil, fault("key", file, "a PEM file has a line -----BEGIN PRIVATE KEY-----", "it is not PEM or contains no private key")
 	}
 	key, err := parseKeyDER(b.keys[0])
 	if err != nil {
-		return nil, fault("key", file, "use an ECDSA, Ed25519 or RSA key in PEM; for one in OpenSSH's format: ssh-keygen -p -m PKCS8 -f KEY",
+		return nil, fault("key", file, "use an ECDSA, Ed25519 or RSA key in PEM; to convert one from OpenSSH's format: ssh-keygen -p -m PKCS8 -f KEY",
 			"%w", err)
 	}
 	return key, nil
 }
 
-var errKeyFormat = errors.New("neither PKCS #8 nor PKCS #1 nor SEC 1, or damaged")
+var errKeyFormat = errors.New("it is neither PKCS #8, PKCS #1 nor SEC 1, or it is damaged")
 
 func parseKeyDER(der []byte) (crypto.Signer, error) {
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
@@ -152,7 +153,7 @@ func parseKeyDER(der []byte) (crypto.Signer, error) {
 		case ed25519.PrivateKey:
 			return key, nil
 		}
-		return nil, errors.New("a kind of key that TLS cannot sign with")
+		return nil, errors.New("TLS cannot sign with this type of key")
 	}
 	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
 		return key, nil

@@ -35,7 +35,7 @@ func TestPinFaults(t *testing.T) {
 		"SHA256:" + good[7:]:                   "does not start",
 		good[:39]:                              "bytes, not 32",
 		good + "=":                             "not base64",
-		good[:len(good)-2] + "B=":              "not base64", // bits behind the end
+		good[:len(good)-2] + "B=":              "not base64", // trailing bits are not zero
 		good[:20] + "\n" + good[20:]:           "not base64",
 		"sha256:AB:CD":                         "not base64",
 		"sha256:" + strings.Repeat("ab", 32):   "bytes, not 32", // hexadecimal

@@ -2,8 +2,8 @@ package certs
 
 import "crypto/x509"
 
-// LoadPool reads a PEM file with one or more CA certificates. A certificate
-// that is no CA may stand there, too, and is then trusted itself. Errors are
+// LoadPool loads a PEM file of one or more CA certificates. It may also contain
+// certificates that are not CAs, which are then trusted themselves. Errors are
 // *Error.
 func LoadPool(file string) (*x509.CertPool, error) {
 	data, err := readFile("CA file", file)

@@ -28,20 +28,21 @@ const (
 	selfSignedYears = 10
 	ephemeralLife   = 30 * 24 * time.Hour
 
-	// backdate covers peers whose clocks are behind.
+	// backdate is how long before its creation a certificate becomes valid,
+	// for peers whose clocks are slow.
 	backdate = 24 * time.Hour
 )
 
-// SelfSigned returns the certificate kept in dir as cert.pem and key.pem, and
-// makes it first if there is none: ECDSA P-256, valid for ten years, the key
+// SelfSigned returns the certificate kept in dir as cert.pem and key.pem. If
+// there is none it makes one: ECDSA P-256, valid for ten years, the key
 // readable by its owner only (0600, a new dir 0700). If only the certificate
-// is missing, a new one is made for the kept key, so that pins stay good.
+// is missing, it makes a new one for the kept key, so that pins stay valid.
 // Several processes may start in the same directory at once.
 //
-// names are DNS names and IP addresses; none means localhost, 127.0.0.1, ::1
-// and the host's name. A kept certificate that lacks one of the names given is
-// used all the same, and Warnings says so. created tells that a certificate
-// was made.
+// names are DNS names and IP addresses; an empty list means localhost,
+// 127.0.0.1, ::1 and the host's name. A kept certificate that lacks one of the
+// names is used nevertheless, and Warnings says so. created reports whether a
+// certificate was made. Most errors are *Error.
 func SelfSigned(dir string, names []string) (src *FileSource, created bool, err error) {
 	given := names
 	if len(names) == 0 {
@@ -51,7 +52,7 @@ func SelfSigned(dir string, names []string) (src *FileSource, created bool, err 
 		return nil, false, err
 	}
 	if dir == "" {
-		return nil, false, fault("self-signed certificate", "", "give a directory that stays, such as /var/lib/adit", "no directory given")
+		return nil, false, fault("self-signed certificate", "", "give a directory that persists, such as /var/lib/adit", "no directory given")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, dirFault("self-signed certificate", dir, err)
@@ -67,14 +68,14 @@ func SelfSigned(dir string, names []string) (src *FileSource, created bool, err 
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) && e.File == certFile && exists(keyFile) {
-			e.hint = fmt.Sprintf("delete %s: a new certificate is made from the kept key, and its pin stays the same", certFile)
+			e.hint = fmt.Sprintf("delete %s: adit then makes a new certificate for the same key, and the pin stays the same", certFile)
 		}
 		return nil, false, err
 	}
 	for _, name := range given {
 		if src.Leaf().VerifyHostname(hostForVerify(name)) != nil {
 			src.warnings = append(src.warnings, fmt.Sprintf(
-				"certificate %s does not name %s: delete it for a new one from the same key (pins stay good)", certFile, name))
+				"certificate %s does not name %s: delete the file, and adit makes a new certificate for the same key (pins stay valid)", certFile, name))
 		}
 	}
 	return src, created, nil
@@ -86,17 +87,17 @@ func dirFault(step, dir string, err error) error {
 		err = pe.Err
 	}
 	return &Error{Step: step, File: dir, Err: err,
-		hint: "give a directory that the user adit runs as can create or write"}
+		hint: "give a directory that adit's user can create or write"}
 }
 
-// exists reports whether something is there, if only a broken link: nothing is
-// ever made over it.
+// exists reports whether the name is taken, even by a broken symbolic link,
+// which must not be overwritten.
 func exists(file string) bool {
 	_, err := os.Lstat(file)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// makeSelfSigned writes the certificate, and the key unless there is one.
+// makeSelfSigned writes the certificate, and a key unless there is one.
 func makeSelfSigned(dir, certFile, keyFile string, names []string) error {
 	if !exists(keyFile) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -111,7 +112,7 @@ func makeSelfSigned(dir, certFile, keyFile string, names []string) error {
 			return err
 		}
 	}
-	// Read back: another process may have been quicker with its key.
+	// The key is read back, because another process may have written it first.
 	data, err := readFile("key", keyFile)
 	if err != nil {
 		return err
@@ -127,8 +128,8 @@ func makeSelfSigned(dir, certFile, keyFile string, names []string) error {
 	return writeNew(dir, certFile, 0o644, "CERTIFICATE", der)
 }
 
-// writeNew writes a PEM file whole or not at all. A file that has appeared
-// meanwhile is left as it is.
+// writeNew writes a PEM file atomically. A file that another process has
+// written meanwhile stays as it is.
 func writeNew(dir, name string, mode fs.FileMode, block string, der []byte) (err error) {
 	defer func() {
 		if err != nil {
@@ -153,8 +154,8 @@ func writeNew(dir, name string, mode fs.FileMode, block string, der []byte) (err
 	if err := tmp.Close(); err != nil {
 		return err
 	}
-	// A link fails where the name exists, a rename would replace it; only file
-	// systems without hard links get the rename.
+	// Link fails if the name exists, while Rename would replace the file.
+	// Rename is for file systems without hard links.
 	err = os.Link(tmp.Name(), name)
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
@@ -162,9 +163,8 @@ func writeNew(dir, name string, mode fs.FileMode, block string, der []byte) (err
 	return os.Rename(tmp.Name(), name)
 }
 
-// Ephemeral makes a self-signed certificate that lives in memory only and is
-// valid for 30 days: for a demonstration, and for tests. names are as those of
-// SelfSigned.
+// Ephemeral makes a self-signed certificate in memory, valid for 30 days, for
+// demonstrations and tests. names are those of SelfSigned.
 func Ephemeral(names []string) (tls.Certificate, error) {
 	if len(names) == 0 {
 		names = defaultNames()
@@ -174,7 +174,7 @@ func Ephemeral(names []string) (tls.Certificate, error) {
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("throw-away certificate: make a key: %w", err)
+		return tls.Certificate{}, fmt.Errorf("ephemeral certificate: make a key: %w", err)
 	}
 	der, err := sign(key, names, time.Now().Add(ephemeralLife))
 	if err != nil {
@@ -182,13 +182,13 @@ func Ephemeral(names []string) (tls.Certificate, error) {
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("throw-away certificate: %w", err)
+		return tls.Certificate{}, fmt.Errorf("ephemeral certificate: %w", err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// sign makes a certificate for names, signed by its own key. It is no CA:
-// whoever trusts it trusts this server and nothing that it could sign.
+// sign makes a certificate for names, signed by its own key. It is not a CA,
+// so that clients which trust it trust no certificate that the key signs.
 func sign(key crypto.Signer, names []string, until time.Time) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -219,7 +219,6 @@ func sign(key crypto.Signer, names []string, until time.Time) ([]byte, error) {
 
 func defaultNames() []string {
 	names := []string{"localhost", "127.0.0.1", "::1"}
-	// A host without a usable name is reached by other names.
 	if host, err := os.Hostname(); err == nil && !slices.Contains(names, host) && checkNames([]string{host}) == nil {
 		names = append(names, host)
 	}
@@ -248,7 +247,8 @@ func isDNSName(name string) bool {
 	return true
 }
 
-// hostForVerify turns a name of a certificate into a host to verify it with.
+// hostForVerify returns a host that a certificate with this name, which may be
+// a wildcard, must be valid for.
 func hostForVerify(name string) string {
 	if rest, ok := strings.CutPrefix(name, "*."); ok {
 		return "any." + rest

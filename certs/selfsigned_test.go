@@ -57,7 +57,7 @@ func TestSelfSigned(t *testing.T) {
 	if w := again.Warnings(); len(w) != 1 {
 		t.Errorf("want one about gw.example.com: %v", w)
 	}
-	// As the warning says: the same key, and so the same pin.
+	// As the warning says, a new certificate has the same key and pin.
 	if err := os.Remove(filepath.Join(dir, "cert.pem")); err != nil {
 		t.Fatal(err)
 	}

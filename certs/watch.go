@@ -5,19 +5,20 @@ import (
 	"time"
 )
 
-// DefaultWatchInterval is how often Run looks at the files by default.
+// DefaultWatchInterval is the default of FileSource.Run's interval.
 const DefaultWatchInterval = 10 * time.Second
 
-// Run looks at the files until ctx ends and loads them when their contents
-// have changed. It notices every way of replacing them: writing in place,
-// renaming over, swinging a symbolic link of the file or of a directory above.
+// Run reads the files at an interval until ctx ends and loads them when their
+// contents have changed. It notices every way of replacing them: writing in
+// place, renaming over, and switching a symbolic link of the file or of a
+// parent directory.
 //
-// every is the interval, 0 means DefaultWatchInterval. report (nil is allowed)
-// is called from Run's goroutine with reloaded = true for each new pair, and
-// with an error for a pair that cannot be used: the old one stays. Because
-// certificate and key are often written one after the other, an error is
-// reported only when the next look finds the same contents, and then once; an
-// expired pair that was good when it was loaded is not an error.
+// every is the interval; 0 means DefaultWatchInterval. report, which may be
+// nil, is called from Run's goroutine: with reloaded = true for each new pair,
+// and with an error for a pair that cannot be used, while the old one stays in
+// use. Certificate and key are often written one after the other, so an error
+// is reported, once, only when the next interval finds the same contents. The
+// expiry of a loaded pair is not an error.
 func (f *FileSource) Run(ctx context.Context, every time.Duration, report func(reloaded bool, err error)) {
 	if every <= 0 {
 		every = DefaultWatchInterval
@@ -37,7 +38,7 @@ func (f *FileSource) Run(ctx context.Context, every time.Duration, report func(r
 }
 
 // poll loads the files if they changed. It returns an error once for each
-// state that two polls in a row could not use.
+// state that two consecutive polls could not use.
 func (f *FileSource) poll() (reloaded bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,7 +52,7 @@ func (f *FileSource) poll() (reloaded bool, err error) {
 		f.live.Store(&loaded{cert, state})
 		return true, nil
 	case f.failed.state != state:
-		f.failed = failure{state: state} // maybe half written
+		f.failed = failure{state: state} // the files may be incomplete
 		return false, nil
 	case f.failed.reported:
 		return false, nil
