@@ -26,7 +26,7 @@ const module = "adit"
 // mayImport says, for every package of the module, which others of it a package may import.
 // Tests are free, and only they may import internal/testnet.
 var mayImport = map[string][]string{
-	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "certs", "auth", "systemd", "internal/config", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
+	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "certs", "auth", "systemd", "internal/config", "internal/hint", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
 	// It looks at both, and changes nothing.
 	"admin":  {"client", "server", "internal/metrics"},
 	"client": {"mux", "tunnel", "internal/metrics", "internal/progress"},
@@ -38,7 +38,8 @@ var mayImport = map[string][]string{
 	"auth":    {},
 	"systemd": {},
 	// Its values are those that these take.
-	"internal/config": {"server", "auth"},
+	"internal/config": {"server", "auth", "internal/hint"},
+	"internal/hint":   {},
 	// Imported for its effect on net/http.
 	"internal/extendedconnect": {},
 	"internal/audit":           {},

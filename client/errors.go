@@ -46,8 +46,8 @@ func permanent(err error) bool {
 func appendHints(list []string, err error) []string {
 	switch e := err.(type) {
 	case *tunnel.StepError:
-		if e.Hint != "" && !slices.Contains(list, e.Hint) {
-			list = append(list, e.Hint)
+		if e.Hint() != "" && !slices.Contains(list, e.Hint()) {
+			list = append(list, e.Hint())
 		}
 	case interface{ Unwrap() error }:
 		list = appendHints(list, e.Unwrap())

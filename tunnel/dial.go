@@ -163,7 +163,7 @@ func (d *Dialer) plan(rawURL string) (*attempt, error) {
 func (a *attempt) fill(rawURL string) *StepError {
 	d := a.Dialer
 	bad := func(hint, format string, args ...any) *StepError {
-		return &StepError{Step: StepConfiguration, Err: fmt.Errorf(format, args...), Hint: hint, Permanent: true}
+		return &StepError{Step: StepConfiguration, Err: fmt.Errorf(format, args...), hint: hint, Permanent: true}
 	}
 	const form = "write the address as wss://HOST[:PORT][/PATH]"
 
@@ -292,9 +292,9 @@ func (a *attempt) fillHeaders(bad func(hint, format string, args ...any) *StepEr
 	a.authorization, err = a.Authorization()
 	switch {
 	case err != nil:
-		return &StepError{Step: StepAuthentication, Err: fmt.Errorf("get the credentials: %w", err), Hint: "check that the token or password can be read"}
+		return &StepError{Step: StepAuthentication, Err: fmt.Errorf("get the credentials: %w", err), hint: "check that the token or password can be read"}
 	case !httpguts.ValidHeaderFieldValue(a.authorization):
-		return &StepError{Step: StepAuthentication, Err: errors.New("the credentials contain control characters"), Hint: "check the file or variable that holds the token", Permanent: true}
+		return &StepError{Step: StepAuthentication, Err: errors.New("the credentials contain control characters"), hint: "check the file or variable that holds the token", Permanent: true}
 	}
 	return nil
 }

@@ -400,7 +400,7 @@ func TestDialErrors(t *testing.T) {
 			if last != err {
 				t.Errorf("the last event has %v", last)
 			}
-			t.Logf("%v\n%s", err, se.Hint)
+			t.Logf("%v\n%s", err, se.Hint())
 			if se.Step != tt.step || se.Permanent != tt.permanent {
 				t.Errorf("step %q, permanent %v", se.Step, se.Permanent)
 			}
@@ -409,10 +409,10 @@ func TestDialErrors(t *testing.T) {
 					t.Errorf("error %q lacks %q", err, part)
 				}
 			}
-			if !strings.Contains(se.Hint, tt.hint) {
-				t.Errorf("hint %q lacks %q", se.Hint, tt.hint)
+			if !strings.Contains(se.Hint(), tt.hint) {
+				t.Errorf("hint %q lacks %q", se.Hint(), tt.hint)
 			}
-			said := err.Error() + se.Hint + seen.String()
+			said := err.Error() + se.Hint() + seen.String()
 			if strings.Contains(said, secret) || strings.Contains(said, base64.StdEncoding.EncodeToString([]byte("user:"+secret))) {
 				t.Errorf("the password shows in %q", said)
 			}

@@ -18,7 +18,7 @@ func TestDialTCPTimeout(t *testing.T) {
 
 	d := Dialer{ConnectTimeout: 50 * time.Millisecond}
 	_, err := d.Dial(dialCtx(t), "wss://"+addr)
-	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "no answer in time" || se.Hint == "" {
+	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "no answer in time" || se.Hint() == "" {
 		t.Errorf("got %v", err)
 	}
 
@@ -35,7 +35,7 @@ func TestDialUnreachable(t *testing.T) {
 	// The kernel sends nothing for TCP to a multicast address.
 	_, err := new(Dialer).Dial(dialCtx(t), "wss://224.0.0.1")
 	var se *StepError
-	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "the network is unreachable" || se.Hint == "" {
+	if !errors.As(err, &se) || se.Step != StepTCP || se.Err.Error() != "the network is unreachable" || se.Hint() == "" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -45,10 +45,10 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 	}
 	if resolving {
 		cause, hint := a.dnsFailure(err)
-		return nil, a.fail(ctx, start, &StepError{Step: StepDNS, Addr: host, Err: cause, Hint: hint})
+		return nil, a.fail(ctx, start, &StepError{Step: StepDNS, Addr: host, Err: cause, hint: hint})
 	}
 	cause, hint := a.tcpFailure(err)
-	return nil, a.fail(ctx, start, &StepError{Step: StepTCP, Addr: a.dialAddr, Err: cause, Hint: hint})
+	return nil, a.fail(ctx, start, &StepError{Step: StepTCP, Addr: a.dialAddr, Err: cause, hint: hint})
 }
 
 // interruptible returns a resolver that works like r and lets go of its

@@ -63,7 +63,7 @@ func (a *attempt) failTLS(ctx context.Context, start time.Time, who string, tc *
 		cs = tc.ConnectionState()
 	}
 	cause, hint, permanent := tlsFailure(err, cs, who)
-	serr := &StepError{Step: StepTLS, Addr: a.target, Err: cause, Hint: hint, Permanent: permanent}
+	serr := &StepError{Step: StepTLS, Addr: a.target, Err: cause, hint: hint, Permanent: permanent}
 	if who == theProxy {
 		serr.Step, serr.Addr, serr.Err = StepProxy, a.dialAddr, fmt.Errorf("TLS: %w", cause)
 	}
@@ -76,7 +76,7 @@ func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, erro
 	top := nc
 	ev := Event{Step: StepProxy, Addr: a.dialAddr}
 	fail := func(cause error, hint string, permanent bool) (net.Conn, error) {
-		return nil, a.fail(ctx, start, &StepError{Step: StepProxy, Addr: a.dialAddr, Err: cause, Hint: hint, Permanent: permanent})
+		return nil, a.fail(ctx, start, &StepError{Step: StepProxy, Addr: a.dialAddr, Err: cause, hint: hint, Permanent: permanent})
 	}
 
 	if a.proxy.Scheme == "https" {
@@ -142,7 +142,7 @@ func (a *attempt) upgrade(ctx context.Context, nc, top net.Conn) (upgraded, erro
 		return upgraded{}, a.failTLS(ctx, start, theServer, tc, err)
 	}
 	cause, hint, permanent := a.upgradeFailure(err)
-	return upgraded{}, a.fail(ctx, start, &StepError{Step: StepUpgrade, Addr: a.serverURL, Err: cause, Hint: hint, Permanent: permanent})
+	return upgraded{}, a.fail(ctx, start, &StepError{Step: StepUpgrade, Addr: a.serverURL, Err: cause, hint: hint, Permanent: permanent})
 }
 
 func (a *attempt) upgradeRequest(key string) []byte {

@@ -30,9 +30,8 @@ type StepError struct {
 	Addr string
 	// Err is the cause, for errors.Is and errors.As.
 	Err error
-	// Hint is one sentence for a person: what to do. Empty when there is
-	// nothing useful to say. Error does not include it.
-	Hint string
+	// hint is what Hint returns.
+	hint string
 	// Permanent is true for a refusal that trying again will not mend:
 	// bad configuration, a rejected certificate or pin, wrong credentials.
 	Permanent bool
@@ -56,6 +55,10 @@ func (e *StepError) Error() string {
 
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
+
+// Hint says in one sentence what to do; it is empty when there is nothing
+// useful to say. Error does not include it.
+func (e *StepError) Hint() string { return e.hint }
 
 // StatusError is the cause in a StepError when a peer answered in HTTP, but
 // not with what was asked for: a proxy that refuses a CONNECT, a server that

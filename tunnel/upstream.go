@@ -93,7 +93,7 @@ func hostPort(host, port string) string {
 // the flag or variable in errors.
 func parseProxyURL(source, raw string) (*url.URL, error) {
 	fail := func(hint, format string, args ...any) (*url.URL, error) {
-		return nil, &StepError{Step: StepConfiguration, Addr: source, Err: fmt.Errorf(format, args...), Hint: hint, Permanent: true}
+		return nil, &StepError{Step: StepConfiguration, Addr: source, Err: fmt.Errorf(format, args...), hint: hint, Permanent: true}
 	}
 	const example = "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host if the proxy wants them"
 	if strings.TrimSpace(raw) == "" {

@@ -61,10 +61,10 @@ func TestProxyURLErrors(t *testing.T) {
 			continue
 		}
 		t.Log(err)
-		if se.Step != StepConfiguration || se.Addr != "--proxy" || !se.Permanent || !strings.Contains(err.Error(), tt.text) || !strings.Contains(se.Hint, tt.hint) {
-			t.Errorf("%q: %v; %s", tt.raw, err, se.Hint)
+		if se.Step != StepConfiguration || se.Addr != "--proxy" || !se.Permanent || !strings.Contains(err.Error(), tt.text) || !strings.Contains(se.Hint(), tt.hint) {
+			t.Errorf("%q: %v; %s", tt.raw, err, se.Hint())
 		}
-		if strings.Contains(err.Error()+se.Hint, secret) {
+		if strings.Contains(err.Error()+se.Hint(), secret) {
 			t.Errorf("the password shows in %v", err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestProxyFromValues(t *testing.T) {
 	} {
 		_, err := ProxyFromValues(tt.https, tt.http, tt.all, "")
 		var se *StepError
-		if !errors.As(err, &se) || se.Addr != tt.name || se.Hint == "" {
+		if !errors.As(err, &se) || se.Addr != tt.name || se.Hint() == "" {
 			t.Errorf("%+v: %v", tt, err)
 		}
 	}
@@ -147,7 +147,7 @@ func FuzzProxyURL(f *testing.F) {
 		if !errors.As(err, &se) {
 			t.Fatalf("%q: %T", raw, err)
 		}
-		if strings.Contains(err.Error()+se.Hint, secret) {
+		if strings.Contains(err.Error()+se.Hint(), secret) {
 			t.Fatalf("%q: the password shows in %v", raw, err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"adit/admin"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/tunnel"
 )
 
@@ -55,7 +56,7 @@ func listenAdmin(a config.Address) (net.Listener, error) {
 	if a.Network == "unix" {
 		ln, err := tunnel.ListenUnix(a.Address, 0o600)
 		if err != nil {
-			return nil, fileHint(fmt.Errorf("listen on %s for adit status: %w", a, err), "another adit has this socket, or adit may not write to its directory: give each its own, --admin-listen unix:/run/user/1000/adit.sock, or --admin-listen none")
+			return nil, hint.File(fmt.Errorf("listen on %s for adit status: %w", a, err), "another adit has this socket, or adit may not write to its directory: give each its own, --admin-listen unix:/run/user/1000/adit.sock, or --admin-listen none")
 		}
 		return ln, nil
 	}
@@ -66,7 +67,7 @@ func listenAdmin(a config.Address) (net.Listener, error) {
 	// The configuration allows localhost, which is what the resolver says.
 	if tcp, ok := ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		ln.Close()
-		return nil, &hinted{fmt.Errorf("listen on %s: %s is not loopback", a, ln.Addr()), "write 127.0.0.1 or [::1]"}
+		return nil, hint.Errorf("write 127.0.0.1 or [::1]", "listen on %s: %s is not loopback", a, ln.Addr())
 	}
 	return ln, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"adit/certs"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -75,7 +76,7 @@ func runCheck(cmd *cobra.Command, args, targets []string, throughput string, tim
 		k.throughput = &t
 	}
 	if timeout <= 0 {
-		faults.Add("--timeout", &hinted{fmt.Errorf("%v is not positive", timeout), "write a duration, e.g. --timeout 10s"})
+		faults.Add("--timeout", hint.Errorf("write a duration, e.g. --timeout 10s", "%v is not positive", timeout))
 	}
 	if err := faults.Err(); err != nil {
 		return err
@@ -128,8 +129,8 @@ func (k *checker) ok(hop, detail string, since time.Time) {
 // error that ends the check.
 func (k *checker) fail(hop string, err error, elapsed time.Duration) error {
 	k.line("✗", hop, err.Error(), elapsed)
-	if hint := hintOf(err); hint != "" {
-		k.line(" ", "", "hint: "+hint, 0)
+	if h := hint.Of(err); h != "" {
+		k.line(" ", "", "hint: "+h, 0)
 	}
 	return &reported{fmt.Errorf("%s: %w", hop, err)}
 }
@@ -178,7 +179,7 @@ func (k *checker) check(ctx context.Context, server string) error {
 	start = time.Now()
 	session, err := mux.Client(ctx, conn, &mux.Config{HandshakeTimeout: k.timeout, ResumeTimeout: -1})
 	if err != nil {
-		return k.fail("authentication", &hinted{err, "the server let the connection in but does not speak adit's protocol, or is of another version: see its log"}, time.Since(start))
+		return k.fail("authentication", hint.With(err, "the server let the connection in but does not speak adit's protocol, or is of another version: see its log"), time.Since(start))
 	}
 	defer session.CloseReason(mux.CloseDone, "")
 	k.ok("authentication", "the server accepts this client", start)
@@ -214,7 +215,7 @@ func (k *checker) target(ctx context.Context, session *mux.Session, t mux.Target
 	case !errors.As(err, &refused):
 		return k.fail("target", fmt.Errorf("%s: %w", t, err), time.Since(start))
 	}
-	err = &hinted{fmt.Errorf("%s: %w", t, err), refusalHint(refused.Code)}
+	err = hint.Errorf(refusalHint(refused.Code), "%s: %w", t, err)
 	if refused.Code == mux.Forbidden {
 		return k.fail("policy", err, time.Since(start))
 	}
@@ -256,7 +257,7 @@ func (k *checker) rtt(ctx context.Context, session *mux.Session) error {
 		case <-session.Done():
 			return k.fail("round trip", session.Err(), 0)
 		case <-ctx.Done():
-			return k.fail("round trip", &hinted{fmt.Errorf("no answer to a ping within %v", k.timeout), "something in between swallows WebSocket pings, or the path is stalled"}, 0)
+			return k.fail("round trip", hint.Errorf("something in between swallows WebSocket pings, or the path is stalled", "no answer to a ping within %v", k.timeout), 0)
 		}
 	}
 	k.line("✓", "round trip", "to the server and back through the link", session.RTT())
@@ -299,7 +300,7 @@ func (k *checker) measure(ctx context.Context, session *mux.Session, t mux.Targe
 	back := <-received
 	st.Close()
 	if err != nil {
-		return k.fail("throughput", &hinted{fmt.Errorf("%s after %s: %w", t, size(sent), err), "the target must take any data: name an echo or discard service"}, elapsed)
+		return k.fail("throughput", hint.Errorf("the target must take any data: name an echo or discard service", "%s after %s: %w", t, size(sent), err), elapsed)
 	}
 	k.line("✓", "throughput", fmt.Sprintf("%s up, %s back: %s/s", size(sent), size(back), size(int64(float64(sent)/elapsed.Seconds()))), elapsed)
 	return nil

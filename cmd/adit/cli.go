@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"adit/internal/config"
-	"adit/tunnel"
+	"adit/internal/hint"
 )
 
 // Exit statuses.
@@ -49,13 +49,13 @@ firewalls and proxies: a client listens locally, a server connects onwards.`,
 	}
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return &usageError{fault: "no command is given", hint: "the commands are " + strings.Join(commandNames(root), ", ")}
+			return badUsage(theCommands(root), "no command is given")
 		}
-		hint := "the commands are " + strings.Join(commandNames(root), ", ")
+		advice := theCommands(root)
 		if s := root.SuggestionsFor(args[0]); len(s) > 0 {
-			hint = "did you mean adit " + s[0] + "?"
+			advice = "did you mean adit " + s[0] + "?"
 		}
-		return &usageError{fault: fmt.Sprintf("unknown command %q", args[0]), hint: hint}
+		return badUsage(advice, "unknown command %q", args[0])
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
@@ -64,14 +64,15 @@ firewalls and proxies: a client listens locally, a server connects onwards.`,
 	return root
 }
 
-func commandNames(root *cobra.Command) []string {
+// theCommands is a hint that lists them.
+func theCommands(root *cobra.Command) string {
 	var names []string
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {
 			names = append(names, c.Name())
 		}
 	}
-	return names
+	return "the commands are " + strings.Join(names, ", ")
 }
 
 func helpCommand(root *cobra.Command) *cobra.Command {
@@ -81,7 +82,7 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return &usageError{fault: fmt.Sprintf("no help for %q", strings.Join(args, " ")), hint: "the commands are " + strings.Join(commandNames(root), ", ")}
+				return badUsage(theCommands(root), "no help for %q", strings.Join(args, " "))
 			}
 			cmd.InitDefaultHelpFlag()
 			return cmd.Help()
@@ -89,11 +90,16 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// usageError is a wrong command line.
-type usageError struct{ fault, hint string }
+// usageError is a mistake in the command line: it ends with exit status 2 and an
+// example.
+type usageError struct{ error }
 
-func (e *usageError) Error() string { return e.fault }
-func (e *usageError) Hint() string  { return e.hint }
+func (e *usageError) Unwrap() error { return e.error }
+
+// badUsage makes a usageError with a hint.
+func badUsage(advice, format string, args ...any) error {
+	return &usageError{hint.Errorf(advice, format, args...)}
+}
 
 // reported is an error that the user has already been told of.
 type reported struct{ error }
@@ -102,23 +108,21 @@ func (e *reported) Unwrap() error { return e.error }
 
 // flagError makes a usageError of what pflag says.
 func flagError(cmd *cobra.Command, err error) error {
-	e := &usageError{fault: err.Error()}
+	fault, advice := err.Error(), "adit help "+cmd.Name()+" lists the flags"
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown):
-		e.fault = "unknown flag " + dashed(unknown.GetSpecifiedName())
-		e.hint = unknownFlagHint(cmd, unknown.GetSpecifiedName())
+		fault = "unknown flag " + dashed(unknown.GetSpecifiedName())
+		advice = unknownFlagHint(cmd, unknown.GetSpecifiedName())
 	case errors.As(err, &missing):
-		e.fault = "flag " + dashed(missing.GetSpecifiedName()) + " needs a value"
-		e.hint = flagHint(missing.GetFlag())
+		fault = "flag " + dashed(missing.GetSpecifiedName()) + " needs a value"
+		advice = flagHint(missing.GetFlag())
 	case errors.As(err, &invalid):
-		e.hint = flagHint(invalid.GetFlag())
-	default:
-		e.hint = "adit help " + cmd.Name() + " lists the flags"
+		advice = flagHint(invalid.GetFlag())
 	}
-	return e
+	return badUsage(advice, "%s", fault)
 }
 
 // flagHint shows how a flag is written.
@@ -163,7 +167,7 @@ func dashed(name string) string {
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return &usageError{fault: fmt.Sprintf("unexpected argument %q", args[0]), hint: "adit " + cmd.Name() + " takes none"}
+		return badUsage("adit "+cmd.Name()+" takes none", "unexpected argument %q", args[0])
 	}
 	return nil
 }
@@ -203,19 +207,9 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 
 func printFault(w io.Writer, name string, err error) {
 	fmt.Fprintf(w, "%s: %v\n", name, err)
-	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(w, "  hint: %s\n", hint)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(w, "  hint: %s\n", h)
 	}
-}
-
-// hintOf finds what to do about an error: errors of dials carry it in a field,
-// all others in a method.
-func hintOf(err error) string {
-	var step *tunnel.StepError
-	if errors.As(err, &step) && step.Hint != "" {
-		return step.Hint
-	}
-	return config.HintOf(err)
 }
 
 // firstExample is the first line of the command's examples, without what is

@@ -12,6 +12,7 @@ import (
 	"adit/admin"
 	"adit/client"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/mux"
 	"adit/systemd"
 )
@@ -119,7 +120,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	} else {
 		outlivePipes()
 		if err := cl.Listen(); err != nil {
-			return fileHint(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows who has it")
+			return hint.File(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows who has it")
 		}
 		stopAdmin, err := startAdmin(c.Admin, admin.Config{Client: cl}, log)
 		if err != nil {
@@ -209,8 +210,8 @@ func watchdog(ctx context.Context, healthy func(context.Context) error, log *slo
 // explainRefusal adds to a stream's refusal what to do about it.
 func explainRefusal(err error) error {
 	var refused *mux.RefusedError
-	if errors.As(err, &refused) && hintOf(err) == "" {
-		return &hinted{err, refusalHint(refused.Code)}
+	if errors.As(err, &refused) && hint.Of(err) == "" {
+		return hint.With(err, refusalHint(refused.Code))
 	}
 	return err
 }

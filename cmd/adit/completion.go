@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
@@ -25,13 +24,13 @@ func completionCommand() *cobra.Command {
   adit completion fish > ~/.config/fish/completions/adit.fish`,
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			hint := "write one of " + strings.Join(shells, ", ")
+			advice := "write one of " + strings.Join(shells, ", ")
 			if len(args) != 1 {
-				return &usageError{"name one shell", hint}
+				return badUsage(advice, "name one shell")
 			}
 			generate, ok := generators[args[0]]
 			if !ok {
-				return &usageError{fmt.Sprintf("no completion for shell %q", args[0]), hint}
+				return badUsage(advice, "no completion for shell %q", args[0])
 			}
 			return generate(cmd.Root(), cmd.OutOrStdout())
 		},

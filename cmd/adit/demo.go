@@ -50,7 +50,7 @@ what to try. Nothing is written to disk and nothing is reachable from outside.`,
 	verbose := cmd.Flags().BoolP("verbose", "v", false, "show the logs of server and client")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *mib < 1 || *mib > 1<<20 {
-			return &usageError{fmt.Sprintf("--size %d is out of range", *mib), "write a number of MiB, e.g. --size 256"}
+			return badUsage("write a number of MiB, e.g. --size 256", "--size %d is out of range", *mib)
 		}
 		log := slog.New(slog.DiscardHandler)
 		if *verbose {

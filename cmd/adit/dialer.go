@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 
 	"adit/certs"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -42,11 +42,11 @@ func newDialer(c *config.Client, log *slog.Logger) (*tunnel.Dialer, config.Fault
 		if c.Proxy != "" {
 			origin = c.Origin("proxy")
 		}
-		faults.Add(origin, withHint(err))
+		faults.Add(origin, err)
 	}
 	d.Authorization = authorization(c)
 	if _, err := d.Authorization(); err != nil {
-		faults.Add(c.Origin("token-file"), fileHint(err, "name a file that holds the token, as adit token prints it"))
+		faults.Add(c.Origin("token-file"), hint.File(err, "name a file that holds the token, as adit token prints it"))
 	}
 	return d, faults
 }
@@ -59,7 +59,7 @@ func clientTLS(c *config.Client, log *slog.Logger, faults *config.Faults) *tls.C
 		ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
 		Report: func(reloaded bool, err error) {
 			if err != nil {
-				logFault(log, "the new client certificate cannot be used, the old one stays", err)
+				log.Error("the new client certificate cannot be used, the old one stays", hint.Attrs(err)...)
 			} else if reloaded {
 				log.Info("client certificate loaded again", "file", c.TLS.Cert)
 			}
@@ -176,8 +176,9 @@ func authorization(c *config.Client) func() (string, error) {
 // the server accepts is the server's to say.
 var bearerToken = regexp.MustCompile(`^[!-~]+$`)
 
-var errToken = &hinted{errors.New("this is no token: it has spaces or characters that tokens have not"),
-	"give the token alone, as adit token prints it between the quotes; for a password add --user NAME"}
+var errToken = hint.Errorf(
+	"give the token alone, as adit token prints it between the quotes; for a password add --user NAME",
+	"this is no token: it has spaces or characters that tokens have not")
 
 // warnings are what a client says at every start.
 func warnings(c *config.Client) []string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"adit/certs"
 	"adit/internal/audit"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/internal/metrics"
 	"adit/mux"
 	"adit/server"
@@ -186,14 +186,14 @@ func (g *gateway) reload(ctx context.Context) (good bool) {
 	next, more := newPlan(cfg, g.passwords, g.plan, g.log, len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 && (next.tls == nil) != (g.plan.tls == nil) {
-		faults.Add("tls", &hinted{errors.New("TLS cannot be turned on or off by a reload"), "restart the server"})
+		faults.Add("tls", hint.Errorf("restart the server", "TLS cannot be turned on or off by a reload"))
 	}
 	if len(faults) == 0 {
 		faults = accessFaults(cfg, g.server.SetAccess(next.access))
 	}
 	if len(faults) > 0 {
 		for _, f := range faults {
-			logFault(g.log, "reload refused, nothing is changed", f)
+			g.log.Error("reload refused, nothing is changed", hint.Attrs(f)...)
 		}
 		next.discard()
 		g.reopenAudit()
@@ -275,7 +275,7 @@ func (g *gateway) reopenAudit() {
 	}
 	sink, err := openAudit(g.plan.cfg.Audit, false)
 	if err != nil {
-		logFault(g.log, "the audit file cannot be opened anew, the old one is written on", err)
+		g.log.Error("the audit file cannot be opened anew, the old one is written on", hint.Attrs(err)...)
 		return
 	}
 	g.startAudit(sink)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/systemd"
 	"adit/tunnel"
 )
@@ -28,11 +29,11 @@ func takeSockets() (handedOver, error) {
 func (h handedOver) take(name string) ([]net.Listener, error) {
 	l, ok := h[name]
 	if !ok {
-		hint := "start adit by its socket unit; FileDescriptorName= there names the socket, by default after the unit: systemd:adit-server.socket"
+		advice := "start adit by its socket unit; FileDescriptorName= there names the socket, by default after the unit: systemd:adit-server.socket"
 		if len(h) > 0 {
-			hint = "systemd handed over " + strings.Join(slices.Sorted(maps.Keys(h)), ", ")
+			advice = "systemd handed over " + strings.Join(slices.Sorted(maps.Keys(h)), ", ")
 		}
-		return nil, &hinted{fmt.Errorf("systemd:%s: systemd handed over no socket of this name", name), hint}
+		return nil, hint.Errorf(advice, "systemd:%s: systemd handed over no socket of this name", name)
 	}
 	delete(h, name)
 	return l, nil
@@ -88,16 +89,16 @@ func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, 
 }
 
 func listenFault(a config.Address, err error) error {
-	var hint string
+	var advice string
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		hint = "another program has this port: ss -ltnp shows which; or listen elsewhere, e.g. --listen :8443"
+		advice = "another program has this port: ss -ltnp shows which; or listen elsewhere, e.g. --listen :8443"
 	case errors.Is(err, syscall.EACCES):
-		hint = "ports below 1024 need a privilege: use the systemd socket unit, setcap cap_net_bind_service=+ep on the binary, or --listen :8443"
+		advice = "ports below 1024 need a privilege: use the systemd socket unit, setcap cap_net_bind_service=+ep on the binary, or --listen :8443"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		hint = "no interface of this machine has this address: ip addr shows them"
+		advice = "no interface of this machine has this address: ip addr shows them"
 	}
-	return &hinted{fmt.Errorf("listen on %s: %w", a, err), hint}
+	return hint.Errorf(advice, "listen on %s: %w", a, err)
 }
 
 // indexed names an item of a list in the configuration.

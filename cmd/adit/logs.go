@@ -10,6 +10,7 @@ import (
 
 	"adit/internal/audit"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/systemd"
 )
 
@@ -48,7 +49,7 @@ func openAudit(where string, dry bool) (audit.Sink, error) {
 	case "journal":
 		h, err := systemd.NewJournalHandler(systemd.JournalOptions{Identifier: auditIdentifier})
 		if err != nil {
-			return nil, &hinted{err, `name a file, e.g. audit = "/var/log/adit/audit.jsonl", or "stderr"`}
+			return nil, hint.With(err, `name a file, e.g. audit = "/var/log/adit/audit.jsonl", or "stderr"`)
 		}
 		return journalSink{slog.New(h)}, nil
 	}
@@ -60,7 +61,7 @@ func openAudit(where string, dry bool) (audit.Sink, error) {
 		sink, err = audit.OpenFile(where)
 	}
 	if err != nil {
-		return nil, fileHint(err, "name a file in a directory that adit may write to, e.g. /var/log/adit/audit.jsonl")
+		return nil, hint.File(err, "name a file in a directory that adit may write to, e.g. /var/log/adit/audit.jsonl")
 	}
 	return sink, nil
 }

@@ -23,7 +23,7 @@ The packages install these pages.`,
 			root := cmd.Root()
 			page, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return &usageError{fmt.Sprintf("no manual page for %q", strings.Join(args, " ")), "the commands are " + strings.Join(commandNames(root), ", ")}
+				return badUsage(theCommands(root), "no manual page for %q", strings.Join(args, " "))
 			}
 			_, err = io.WriteString(cmd.OutOrStdout(), manPage(page))
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"adit/certs"
 	"adit/internal/config"
+	"adit/internal/hint"
 )
 
 func pinCommand() *cobra.Command {
@@ -38,7 +39,7 @@ it with what the server prints when it starts, or take it from the file.`,
 	timeout := cmd.Flags().Duration("timeout", 10*time.Second, "give up after this long")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return &usageError{"name one server or file", "write adit pin gw.example.com, or adit pin cert.pem"}
+			return badUsage("write adit pin gw.example.com, or adit pin cert.pem", "name one server or file")
 		}
 		var cert *x509.Certificate
 		var err error
@@ -71,22 +72,22 @@ func isFile(arg string) bool {
 }
 
 func certFromFile(name string) (*x509.Certificate, error) {
-	const hint = "name a PEM file that has a line -----BEGIN CERTIFICATE-----"
+	const advice = "name a PEM file that has a line -----BEGIN CERTIFICATE-----"
 	f, err := os.Open(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &usageError{err.Error(), "check the path; for a server write adit pin gw.example.com"}
+			return nil, badUsage("check the path; for a server write adit pin gw.example.com", "%w", err)
 		}
-		return nil, &usageError{err.Error(), hint}
+		return nil, badUsage(advice, "%w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	if err != nil {
-		return nil, &usageError{err.Error(), hint}
+		return nil, badUsage(advice, "%w", err)
 	}
 	cert, err := certs.ParseFirst(name, data)
 	if err != nil {
-		return nil, &usageError{err.Error(), hintOf(err)}
+		return nil, &usageError{err}
 	}
 	return cert, nil
 }
@@ -111,7 +112,7 @@ func certFromServer(ctx context.Context, arg, serverName string, timeout time.Du
 	}}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, &hinted{fmt.Errorf("get the certificate of %s: %w", addr, err), "check the address; behind a proxy, adit check prints the pin too"}
+		return nil, hint.Errorf("check the address; behind a proxy, adit check prints the pin too", "get the certificate of %s: %w", addr, err)
 	}
 	defer c.Close()
 	return c.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
@@ -119,7 +120,7 @@ func certFromServer(ctx context.Context, arg, serverName string, timeout time.Du
 
 // pinAddress reads HOST, HOST:PORT or a URL.
 func pinAddress(arg string) (string, error) {
-	const hint = "write adit pin gw.example.com, adit pin gw.example.com:8443 or adit pin cert.pem"
+	const advice = "write adit pin gw.example.com, adit pin gw.example.com:8443 or adit pin cert.pem"
 	if _, rest, ok := strings.Cut(arg, "://"); ok { // a URL is what one has at hand
 		arg, _, _ = strings.Cut(rest, "/")
 	}
@@ -129,16 +130,7 @@ func pinAddress(arg string) (string, error) {
 	}
 	addr, err := config.ParseHostPort(withPort)
 	if err != nil {
-		return "", &usageError{fmt.Sprintf("%q: %v", arg, err), hint}
+		return "", badUsage(advice, "%q: %w", arg, err)
 	}
 	return addr, nil
 }
-
-// hinted adds what to do to an error.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e *hinted) Unwrap() error { return e.error }
-func (e *hinted) Hint() string  { return e.hint }

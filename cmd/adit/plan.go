@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"adit/certs"
 	"adit/internal/audit"
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/server"
 	"adit/server/demopage"
 )
@@ -106,7 +106,7 @@ func (p *plan) readCertificate(old *plan, dry bool, faults *config.Faults) {
 			origin = "tls.key"
 		}
 	case t.SelfSigned != "" && exists(t.SelfSigned) && !isDir(t.SelfSigned):
-		origin, err = "tls.self-signed", &hinted{fmt.Errorf("%s is not a directory", t.SelfSigned), "name a directory, which need not be there yet, e.g. /var/lib/adit/tls"}
+		origin, err = "tls.self-signed", hint.Errorf("name a directory, which need not be there yet, e.g. /var/lib/adit/tls", "%s is not a directory", t.SelfSigned)
 	case t.SelfSigned != "" && (!dry || exists(filepath.Join(t.SelfSigned, "cert.pem"))):
 		origin = "tls.self-signed"
 		p.source, p.created, err = certs.SelfSigned(t.SelfSigned, nil)
@@ -195,14 +195,14 @@ func (p *plan) readSite(log *slog.Logger, faults *config.Faults) {
 	case p.cfg.SiteRoot != "":
 		site, err := server.DirSite(p.cfg.SiteRoot)
 		if err != nil {
-			faults.Add(p.cfg.Origin("site.root"), fileHint(err, "name a directory that adit can read, e.g. /var/www/html"))
+			faults.Add(p.cfg.Origin("site.root"), hint.File(err, "name a directory that adit can read, e.g. /var/www/html"))
 			return
 		}
 		p.site = site
 	case p.cfg.SiteProxy != "":
 		site, err := server.ProxySite(p.cfg.SiteProxy, server.ProxyOptions{TrustedProxies: p.cfg.TrustedProxies, Logger: log})
 		if err != nil {
-			faults.Add(p.siteProxyOrigin(), &hinted{err, "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"})
+			faults.Add(p.siteProxyOrigin(), hint.With(err, "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"))
 			return
 		}
 		p.site = site
@@ -240,7 +240,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 			defer close(done)
 			source.Run(ctx, 0, func(reloaded bool, err error) {
 				if err != nil {
-					logFault(log, "the new certificate cannot be used, the old one stays", err)
+					log.Error("the new certificate cannot be used, the old one stays", hint.Attrs(err)...)
 				} else if reloaded {
 					log.Info("certificate loaded again", "expires", source.Expiry())
 					renewed()
@@ -252,7 +252,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 			defer close(done)
 			source.Run(ctx, func(domain string, err error) {
 				if err != nil {
-					logFault(log, "no new certificate for "+domain, err)
+					log.Error("no new certificate for "+domain, hint.Attrs(err)...)
 				} else {
 					log.Info("certificate obtained", "domain", domain)
 					renewed()
@@ -262,4 +262,15 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	default:
 		close(done)
 	}
+}
+
+// unjoin returns the errors inside an errors.Join, or err alone.
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"adit/internal/config"
+	"adit/internal/hint"
 	"adit/server"
 )
 
@@ -41,7 +41,7 @@ func accessFaults(cfg *config.Server, err error) config.Faults {
 			continue
 		}
 		key := indexed("route", fault.Index) + "." + fault.Field
-		faults.Add(cfg.Origin(key), &hinted{fmt.Errorf("route %q: %w", fault.Path, fault.Err), "adit help server shows routes"})
+		faults.Add(cfg.Origin(key), hint.Errorf("adit help server shows routes", "route %q: %w", fault.Path, fault.Err))
 	}
 	return faults
 }

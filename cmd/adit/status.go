@@ -22,6 +22,7 @@ import (
 
 	"adit/admin"
 	"adit/internal/config"
+	"adit/internal/hint"
 )
 
 // defaultSockets are where the shipped units have their admin sockets.
@@ -50,7 +51,7 @@ answered, 1 not, 2 bad command line.`,
 	interval := cmd.Flags().Duration("interval", 2*time.Second, "how often with --watch")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *interval < 100*time.Millisecond {
-			return &usageError{fmt.Sprintf("--interval %v is too short", *interval), "write 100ms or more, e.g. --interval 5s"}
+			return badUsage("write 100ms or more, e.g. --interval 5s", "--interval %v is too short", *interval)
 		}
 		sources, err := statusSources(*address)
 		if err != nil {
@@ -67,7 +68,7 @@ func statusSources(given string) ([]*statusSource, error) {
 	if given != "" {
 		a, err := config.ParseTarget(given)
 		if err != nil {
-			return nil, &usageError{"--admin: " + err.Error(), "write unix:/run/adit/admin.sock or 127.0.0.1:9090"}
+			return nil, badUsage("write unix:/run/adit/admin.sock or 127.0.0.1:9090", "--admin: %w", err)
 		}
 		return []*statusSource{newStatusSource(a)}, nil
 	}
@@ -79,8 +80,9 @@ func statusSources(given string) ([]*statusSource, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, &hinted{fmt.Errorf("there is no %s", strings.Join(defaultSockets, ", ")),
-			"start adit as a systemd service, or with --admin-listen unix:/run/user/1000/adit.sock, and name that: adit status --admin unix:/run/user/1000/adit.sock"}
+		return nil, hint.Errorf(
+			"start adit as a systemd service, or with --admin-listen unix:/run/user/1000/adit.sock, and name that: adit status --admin unix:/run/user/1000/adit.sock",
+			"there is no %s", strings.Join(defaultSockets, ", "))
 	}
 	return found, nil
 }
@@ -130,7 +132,7 @@ func (s *statusSource) fetch(ctx context.Context) ([]byte, error) {
 		return nil, s.fault(err)
 	}
 	if reply.StatusCode != http.StatusOK || len(body) > maxStatus || !json.Valid(body) {
-		return nil, &hinted{fmt.Errorf("%s answers %s, and not with a status", s.address, printableText(reply.Status)), "is it the --admin-listen address of an adit, and not another program's?"}
+		return nil, hint.Errorf("is it the --admin-listen address of an adit, and not another program's?", "%s answers %s, and not with a status", s.address, printableText(reply.Status))
 	}
 	return body, nil
 }
@@ -139,14 +141,14 @@ func (s *statusSource) fault(err error) error {
 	for errors.Unwrap(err) != nil { // the URL says nothing, and the address is named here
 		err = errors.Unwrap(err)
 	}
-	hint := "is it running? systemctl status 'adit-*' shows; or name its --admin-listen address with --admin"
+	advice := "is it running? systemctl status 'adit-*' shows; or name its --admin-listen address with --admin"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		hint = "only root and the user that adit runs as may ask: sudo adit status"
+		advice = "only root and the user that adit runs as may ask: sudo adit status"
 	case errors.Is(err, syscall.ECONNREFUSED) && s.address.Network == "unix":
-		hint = "nobody listens on this socket any more: adit has ended without removing it, start it again"
+		advice = "nobody listens on this socket any more: adit has ended without removing it, start it again"
 	}
-	return &hinted{fmt.Errorf("ask %s: %w", s.address, err), hint}
+	return hint.Errorf(advice, "ask %s: %w", s.address, err)
 }
 
 // statusView shows what the sources say.

@@ -45,7 +45,7 @@ its token file.`,
 	password := cmd.Flags().Bool("password", false, "hash a password read from stdin instead of making a token")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return &usageError{fmt.Sprintf("unexpected argument %q", args[1]), "adit token takes one NAME at most"}
+			return badUsage("adit token takes one NAME at most", "unexpected argument %q", args[1])
 		}
 		if err := checkTokenName(args); err != nil {
 			return err
@@ -56,7 +56,7 @@ its token file.`,
 			return err
 		}
 		if len(args) == 0 {
-			return &usageError{"--password needs the user's NAME", "a password is used together with a name: adit token --password bob < password.txt"}
+			return badUsage("a password is used together with a name: adit token --password bob < password.txt", "--password needs the user's NAME")
 		}
 		secret, err := readPassword(cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
@@ -80,14 +80,14 @@ func checkTokenName(args []string) error {
 	_, err := auth.NewUsers([]auth.User{{Name: args[0], TokenHash: auth.HashToken("")}})
 	var fault *auth.UserError
 	if errors.As(err, &fault) {
-		return &usageError{fmt.Sprintf("name %q: %v", args[0], fault.Err), fault.Hint()}
+		return badUsage(fault.Hint(), "name %q: %w", args[0], fault.Err)
 	}
 	return nil
 }
 
 // readPassword reads one line, without echo from a terminal.
 func readPassword(in io.Reader, prompt io.Writer) (string, error) {
-	const hint = "type one line, or write adit token --password bob < password.txt"
+	const advice = "type one line, or write adit token --password bob < password.txt"
 	if f, ok := in.(*os.File); ok {
 		if restore := echoOff(f); restore != nil {
 			defer restore()
@@ -102,11 +102,11 @@ func readPassword(in io.Reader, prompt io.Writer) (string, error) {
 	line = strings.TrimRight(line, "\r\n")
 	switch {
 	case line == "":
-		return "", &usageError{"the password is empty", hint}
+		return "", badUsage(advice, "the password is empty")
 	case len(line) < 8:
-		return "", &usageError{"the password is shorter than 8 characters", "take a longer one, or no password at all: adit token makes a key that nobody can guess"}
+		return "", badUsage("take a longer one, or no password at all: adit token makes a key that nobody can guess", "the password is shorter than 8 characters")
 	case len(line) > maxPassword:
-		return "", &usageError{fmt.Sprintf("the password is longer than %d bytes, which is all that bcrypt looks at", maxPassword), "take a shorter one"}
+		return "", badUsage("take a shorter one", "the password is longer than %d bytes, which is all that bcrypt looks at", maxPassword)
 	}
 	return line, nil
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"adit/internal/hint"
 )
 
 func TestParseListen(t *testing.T) {
@@ -44,22 +46,22 @@ func TestParseListen(t *testing.T) {
 		"127.0.0.1:70000": "above 65535",
 	} {
 		_, err := ParseListen(in)
-		if err == nil || !strings.Contains(err.Error(), says) || HintOf(err) == "" {
-			t.Errorf("%q: %v (hint %q), want %q", in, err, HintOf(err), says)
+		if err == nil || !strings.Contains(err.Error(), says) || hint.Of(err) == "" {
+			t.Errorf("%q: %v (hint %q), want %q", in, err, hint.Of(err), says)
 		}
 	}
 }
 
 func TestParseTargetAndStdio(t *testing.T) {
 	for _, in := range []string{"0.0.0.0:22", "h:0", ":22", "systemd:x", "unix:./x", "http://h:1", "h"} {
-		if _, err := ParseTarget(in); err == nil || HintOf(err) == "" {
+		if _, err := ParseTarget(in); err == nil || hint.Of(err) == "" {
 			t.Errorf("%q: %v", in, err)
 		}
 	}
 	if a, err := ParseStdio("ssh"); err != nil || a.Network != "name" {
 		t.Errorf("ssh: %+v, %v", a, err)
 	}
-	if _, err := ParseStdio("db.lan"); err == nil || !strings.Contains(HintOf(err), "-W db.lan:22") {
+	if _, err := ParseStdio("db.lan"); err == nil || !strings.Contains(hint.Of(err), "-W db.lan:22") {
 		t.Errorf("db.lan: %v", err)
 	}
 	if s, err := ParseHostPort("[2001:db8::1]:443"); err != nil || s != "[2001:db8::1]:443" {

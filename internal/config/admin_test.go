@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"adit/internal/hint"
 )
 
 func TestParseAdmin(t *testing.T) {
@@ -15,8 +17,8 @@ func TestParseAdmin(t *testing.T) {
 	}
 	for _, s := range []string{":9090", "*:9090", "0.0.0.0:9090", "[::]:9090", "192.0.2.1:9090", "gw.example.com:9090", "localhost.example.com:1", "9090", "systemd:admin", "http://127.0.0.1:1", ""} {
 		_, err := ParseAdmin(s)
-		if err == nil || !strings.Contains(HintOf(err), "unix:/run/adit/admin.sock") {
-			t.Errorf("%s: %v, hint %q", s, err, HintOf(err))
+		if err == nil || !strings.Contains(hint.Of(err), "unix:/run/adit/admin.sock") {
+			t.Errorf("%s: %v, hint %q", s, err, hint.Of(err))
 		}
 	}
 }

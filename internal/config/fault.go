@@ -1,39 +1,15 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"strings"
+
+	"adit/internal/hint"
 )
 
-// Error is a bad value: what is wrong with it, and what a right one looks
-// like.
-type Error struct {
-	Text string // names the bad part, e.g. `port "http" is not a number`
-	hint string
-}
-
-func (e *Error) Error() string { return e.Text }
-
-// Hint is one sentence with a correct example; it may be empty.
-func (e *Error) Hint() string { return e.hint }
-
-// bad makes an *Error. The hint comes first because it is fixed text.
-func bad(hint, format string, args ...any) error {
-	return &Error{Text: fmt.Sprintf(format, args...), hint: hint}
-}
-
-// HintOf returns the hint of the first error in err's chain that has a method
-// Hint, as those of this package do, or "".
-func HintOf(err error) string {
-	var e interface {
-		error
-		Hint() string
-	}
-	if errors.As(err, &e) {
-		return e.Hint()
-	}
-	return ""
+// bad makes the error of a wrong value. The hint comes first because it is fixed
+// text.
+func bad(advice, format string, args ...any) error {
+	return hint.Errorf(advice, format, args...)
 }
 
 // Fault is one thing wrong with the configuration.

@@ -51,10 +51,10 @@ func (l *loader) readTOML(path string, data []byte, doc *schema) {
 			line, _ := de.Position()
 			origin = path + ":" + strconv.Itoa(line)
 		}
-		l.faults.Add(origin, &Error{
-			Text: strings.TrimPrefix(err.Error(), "toml: "),
-			hint: `the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`,
-		})
+		l.faults.Add(origin, bad(
+			`the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`,
+			"%s", strings.TrimPrefix(err.Error(), "toml: "),
+		))
 		return
 	}
 	r := &reader{loader: l, path: path, data: data, doc: doc}

@@ -1,6 +1,11 @@
 package config
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+
+	"adit/internal/hint"
+)
 
 // Forward is one -L: listen here, connect there.
 type Forward struct {
@@ -36,15 +41,11 @@ const forwardHint = "write PORT:HOST:HOSTPORT, e.g. -L 5432:db.lan:5432; PORT:NA
 //	PORT                        chisel: to 127.0.0.1:PORT on the server
 //	PORT:PORT                   chisel: to 127.0.0.1 on the server
 //
-// A chisel "/tcp" at the end is accepted. Errors are *Error.
+// A chisel "/tcp" at the end is accepted. Every error has a hint.
 func ParseForward(s string) (Forward, error) {
 	f, err := parseForward(s)
 	if err != nil {
-		hint := HintOf(err)
-		if hint == "" {
-			hint = forwardHint
-		}
-		return Forward{}, bad(hint, "forward %q: %s", s, err)
+		return Forward{}, bad(cmp.Or(hint.Of(err), forwardHint), "forward %q: %s", s, err)
 	}
 	return f, nil
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"adit/internal/hint"
 )
 
 func TestParseForward(t *testing.T) {
@@ -112,8 +114,8 @@ func TestParseForwardErrors(t *testing.T) {
 		if !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%q: error %q does not say %q", tt.in, err, tt.says)
 		}
-		if !strings.Contains(HintOf(err), tt.hint) {
-			t.Errorf("%q: hint %q does not say %q", tt.in, HintOf(err), tt.hint)
+		if !strings.Contains(hint.Of(err), tt.hint) {
+			t.Errorf("%q: hint %q does not say %q", tt.in, hint.Of(err), tt.hint)
 		}
 	}
 }
@@ -126,7 +128,7 @@ func FuzzParseForward(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := ParseForward(s)
 		if err != nil {
-			if HintOf(err) == "" {
+			if hint.Of(err) == "" {
 				t.Fatalf("%q: no hint: %v", s, err)
 			}
 			return

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"adit/internal/hint"
 )
 
 // Sources is where a configuration comes from.
@@ -199,7 +201,7 @@ func (l *loader) assignOne(s *setting, id, origin, text string) bool {
 			return false
 		}
 		if s.secret {
-			err = &Error{Text: "the value is not usable (not shown)", hint: HintOf(err)}
+			err = bad(hint.Of(err), "the value is not usable (not shown)")
 		}
 		l.faults.Add(origin, err)
 	}
@@ -216,11 +218,11 @@ func (l *loader) readFile(path, origin string, doc *schema) {
 	data, err := readBounded(path)
 	if err != nil {
 		l.partial = true
-		hint := "name a readable TOML file"
+		advice := "name a readable TOML file"
 		if errors.Is(err, fs.ErrNotExist) {
-			hint = "check the path; an example stands in `adit help " + doc.command + "`"
+			advice = "check the path; an example stands in `adit help " + doc.command + "`"
 		}
-		l.faults.Add(origin, &Error{Text: err.Error(), hint: hint})
+		l.faults.Add(origin, hint.With(err, advice))
 		return
 	}
 	l.readTOML(path, data, doc)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"adit/auth"
+	"adit/internal/hint"
 )
 
 // sources parses a command line and fakes an environment.
@@ -236,17 +237,17 @@ func TestServerFaults(t *testing.T) {
 	}
 }
 
-func expectFault(t *testing.T, faults Faults, says, hint string) {
+func expectFault(t *testing.T, faults Faults, says, advice string) {
 	t.Helper()
 	for _, f := range faults {
-		if HintOf(f) == "" {
+		if hint.Of(f) == "" {
 			t.Errorf("no hint: %v", f)
 		}
 	}
 	for _, f := range faults {
 		if strings.Contains(f.Error(), says) {
-			if !strings.Contains(HintOf(f), hint) {
-				t.Errorf("hint %q does not say %q", HintOf(f), hint)
+			if !strings.Contains(hint.Of(f), advice) {
+				t.Errorf("hint %q does not say %q", hint.Of(f), advice)
 			}
 			return
 		}
@@ -390,8 +391,8 @@ func TestPasswordInURLHidden(t *testing.T) {
 			"server": ServerURL, "proxy": ProxyURL, "site": siteURL, "directory": directoryURL,
 		} {
 			for _, scheme := range []string{"", "wss://", "http://", "https://", "ftp://"} {
-				if _, err := parse(scheme + rest); err != nil && strings.Contains(err.Error()+HintOf(err), "hunter2") {
-					t.Errorf("%s %s: %v (%s)", name, scheme+rest, err, HintOf(err))
+				if _, err := parse(scheme + rest); err != nil && strings.Contains(err.Error()+hint.Of(err), "hunter2") {
+					t.Errorf("%s %s: %v (%s)", name, scheme+rest, err, hint.Of(err))
 				}
 			}
 		}
@@ -410,7 +411,7 @@ func TestReadSecret(t *testing.T) {
 		if string(got) != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", content, string(got), err)
 		}
-		if err != nil && HintOf(err) == "" {
+		if err != nil && hint.Of(err) == "" {
 			t.Errorf("%q: no hint", content)
 		}
 	}
@@ -425,7 +426,7 @@ func FuzzLoadServer(f *testing.F) {
 		l.readTOML("f", []byte(content), s.schema())
 		s.check(l)
 		for _, x := range l.faults {
-			if HintOf(x) == "" {
+			if hint.Of(x) == "" {
 				t.Fatalf("no hint: %v", x)
 			}
 		}

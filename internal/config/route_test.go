@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"adit/internal/hint"
 	"adit/server"
 )
 
@@ -236,7 +237,7 @@ func FuzzRouteFlag(f *testing.F) {
 			t.Fatalf("%q is refused and stored: %+v", text, s.Routes)
 		}
 		for _, fault := range err.(Faults) {
-			if HintOf(fault) == "" {
+			if hint.Of(fault) == "" {
 				t.Fatalf("%q: no hint: %v", text, fault)
 			}
 		}
@@ -249,7 +250,7 @@ func FuzzParseOrigin(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		o, err := ParseOrigin(s)
-		if err == nil && o != s || err != nil && HintOf(err) == "" {
+		if err == nil && o != s || err != nil && hint.Of(err) == "" {
 			t.Fatalf("%q: %q, %v", s, o, err)
 		}
 	})
@@ -262,7 +263,7 @@ func FuzzParsePrefix(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		p, err := ParsePrefix(s)
 		if err != nil {
-			if HintOf(err) == "" {
+			if hint.Of(err) == "" {
 				t.Fatalf("%q: no hint: %v", s, err)
 			}
 			return

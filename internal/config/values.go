@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -227,7 +228,7 @@ func checkURLHost(u *url.URL, hint string) error {
 		host = "[" + host + "]"
 	}
 	if _, err := parseHost(host, false); err != nil {
-		return &Error{Text: "URL " + strconv.Quote(redact(u.String())) + ": " + err.Error(), hint: hint}
+		return bad(hint, "URL %q: %v", redact(u.String()), err)
 	}
 	if strings.HasSuffix(u.Host, ":") {
 		return bad(hint, "URL %q: the port is empty", redact(u.String()))
@@ -362,7 +363,7 @@ func ReadSecret(file string) (Secret, error) {
 	}
 	sec, err := ParseSecret(s)
 	if err != nil {
-		return "", &Error{Text: "token file " + file + ": " + err.Error(), hint: HintOf(err)}
+		return "", fmt.Errorf("token file %s: %w", file, err)
 	}
 	return sec, nil
 }
