@@ -11,13 +11,13 @@ import (
 	"adit/server"
 )
 
-// A client is healthy with a link, without one, and while it tries to get one.
+// A client is healthy with a link, without one, and while it connects.
 func TestHealthy(t *testing.T) {
 	g := startServer(t, server.Config{}, access(t, "*:*"))
 	cfg := g.clientConfig(tcp(testnet.Echo(t)))
 	fault := testnet.NewFault(t, g.addr)
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
-	cfg.BackoffMin, cfg.BackoffMax = time.Hour, time.Hour // it rests
+	cfg.BackoffMin, cfg.BackoffMax = time.Hour, time.Hour
 	r := run(t, cfg)
 	healthy := func(when string) {
 		t.Helper()
@@ -31,16 +31,16 @@ func TestHealthy(t *testing.T) {
 	healthy("with a link")
 	fault.Down()
 	r.log.Wait(t, 1, "link lost")
-	healthy("while it rests")
+	healthy("during a pause")
 	fault.Up(t)
 	fault.Stall(true)
 	r.Reconnect()
 	healthy("while a handshake hangs")
 }
 
-// A client whose loop does not run is not.
+// A client whose connector does not run is not healthy.
 func TestUnhealthy(t *testing.T) {
-	c, err := client.New(client.Config{Servers: []string{dead(t)}, Dialer: startServer(t, server.Config{}, access(t, "*:*")).dialer()})
+	c, err := client.New(client.Config{Servers: []string{unreachableURL(t)}, Dialer: startServer(t, server.Config{}, access(t, "*:*")).dialer()})
 	if err != nil {
 		t.Fatal(err)
 	}

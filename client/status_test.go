@@ -12,8 +12,8 @@ func TestStatus(t *testing.T) {
 	echo := testnet.Echo(t)
 	g := startServer(t, server.Config{}, access(t, echo))
 	cfg := g.clientConfig(tcp(echo), tcp(testnet.RefusedAddr(t)))
-	// Of two servers the first is not there.
-	cfg.Servers = []string{dead(t), g.url()}
+	// The first of the two servers cannot be reached.
+	cfg.Servers = []string{unreachableURL(t), g.url()}
 	c := run(t, cfg, func(c *client.Client) {
 		if st := c.Status(); st.Link.Up || st.Link.Error != "" || st.Link.Since.IsZero() || len(st.Forwards) != 2 || len(st.Sessions) != 0 {
 			t.Errorf("at first %+v", st)
@@ -48,7 +48,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 
-	// What the session did outlives it.
+	// The traffic of a session that has ended still counts.
 	received := st.Counts.Received
 	g.stop()
 	eventually(t, "there is no link", func() bool { return c.Ready() != nil && c.Status().Link.Error != "" })

@@ -1,0 +1,84 @@
+package client_test
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"adit/client"
+	"adit/server"
+)
+
+// Reconnect and a request of the server migrate the session to a new connection
+// without an interruption.
+func TestMigrate(t *testing.T) {
+	for name, migrate := range map[string]func(r *running, g *gateway){
+		"reconnect": func(r *running, _ *gateway) { r.Reconnect() },
+		"server":    func(_ *running, g *gateway) { g.AskToMove(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := startServer(t, server.Config{}, access(t, "*:*"))
+			r, fault := viaFault(t, g, nil)
+			c := r.dial(t, 0)
+			for i := range 3 {
+				mustEcho(t, c)
+				migrate(r, g)
+				r.log.Wait(t, i+1, "link migrated")
+				mustEcho(t, c)
+			}
+			if n := fault.Total(); n != 4 {
+				t.Errorf("%d connections", n)
+			}
+			if lines := r.log.Lines("link lost"); len(lines) > 0 {
+				t.Errorf("%q", lines)
+			}
+		})
+	}
+}
+
+func TestMaxConnectionAge(t *testing.T) {
+	for _, whose := range []string{"client", "server"} {
+		t.Run(whose, func(t *testing.T) {
+			var sc server.Config
+			if whose == "server" {
+				sc.MaxConnectionAge = 50 * time.Millisecond
+			}
+			g := startServer(t, sc, access(t, "*:*"))
+			r, _ := viaFault(t, g, func(cfg *client.Config) {
+				if whose == "client" {
+					cfg.MaxConnectionAge = 50 * time.Millisecond
+				}
+			})
+			c := r.dial(t, 0)
+			mustEcho(t, c)
+			r.log.Wait(t, 3, "link migrated")
+			mustEcho(t, c)
+			if n := len(r.log.Lines("link up")); n != 1 {
+				t.Errorf("%d sessions", n)
+			}
+		})
+	}
+}
+
+// Without resumption only new streams migrate; the others finish on their
+// connection.
+func TestMigrateWithoutResumption(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Mux.ResumeTimeout = -1 })
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	g.AskToMove(0)
+	r.log.Wait(t, 1, "link replaced", "streams=1")
+	r.log.Wait(t, 2, "link up")
+	mustEcho(t, r.dial(t, 0))
+	mustEcho(t, c)
+	c.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	g.log.Wait(t, 1, "session closed", `reason="the client is done"`)
+	if n := fault.Total(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
