@@ -22,6 +22,7 @@ type comparison struct {
 	measures []measure
 	rounds   int
 	turn     time.Duration
+	control  string // congestion control of TCP over veth, "" for the machine's
 
 	machine *host
 	dir     string
@@ -40,6 +41,7 @@ func runCompare(ctx context.Context, args []string) error {
 	flags.IntVar(&c.rounds, "rounds", 5, "how often each program is started and measured")
 	flags.DurationVar(&c.turn, "turn", time.Second, "how long a program is measured before the next one")
 	flags.StringVar(&only, "only", "", "`measures` with commas between, or veth or loopback; those with bounds without it: "+strings.Join(measureNames(), " "))
+	flags.StringVar(&c.control, "congestion", "cubic", "congestion `control` of TCP over veth: cubic is the kernel's default, bbr paces by timers and costs all programs more; the machine's if empty")
 	flags.StringVar(&raw, "raw", "", "also write the raw figures to a `file`")
 	if err := flags.Parse(args); err != nil {
 		return errors.Join(flag.ErrHelp, err)
@@ -115,7 +117,7 @@ func (c *comparison) run(ctx context.Context) error {
 
 // round starts every program on one path and takes each measure with each program once.
 func (c *comparison) round(ctx context.Context, round int, p path, measures []measure) error {
-	scene, err := newScene(ctx, c.machine, c.dir, p)
+	scene, err := newScene(ctx, c.machine, c.dir, p, c.control)
 	if err != nil {
 		return err
 	}

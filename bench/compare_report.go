@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +12,8 @@ import (
 // report writes a table with a row for every figure of every binary and each program that it is
 // compared with. The ratio is the median of the ratios of the rounds, with the least and the most.
 func (c *comparison) report(w io.Writer) {
-	fmt.Fprintf(w, "%s, medians of %s\n\n", c.record.Date, count(c.rounds, "round"))
+	fmt.Fprintf(w, "%s, medians of %s, TCP over veth with %s\n\n", c.record.Date, count(c.rounds, "round"),
+		cmp.Or(c.control, "the machine's congestion control"))
 	fmt.Fprint(w, "| measure | figure | program | median | compared with | median | ratio | bound | held |\n|---|---|---|---:|---|---:|---:|---|---|\n")
 	first := c.binaries[0].name
 	for _, m := range c.measures {

@@ -95,18 +95,11 @@ func (m *measurement) once(ctx context.Context, round int, w workload, p *peer) 
 }
 
 func (m *measurement) try(ctx context.Context, w workload, p *peer) (values, error) {
-	sc, err := newScene(ctx, m.machine, m.dir, w.path)
+	sc, err := newScene(ctx, m.machine, m.dir, w.path, m.congestion)
 	if err != nil {
 		return nil, err
 	}
 	defer sc.close()
-	if m.congestion != "" && sc.wire != nil {
-		for _, h := range []*host{sc.near, sc.far} {
-			if err := h.write("/proc/sys/net/ipv4/tcp_congestion_control", m.congestion); err != nil {
-				return nil, fmt.Errorf("choose the congestion control: %w", err)
-			}
-		}
-	}
 	st, err := sc.start(ctx, p, w.tls)
 	if err != nil {
 		return nil, fmt.Errorf("start: %w", err)

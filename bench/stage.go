@@ -31,25 +31,18 @@ type scene struct {
 // milliseconds that look like the tunnel's.
 const pathProcessors = 16
 
-// newScene makes the hosts and what is between them. Without a path both are the machine.
-func newScene(ctx context.Context, local *host, dir string, p path) (*scene, error) {
+// newScene makes the hosts and what is between them. Without a path both are the machine. The
+// congestion control is TCP's in the namespaces, the machine's if it is "".
+func newScene(ctx context.Context, local *host, dir string, p path, congestion string) (*scene, error) {
 	s := &scene{path: p, near: local, far: local, dir: dir, processors: runtime.GOMAXPROCS(0)}
-	var err error
 	if p != (path{}) && !p.veth {
 		runtime.GOMAXPROCS(pathProcessors)
 	}
+	var err error
 	if p.namespaces() {
-		if s.near, err = isolated(ctx, "10.78.0.1"); err != nil {
-			s.close()
-			return nil, err
-		}
-		if s.far, err = isolated(ctx, "10.78.0.2"); err != nil {
-			s.close()
-			return nil, err
-		}
-		if p.veth {
+		if err = s.isolate(ctx, congestion); err == nil && p.veth {
 			err = connectVeth(ctx, s.near, s.far)
-		} else {
+		} else if err == nil {
 			s.wire, err = connect(ctx, p, s.near, s.far)
 		}
 		if err != nil {
@@ -62,6 +55,30 @@ func newScene(ctx context.Context, local *host, dir string, p path) (*scene, err
 		return nil, err
 	}
 	return s, nil
+}
+
+// isolate replaces the hosts by network namespaces. A namespace takes over the machine's congestion
+// control when it is made, and cannot change to one that is not allowed to everybody.
+func (s *scene) isolate(ctx context.Context, congestion string) error {
+	if congestion != "" {
+		const file = "/proc/sys/net/ipv4/tcp_congestion_control"
+		before := lineOf(file, "")
+		if err := s.near.write(file, congestion); err != nil {
+			return fmt.Errorf("set the congestion control: %w", err)
+		}
+		defer s.near.write(file, before)
+	}
+	near, err := isolated(ctx, "10.78.0.1")
+	if err != nil {
+		return err
+	}
+	s.near = near
+	far, err := isolated(ctx, "10.78.0.2")
+	if err != nil {
+		return err
+	}
+	s.far = far
+	return nil
 }
 
 func (s *scene) close() {
