@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"adit/internal/config"
 )
 
 // manCommand prints the manual pages. They are made of the same definitions as the help, and so
@@ -87,8 +89,24 @@ func manFlags(flags *pflag.FlagSet) string {
 			usage += " (default " + f.DefValue + ")"
 		}
 		b.WriteString("\n" + troff(usage) + "\n")
+		b.WriteString(manNames(f))
 	})
 	return b.String()
+}
+
+// manNames says where else a flag's setting can be given.
+func manNames(f *pflag.Flag) string {
+	var names []string
+	for _, key := range f.Annotations[config.KeyAnnotation] {
+		names = append(names, "Key: \\fB"+troff(key)+"\\fR.")
+	}
+	for _, variable := range f.Annotations[config.VariableAnnotation] {
+		names = append(names, "Variable: \\fB"+troff(variable)+"\\fR.")
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ".br\n" + strings.Join(names, " ") + "\n"
 }
 
 // manSeeAlso names the other pages.

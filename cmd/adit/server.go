@@ -32,15 +32,7 @@ Rules of a user's allow list, and of --allow-anonymous:
   [2001:db8::/32]:*   8000-8100 (loopback) unix:/run/a.sock ssh (a [[target]])
 
 Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
-  path, exact, host       where: "/json" and all below it, of one host if named
-  backend                 HOST:PORT, unix:PATH or a [[target]]; of several, the
-                          least busy one that answers
-  frame-type              binary (default) or text: of messages to the client
-  origins, users          which web pages, and which users, may connect
-  ping-interval 20s, pong-timeout 20s, idle-timeout never, connect-timeout 8s,
-  linger-timeout 10s, max-conns 16384, max-conns-per-address no bound,
-  proxy-protocol          off (default), v1 or v2: the client's address goes
-                          ahead of the data`,
+` + config.RouteHelp(),
 		Example: `  adit server --self-signed /var/lib/adit/tls --users users.toml
       a certificate of its own; clients use the pin that it prints
 

@@ -6,23 +6,6 @@ import (
 	"adit/internal/hint"
 )
 
-// Admin is how a running server or client can be watched.
-type Admin struct {
-	// Listen is a unix socket or a loopback address. Its Network is "none" for
-	// nowhere; the zero Address leaves the choice to the caller.
-	Listen Address
-	Pprof  bool // Go's profiles, too
-}
-
-func (a *Admin) settings(restart bool) []*setting {
-	return []*setting{
-		{key: "admin.listen", flag: "admin-listen", arg: "ADDRESS", restart: restart, value: textValue(&a.Listen, ParseAdmin),
-			usage: "answer adit status, Prometheus and the status page here: unix:PATH, a loopback HOST:PORT, or none"},
-		{key: "admin.pprof", flag: "admin-pprof", restart: restart, value: boolValue(&a.Pprof),
-			usage: "show Go's profiles there, too, below /debug/pprof/"},
-	}
-}
-
 // ParseAdmin reads an address of the admin server: unix:PATH, or HOST:PORT on
 // loopback, where everyone on this machine can read it; "none" is none.
 func ParseAdmin(s string) (Address, error) {

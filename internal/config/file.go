@@ -1,129 +1,87 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
+	"time"
 )
 
-// schema is what a TOML file may contain.
-type schema struct {
-	command  string // the subcommand, for hints
-	settings []*setting
-	// tables are the arrays of tables, such as [[user]]: each call makes the
-	// settings of one more element and says how many there were before.
-	tables map[string]func() (element []*setting, index int)
-	// later are keys and tables that this version does not know, with a hint.
-	later map[string]string
-}
-
-// reader walks the syntax tree of one file. The tree, and not
-// toml.Unmarshal, because every fault needs its line and none may hide the
-// next; the tree's API is called unstable, so only this file uses it.
+// reader applies one file to the settings of its schema.
 type reader struct {
 	*loader
-	path   string
-	data   []byte
-	doc    *schema
-	parser unstable.Parser
+	path string
+	doc  *schema
 
-	// The table that key-values belong to.
-	prefix   string     // "tls", "user", or "" at the top
-	element  []*setting // of the current [[table]], else nil
-	id       string     // "user[2]" in the current [[table]]
-	skipping bool       // in a table already reported as unknown
+	// The table that key-value pairs belong to.
+	prefix  string     // "tls", "user", or "" at the top
+	element []*setting // of the current [[table]], else nil
+	id      string     // "user[2]" in the current [[table]]
 }
 
+// readTOML applies the content of a file.
 func (l *loader) readTOML(path string, data []byte, doc *schema) {
-	// Syntax, and keys defined twice, are checked as a whole first.
-	var discard map[string]any
-	if err := toml.Unmarshal(data, &discard); err != nil {
+	tables, err := parseTOML(data)
+	if err != nil {
 		l.partial = true
 		origin := path
-		var de *toml.DecodeError
-		if errors.As(err, &de) {
-			line, _ := de.Position()
-			origin = path + ":" + strconv.Itoa(line)
+		var syntax *syntaxError
+		if errors.As(err, &syntax) && syntax.line > 0 {
+			origin += ":" + strconv.Itoa(syntax.line)
 		}
-		l.faults.Add(origin, bad(
-			`the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`,
-			"%s", strings.TrimPrefix(err.Error(), "toml: "),
-		))
+		l.faults.Add(origin, bad(`the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`, "%s", err))
 		return
 	}
-	r := &reader{loader: l, path: path, data: data, doc: doc}
-	r.parser.Reset(data)
-	for r.parser.NextExpression() {
-		r.expression(r.parser.Expression())
-	}
-	if err := r.parser.Error(); err != nil { // cannot happen after the check above
-		l.faults.Add(path, err)
-	}
-}
-
-func (r *reader) expression(n *unstable.Node) {
-	switch n.Kind {
-	case unstable.Table, unstable.ArrayTable:
-		key, line := r.key(n.Key())
-		r.prefix, r.element, r.id, r.skipping = key, nil, "", false
-		r.enterTable(key, line, n.Kind == unstable.ArrayTable)
-	case unstable.KeyValue:
-		if !r.skipping {
-			r.keyValue(r.prefix, n)
+	r := &reader{loader: l, path: path, doc: doc}
+	for _, t := range tables {
+		r.prefix, r.element, r.id = t.name, nil, ""
+		if t.name != "" && !r.enter(t) {
+			continue
+		}
+		for _, p := range t.pairs {
+			r.pair(t.name, p)
 		}
 	}
-}
-
-// key joins a dotted key and finds its line.
-func (r *reader) key(it unstable.Iterator) (string, int) {
-	var parts []string
-	line := 0
-	for it.Next() {
-		if line == 0 {
-			line = r.line(it.Node())
-		}
-		parts = append(parts, string(it.Node().Data))
+	for _, e := range doc.elements {
+		e.store()
 	}
-	return strings.Join(parts, "."), line
-}
-
-func (r *reader) line(n *unstable.Node) int {
-	return 1 + bytes.Count(r.data[:n.Raw.Offset], []byte{'\n'})
 }
 
 func (r *reader) fault(line int, key string, err error) {
-	r.faults.Add(fmt.Sprintf("%s:%d: %s", r.path, line, key), err)
+	r.faults.Add(r.at(line, key), err)
 }
 
-func (r *reader) enterTable(name string, line int, array bool) {
-	newElement, isArray := r.doc.tables[name]
+// at is the origin of a key.
+func (r *reader) at(line int, key string) string {
+	return fmt.Sprintf("%s:%d: %s", r.path, line, key)
+}
+
+// enter begins a table. It reports whether the schema has it.
+func (r *reader) enter(t tomlTable) bool {
+	array := r.doc.array(t.name)
 	switch {
-	case isArray && array:
-		r.startElement(name, line, newElement)
-		return
-	case isArray:
-		r.failed[name] = true // not known to be absent
-		r.fault(line, "["+name+"]", bad("write [["+name+"]], once for each "+name, "needs two brackets"))
-	case r.isTable(name) && !array:
-		return
-	case r.isTable(name):
-		r.fault(line, "[["+name+"]]", bad("write ["+name+"]", "there is only one such table: one pair of brackets"))
+	case array != nil && t.array:
+		r.startElement(t.line, array)
+		return true
+	case array != nil:
+		r.failed[t.name] = true // not known to be absent
+		r.fault(t.line, "["+t.name+"]", bad("write [["+t.name+"]], once for each "+t.name, "needs two brackets"))
+	case r.isTable(t.name) && !t.array:
+		return true
+	case r.isTable(t.name):
+		r.fault(t.line, "[["+t.name+"]]", bad("write ["+t.name+"]", "there is only one such table: one pair of brackets"))
 	default:
-		r.unknown(line, name, true)
+		r.unknown(t.line, t.name, true)
 	}
-	r.skipping = true
+	return false
 }
 
-func (r *reader) startElement(name string, line int, newElement func() ([]*setting, int)) {
-	element, index := newElement()
-	r.element, r.id = element, itemID(name, index)
-	r.origins[r.id] = fmt.Sprintf("%s:%d: [[%s]]", r.path, line, name)
+func (r *reader) startElement(line int, array elements) {
+	element, index := array.add()
+	r.element, r.id = element, itemID(array.name(), index)
+	r.origins[r.id] = r.at(line, "[["+array.name()+"]]")
 }
 
 // isTable reports whether some key lies in the table.
@@ -133,252 +91,151 @@ func (r *reader) isTable(name string) bool {
 	})
 }
 
-func (r *reader) keyValue(prefix string, n *unstable.Node) {
-	key, line := r.key(n.Key())
+// pair applies KEY = VALUE in the table prefix.
+func (r *reader) pair(prefix string, p tomlPair) {
+	key := p.key
 	if prefix != "" {
 		key = prefix + "." + key
 	}
-	v := n.Value()
-	if newElement, ok := r.doc.tables[key]; ok {
-		r.inlineElements(key, line, v, newElement)
+	if array := r.doc.array(key); array != nil {
+		r.inlineElements(key, p, array)
 		return
 	}
-	s, id := r.find(key)
+	s, id := r.lookup(key)
 	switch {
 	case s != nil:
-		r.store(s, id, key, line, v)
-	case v.Kind == unstable.InlineTable && r.isTable(key):
-		for it := v.Children(); it.Next(); {
-			r.keyValue(key, it.Node())
+		r.store(s, id, key, p.value)
+	case p.value.kind == tomlInline && r.isTable(key):
+		for _, inner := range p.value.pairs {
+			r.pair(key, inner)
 		}
 	default:
-		r.unknown(line, key, false)
+		r.unknown(p.line, key, false)
 	}
 }
 
-// inlineElements reads user = [{…}, {…}].
-func (r *reader) inlineElements(key string, line int, v *unstable.Node, newElement func() ([]*setting, int)) {
-	outer := *r
-	defer func() { r.element, r.id = outer.element, outer.id }()
-	wrong := v.Kind != unstable.Array
-	for it := v.Children(); !wrong && it.Next(); {
-		if it.Node().Kind != unstable.InlineTable {
+// inlineElements applies user = [{…}, {…}].
+func (r *reader) inlineElements(key string, p tomlPair, array elements) {
+	element, id := r.element, r.id
+	defer func() { r.element, r.id = element, id }()
+	wrong := p.value.kind != tomlList
+	for _, item := range p.value.items {
+		if item.kind != tomlInline {
 			wrong = true
 			break
 		}
-		r.startElement(key, line, newElement)
-		for kv := it.Node().Children(); kv.Next(); {
-			r.keyValue(key, kv.Node())
+		r.startElement(p.line, array)
+		for _, inner := range item.pairs {
+			r.pair(key, inner)
 		}
 	}
 	if wrong {
 		r.failed[key] = true
-		r.fault(line, key, bad("write [["+key+"]] on a line of its own and its keys below", "is a table, not a value"))
+		r.fault(p.line, key, bad("write [["+key+"]] on a line of its own and its keys below", "is a table, not a value"))
 	}
 }
 
-// find returns the setting with the full key, and its id in origins.
-func (r *reader) find(key string) (*setting, string) {
-	if r.element != nil {
-		own := strings.TrimPrefix(key, r.prefixOfElement()+".")
-		for _, s := range r.element {
-			if s.key == own {
-				return s, r.id + "." + own
-			}
-		}
-		return nil, ""
+// lookup returns the setting with the full key, and its id in origins.
+func (r *reader) lookup(key string) (*setting, string) {
+	if r.element == nil {
+		return find(r.doc.settings, key), key
 	}
-	for _, s := range r.doc.settings {
-		if s.key != "" && s.key == key {
-			return s, key
-		}
-	}
-	return nil, ""
+	own := strings.TrimPrefix(key, r.elementTable()+".")
+	return find(r.element, own), r.id + "." + own
 }
 
-// prefixOfElement is "user" in "user[2]".
-func (r *reader) prefixOfElement() string {
+// elementTable is "user" in "user[2]".
+func (r *reader) elementTable() string {
 	name, _, _ := strings.Cut(r.id, "[")
 	return name
 }
 
-// store checks the TOML type and assigns the value.
-func (r *reader) store(s *setting, id, key string, line int, v *unstable.Node) {
-	at := func(n *unstable.Node) string {
-		l := line
-		if n.Raw.Length > 0 {
-			l = r.line(n)
-		}
-		return fmt.Sprintf("%s:%d: %s", r.path, l, key)
-	}
-	s.value.clear()
-	r.origins[id] = at(v)
-	if s.value.shape() == list && v.Kind == unstable.Array {
-		stored := 0
-		for it := v.Children(); it.Next(); {
-			n := it.Node()
-			if n.Kind != unstable.String {
-				r.failed[id] = true
-				r.faults.Add(at(n), bad("write "+key+` = ["…", "…"]`, "%s in a list of texts", describe(n)))
-				continue
-			}
-			if r.assignOne(s, id, at(n), string(n.Data)) {
-				r.origins[itemID(id, stored)] = at(n)
-				stored++
-			}
-		}
+// store checks the TOML type of a value and assigns it.
+func (r *reader) store(s *setting, id, key string, v tomlValue) {
+	origin := r.at(v.line, key)
+	s.to.clear()
+	r.origins[id] = origin
+	if s.to.kind() == kindList && v.kind == tomlList {
+		r.storeList(s, id, key, v.items)
 		return
 	}
-	content, want := "", ""
-	switch shape := s.value.shape(); {
-	case (shape == text || shape == list) && v.Kind == unstable.String:
-		content = string(v.Data)
-	case shape == boolean && v.Kind == unstable.Bool:
-		content = string(v.Data)
-	case shape == number && v.Kind == unstable.Integer:
+	content := v.text
+	switch kind := s.to.kind(); {
+	case (kind == kindText || kind == kindList) && v.kind == tomlText:
+	case kind == kindBoolean && v.kind == tomlBoolean:
+	case kind == kindNumber && v.kind == tomlInteger:
 		// TOML also has 4_096 and 0x1000.
-		n, err := strconv.ParseInt(string(v.Data), 0, 64)
+		n, err := strconv.ParseInt(v.text, 0, 64)
 		if err != nil {
 			r.failed[id] = true
-			r.faults.Add(at(v), bad("write a whole number, e.g. "+key+" = 4096", "%s is too large", v.Data))
+			r.faults.Add(origin, bad("write a whole number, e.g. "+key+" = "+s.example, "%s is too large", v.text))
 			return
 		}
 		content = strconv.FormatInt(n, 10)
-	case shape == text:
-		want = key + ` = "…", a text in quotes`
-		if s.arg == "DURATION" {
-			want = key + ` = "30s", a text with a unit`
-		}
-	case shape == list:
-		want = key + ` = ["…", "…"], a list of texts`
-	case shape == boolean:
-		want = key + " = true, or false, without quotes"
-	case shape == number:
-		want = key + " = " + exampleNumber(s) + ", a number without quotes"
-	}
-	if want != "" {
+	default:
 		r.failed[id] = true
-		r.faults.Add(at(v), bad("write "+want, "is %s", describe(v)))
+		r.faults.Add(origin, bad("write "+key+" = "+form(s), "is %s", describe(s, v)))
 		return
 	}
-	if r.assignOne(s, id, at(v), content) && s.value.shape() == list {
-		r.origins[itemID(id, 0)] = at(v)
+	if r.assignOne(s, id, origin, content) && s.to.kind() == kindList {
+		r.origins[itemID(id, 0)] = origin
 	}
 }
 
-func exampleNumber(s *setting) string {
-	if s.def != "" {
-		return s.def
+func (r *reader) storeList(s *setting, id, key string, list []tomlValue) {
+	stored := 0
+	for _, item := range list {
+		origin := r.at(item.line, key)
+		if item.kind != tomlText {
+			r.failed[id] = true
+			r.faults.Add(origin, bad("write "+key+` = ["…", "…"]`, "%s in a list of texts", describe(s, item)))
+			continue
+		}
+		if r.assignOne(s, id, origin, item.text) {
+			r.origins[itemID(id, stored)] = origin
+			stored++
+		}
 	}
-	return "8"
 }
 
-func describe(n *unstable.Node) string {
-	switch n.Kind {
-	case unstable.String:
-		return fmt.Sprintf("the text %q", n.Data)
-	case unstable.Bool:
-		return "the truth value " + string(n.Data)
-	case unstable.Integer, unstable.Float:
-		return "the number " + string(n.Data)
-	case unstable.Array:
+// form shows how a value of the setting is written.
+func form(s *setting) string {
+	switch s.to.kind() {
+	case kindList:
+		return `["…", "…"], a list of texts`
+	case kindBoolean:
+		return "true, or false, without quotes"
+	case kindNumber:
+		return s.example + ", a number without quotes"
+	}
+	if _, isDuration := s.to.get().(time.Duration); isDuration {
+		return `"30s", a text with a unit`
+	}
+	return `"…", a text in quotes`
+}
+
+// describe names what the file has in place of a value of the setting.
+func describe(s *setting, v tomlValue) string {
+	what := ""
+	switch v.kind {
+	case tomlText:
+		what = "the text"
+	case tomlBoolean:
+		what = "the boolean"
+	case tomlInteger, tomlFloat:
+		what = "the number"
+	case tomlList:
 		return "a list"
-	case unstable.InlineTable:
+	case tomlInline:
 		return "a table"
+	default:
+		return "a date or time"
 	}
-	return "a date or time"
-}
-
-// unknown reports a key or table that does not exist, with the likeliest
-// meant.
-func (r *reader) unknown(line int, key string, table bool) {
-	shown, what := key, "key"
-	if table {
-		shown, what = "["+key+"]", "table"
+	if s.secret {
+		return what + " (not shown)"
 	}
-	for later, hint := range r.doc.later {
-		if key == later || strings.HasPrefix(key, later+".") {
-			r.fault(line, shown, bad(hint, "not supported by this version"))
-			return
-		}
+	if v.kind == tomlText {
+		return what + " " + quoted(v.text)
 	}
-	// What was meant is not known to be absent.
-	if r.element != nil {
-		r.failed[r.id+strings.TrimPrefix(key, r.prefixOfElement())] = true
-	} else {
-		r.failed[key] = true
-	}
-	r.fault(line, shown, bad(r.suggest(key, table), "unknown %s", what))
-}
-
-func (r *reader) suggest(key string, table bool) string {
-	if table {
-		if m := Nearest(key, r.tableNames()); m != "" {
-			return "did you mean [" + m + "]?"
-		}
-		return "the tables are " + bracketed(r.tableNames())
-	}
-	var all []string
-	inside := r.prefix
-	if r.element != nil {
-		for _, s := range r.element {
-			all = append(all, r.prefixOfElement()+"."+s.key)
-		}
-	} else {
-		for _, s := range r.doc.settings {
-			if s.key != "" {
-				all = append(all, s.key)
-			}
-		}
-	}
-	own := key[strings.LastIndexByte(key, '.')+1:]
-	// The right name in the wrong table is likelier than a misspelling.
-	for _, k := range all {
-		if k[strings.LastIndexByte(k, '.')+1:] == own {
-			t, _, in := strings.Cut(k, ".")
-			if in {
-				return fmt.Sprintf("the key is %s: put it below [%s]", k, t)
-			}
-			return fmt.Sprintf("%s belongs at the top of the file, before the first [table]", k)
-		}
-	}
-	var here, names []string
-	for _, k := range all {
-		t, name, in := strings.Cut(k, ".")
-		if !in {
-			t, name = "", k
-		}
-		if t == inside {
-			here = append(here, name)
-		}
-		names = append(names, k)
-	}
-	if m := Nearest(own, here); m != "" {
-		return fmt.Sprintf("did you mean %s?", m)
-	}
-	if m := Nearest(key, names); m != "" {
-		return fmt.Sprintf("did you mean %s?", m)
-	}
-	if len(here) == 0 {
-		return "only tables belong here: " + bracketed(r.tableNames())
-	}
-	return "the keys here are " + strings.Join(here, ", ")
-}
-
-func (r *reader) tableNames() []string {
-	var names []string
-	for _, s := range r.doc.settings {
-		if t, _, ok := strings.Cut(s.key, "."); ok && !slices.Contains(names, t) {
-			names = append(names, t)
-		}
-	}
-	for t := range r.doc.tables {
-		names = append(names, t)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func bracketed(names []string) string {
-	return "[" + strings.Join(names, "], [") + "]"
+	return what + " " + v.text
 }

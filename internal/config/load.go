@@ -10,123 +10,74 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"adit/internal/hint"
 )
 
-// Sources is where a configuration comes from.
-type Sources struct {
-	// Flags is a set that ServerFlags or ClientFlags filled and that has
-	// been parsed. Nil means no flags.
-	Flags *pflag.FlagSet
-	// Args are the arguments that are not flags.
-	Args []string
-	// LookupEnv is os.LookupEnv, or nil for an empty environment. A variable
-	// that is set but empty counts as not set.
-	LookupEnv func(string) (string, bool)
-}
-
-func (s Sources) env(name string) (string, bool) {
-	if s.LookupEnv == nil || name == "" {
-		return "", false
-	}
-	v, ok := s.LookupEnv(name)
-	return v, ok && v != ""
-}
-
-// flag returns what was given for a flag, and whether it was given at all.
-func (s Sources) flag(name string) ([]string, bool) {
-	if s.Flags == nil || name == "" {
-		return nil, false
-	}
-	f := s.Flags.Lookup(name)
-	if f == nil || !f.Changed {
-		return nil, false
-	}
-	return f.Value.(*rawFlag).values, true
-}
-
-// configFile returns the file to read, "" for none, and who named it.
-func (s Sources) configFile() (path, origin string) {
-	if v, ok := s.flag("config"); ok {
-		return v[len(v)-1], "--config"
-	}
-	v, _ := s.env("ADIT_CONFIG")
-	return v, "ADIT_CONFIG"
-}
-
-// loader gathers values and faults.
+// loader collects values and faults.
 type loader struct {
 	faults  Faults
-	origins map[string]string // by key, and by key[i] for the items of lists
-	failed  map[string]bool   // keys with a refused value: their absence needs no second fault
+	origins map[string]string // by id, and by id[i] for the items of lists
+	failed  map[string]bool   // ids with a refused value: their absence needs no second fault
 	later   bool              // a flag of a later version was used
 	partial bool              // a file could not be read: nothing can be said to be absent
 }
 
-// faulty reports whether a value was refused for the key, or for one that
-// begins with it when it ends in a dot.
-func (l *loader) faulty(key string) bool {
-	if l.partial {
-		return true
-	}
-	for k := range l.failed {
-		if k == key || strings.HasSuffix(key, ".") && strings.HasPrefix(k, key) {
-			return true
-		}
-	}
-	return false
+func newLoader() *loader {
+	return &loader{origins: map[string]string{}, failed: map[string]bool{}}
 }
 
-// origin says where the value of a key came from, for messages.
-func (l *loader) origin(key string) string {
-	if o, ok := l.origins[key]; ok {
-		return o
-	}
-	if i := strings.LastIndex(key, "]."); i > 0 {
-		if o, ok := l.origins[key[:i+1]]; ok {
-			return o
+// load fills the settings of doc layer by layer. It returns the name of the
+// file that was read, "" for none.
+func (l *loader) load(doc *schema, src Sources) (file string) {
+	l.setDefaults(doc)
+	file = l.readConfigFile(doc, src)
+	for _, s := range doc.settings {
+		if v, ok := src.env(s.envName()); ok {
+			l.assign(s, s.envName(), splitEnv(s, v))
 		}
 	}
-	return key
+	for _, s := range doc.settings {
+		v, ok := src.flag(s.flag)
+		switch {
+		case s.key == argsKey && len(src.Args) > 0:
+			l.assign(s, "argument", slices.Concat(v, src.Args))
+		case ok:
+			l.assign(s, "--"+s.flag, v)
+		}
+	}
+	l.refuseLater(doc.laterFlags, src)
+	return file
 }
 
-// apply fills the settings layer by layer. document is the schema of the
-// configuration file.
-func (l *loader) apply(settings []*setting, document *schema, later []laterFlag, src Sources) (file string) {
-	l.origins, l.failed = map[string]string{}, map[string]bool{}
-	for _, s := range settings {
+// argsKey is the setting that arguments without a flag add to.
+const argsKey = "server"
+
+func (l *loader) setDefaults(doc *schema) {
+	for _, s := range doc.settings {
 		if s.def == "" {
 			continue
 		}
-		if err := s.value.set(s.def); err != nil {
+		if err := s.to.set(s.def); err != nil {
 			panic(fmt.Sprintf("config: default of %s: %v", s.key, err)) // a bug; the tests load every default
 		}
 	}
+}
+
+func (l *loader) readConfigFile(doc *schema, src Sources) string {
 	file, named := src.configFile()
 	switch {
 	case file != "":
-		l.readFile(file, named, document)
+		l.readFile(file, named, doc)
 	case named == "--config":
 		l.partial = true
 		l.faults.Add(named, bad("name a TOML file, or leave the flag out", "is empty"))
 	}
-	for _, s := range settings {
-		if v, ok := src.env(s.envName()); ok {
-			l.assign(s, s.id(), s.envName(), splitEnv(s, v))
-		}
-	}
-	for _, s := range settings {
-		v, ok := src.flag(s.flag)
-		switch {
-		case s.key == argsKey && len(src.Args) > 0:
-			l.assign(s, s.id(), "argument", slices.Concat(v, src.Args))
-		case ok:
-			l.assign(s, s.id(), "--"+s.flag, v)
-		}
-	}
-	for _, f := range later {
+	return file
+}
+
+// refuseLater reports flags of later versions.
+func (l *loader) refuseLater(flags []laterFlag, src Sources) {
+	for _, f := range flags {
 		if _, ok := src.flag(f.flag); ok {
 			name := "--" + f.flag
 			if f.short != "" {
@@ -136,27 +87,44 @@ func (l *loader) apply(settings []*setting, document *schema, later []laterFlag,
 			l.faults.Add(name, bad(f.hint, "not supported by this version"))
 		}
 	}
-	return file
 }
 
-// argsKey is the setting that arguments without a flag add to.
-const argsKey = "server"
-
-// id names a setting in origins.
-func (s *setting) id() string {
-	switch {
-	case s.key != "":
-		return s.key
-	case s.flag != "":
-		return s.flag
+// faulty reports whether a value was refused for the id, or for one that
+// begins with it when it ends in a dot.
+func (l *loader) faulty(id string) bool {
+	if l.partial {
+		return true
 	}
-	return s.env
+	for k := range l.failed {
+		if k == id || strings.HasSuffix(id, ".") && strings.HasPrefix(k, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// isSet reports whether the file, the environment or a flag gave the value.
+func (l *loader) isSet(id string) bool { return l.origins[id] != "" }
+
+// origin says where the value of an id came from, for messages.
+func (l *loader) origin(id string) string { return originOf(l.origins, id) }
+
+func originOf(origins map[string]string, id string) string {
+	if o, ok := origins[id]; ok {
+		return o
+	}
+	if i := strings.LastIndex(id, "]."); i > 0 {
+		if o, ok := origins[id[:i+1]]; ok {
+			return o
+		}
+	}
+	return id
 }
 
 // splitEnv cuts the items of a list out of a variable: at line ends if there
 // are any, otherwise at blanks.
 func splitEnv(s *setting, v string) []string {
-	if s.value.shape() != list {
+	if s.to.kind() != kindList {
 		return []string{v}
 	}
 	cut := strings.Fields
@@ -172,10 +140,11 @@ func splitEnv(s *setting, v string) []string {
 	return out
 }
 
-// assign stores texts from one origin.
-func (l *loader) assign(s *setting, id, origin string, texts []string) {
-	s.value.clear()
-	for k := range l.origins { // of the items, and what is in them, of the layer below
+// assign stores texts from one origin, in place of what a lower layer stored.
+func (l *loader) assign(s *setting, origin string, texts []string) {
+	id := s.id()
+	s.to.clear()
+	for k := range l.origins { // the items of the lower layer, and what is in them
 		if strings.HasPrefix(k, id+"[") {
 			delete(l.origins, k)
 		}
@@ -183,18 +152,19 @@ func (l *loader) assign(s *setting, id, origin string, texts []string) {
 	l.origins[id] = origin
 	stored := 0
 	for _, t := range texts {
-		if l.assignOne(s, id, origin, t) && s.value.shape() == list {
+		if l.assignOne(s, id, origin, t) && s.to.kind() == kindList {
 			l.origins[itemID(id, stored)] = origin
 			stored++
 		}
 	}
 }
 
+// assignOne stores one text. It reports whether the text is good.
 func (l *loader) assignOne(s *setting, id, origin, text string) bool {
-	err := s.value.set(text)
+	err := s.to.set(text)
 	if err != nil {
 		l.failed[id] = true
-		if several, ok := err.(Faults); ok { // of a value with parts
+		if several, ok := err.(Faults); ok { // from a value with parts
 			for _, f := range several {
 				l.faults.Add(strings.TrimSuffix(origin+": "+f.Origin, ": "), f.Err)
 			}
@@ -220,7 +190,7 @@ func (l *loader) readFile(path, origin string, doc *schema) {
 		l.partial = true
 		advice := "name a readable TOML file"
 		if errors.Is(err, fs.ErrNotExist) {
-			advice = "check the path; an example stands in `adit help " + doc.command + "`"
+			advice = "check the path; `adit help " + doc.command + "` shows an example"
 		}
 		l.faults.Add(origin, hint.With(err, advice))
 		return

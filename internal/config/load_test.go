@@ -138,22 +138,6 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// Every setting with a flag has a variable and, but for actions, a key; all
-// three do the same.
-func TestFlagEnvironmentAndKeyAgree(t *testing.T) {
-	for _, s := range append(new(Server).settings(), new(Client).settings()...) {
-		if s.flag == "stdio" || s.secret || s.key == "site.proxy" { // which --site takes
-			continue
-		}
-		if s.key == "" || s.envName() == "" {
-			t.Errorf("setting %q/%q/%q lacks a name", s.key, s.flag, s.envName())
-		}
-		if s.flag != "" && (s.usage == "" || s.value.shape() != boolean && s.arg == "") {
-			t.Errorf("--%s has no help", s.flag)
-		}
-	}
-}
-
 func TestServerFaults(t *testing.T) {
 	const user = "\n[[user]]\nname = \"a\"\ntoken-hash = \"h\"\nallow = [\"1:1\"]\n"
 	const tls = "\n[tls]\ncert = \"/c\"\nkey = \"/k\"\n"
@@ -421,7 +405,7 @@ func FuzzLoadServer(f *testing.F) {
 	f.Add(goodServer)
 	f.Add("user = [{name=1}, 5]\ntls = 3\n[user.x]\na.b.c = [[1]]\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		l := &loader{origins: map[string]string{}, failed: map[string]bool{}}
+		l := newLoader()
 		s := &Server{}
 		l.readTOML("f", []byte(content), s.schema())
 		s.check(l)

@@ -94,26 +94,39 @@ func TestRouteFile(t *testing.T) {
 
 // Everything that the file can say about a route, the flag can.
 func TestRouteFlagAndFileAgree(t *testing.T) {
-	file, faults := LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", routeFile)}))
-	if err := faults.Err(); err != nil {
-		t.Fatal(err)
-	}
-	var none Server
-	element, _ := none.newRoute()
-	flag := "--route=/json=127.0.0.1:9000,unix:/run/app.sock,vnc?exact&host=gw.example.com&frame-type=text" +
-		"&origins=https://app.example.com,https://*.example.com:8443&ping-interval=0s&pong-timeout=5s&idle-timeout=10m" +
-		"&connect-timeout=2s&linger-timeout=3s&max-conns=0&max-conns-per-address=7&users=alice&proxy-protocol=v2"
-	for _, s := range element {
-		if !strings.Contains(routeFile, "\n"+s.key+" = ") || s.key != "path" && s.key != "backend" && !strings.Contains(flag, s.key) {
-			t.Errorf("%s is not tested", s.key)
+	const rest = plainServer + "[[user]]\nname = \"alice\"\ntoken-hash = \"h\"\nallow = [\"1:1\"]\n"
+	file, path, backend, options := rest+"[[route]]\n", "", "", ""
+	for _, s := range routeSettings(new(server.Route)) {
+		file += s.key + " = " + s.example + "\n"
+		text := strings.NewReplacer(`"`, "", "[", "", "]", "", " ", "").Replace(s.example)
+		switch s.key {
+		case "path":
+			path = text
+		case "backend":
+			backend = text
+		default:
+			options += "&" + s.key + "=" + text
 		}
 	}
-	s, faults := LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", routeFile), flag, "--route=/=[::1]:9000"}))
+	want, faults := LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", file)}))
 	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(s.Routes, file.Routes) {
-		t.Errorf("flag %+v\nfile %+v", s.Routes, file.Routes)
+	if r := reflect.ValueOf(want.Routes[0]); r.NumField() != len(routeSettings(new(server.Route))) {
+		t.Errorf("server.Route has %d fields", r.NumField())
+	} else {
+		for i := range r.NumField() {
+			if r.Field(i).IsZero() {
+				t.Errorf("no key sets the field %s", r.Type().Field(i).Name)
+			}
+		}
+	}
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", rest), "--route=" + path + "=" + backend + "?" + options[1:]}))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(s.Routes, want.Routes) {
+		t.Errorf("flag %+v\nfile %+v", s.Routes, want.Routes)
 	}
 	s, faults = LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", plainServer)},
 		"ADIT_ROUTE=/a=h:1?users=%61lice&users=b%2Cob /b=h:2", "ADIT_TRUSTED_PROXY=::1 10.0.0.1"))
@@ -226,7 +239,7 @@ func FuzzRouteFlag(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		s := &Server{}
-		err := routeFlag{s}.set(text)
+		err := routeFlag{items[server.Route]{to: &s.Routes}}.set(text)
 		if err == nil {
 			if len(s.Routes) != 1 || s.Routes[0].Path == "" || len(s.Routes[0].Backends) == 0 {
 				t.Fatalf("%q: %+v", text, s.Routes)

@@ -1,0 +1,25 @@
+// Package config turns a TOML file, the environment and command line flags
+// into checked values, in that order of precedence: a flag wins over the
+// environment, the environment over the file, the file over the default. A
+// higher layer replaces a list, it does not add to it.
+//
+// One table for each file, in server_table.go and client_table.go, states
+// everything about a setting: key, flag, variable, default, bounds, where the
+// value is stored, and its words for the help and the reference. A new setting
+// is one entry there; the flags, the manual pages, docs/reference and the
+// table of docs/gateway.md follow from it. go generate writes the documents,
+// and a test compares them.
+//
+//	server_table.go, client_table.go   the settings
+//	setting.go, value.go, element.go   what an entry of a table consists of
+//	load.go, file.go, toml.go          defaults, file, environment, flags: text to values
+//	*_check.go                         faults between values
+//	address.go, url.go, text.go, …     parsers of one value
+//
+// Nothing stops at the first fault: loading reports every fault that it finds,
+// each with the place that it came from (file and line, flag, or variable) and
+// a hint with a correct example. Files and certificates that values name are
+// not opened here; that is the caller's.
+package config
+
+//go:generate go test -run TestGenerated -update .

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"path"
+	"strconv"
+	"strings"
+)
+
+// plain accepts any text without control characters that is not empty.
+func plain(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", bad("leave it out, or give it a value", "is empty")
+	}
+	for _, c := range s {
+		if c < 0x20 || c == 0x7f {
+			return "", bad("write it on one line, without control characters", "%q contains a control character", s)
+		}
+	}
+	return s, nil
+}
+
+// filePath accepts the name of a file or directory. It is not opened here.
+func filePath(s string) (string, error) {
+	if s == "" {
+		return "", bad("write the path of a file, e.g. /etc/adit/fullchain.pem", "is empty")
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", bad("write the path of a file, e.g. /etc/adit/fullchain.pem", "%q contains a zero byte", s)
+	}
+	if rest, ok := strings.CutPrefix(s, "~/"); ok {
+		// A shell expands this, a configuration file does not.
+		return "", bad("write the whole path, e.g. /home/me/"+rest, "%q: a configuration does not expand ~", s)
+	}
+	return s, nil
+}
+
+// tunnelPath, routePath and pagePath differ in their examples only.
+func tunnelPath(s string) (string, error) { return urlPath(s, "/tunnel") }
+func routePath(s string) (string, error)  { return urlPath(s, "/json") }
+func pagePath(s string) (string, error)   { return urlPath(s, "/console") }
+
+// urlPath accepts the path of something that the server has.
+func urlPath(s, example string) (string, error) {
+	hint := `write an absolute path without a query, e.g. "` + example + `"`
+	switch {
+	case !strings.HasPrefix(s, "/"):
+		return "", bad(hint, "path %q does not begin with /", s)
+	case strings.ContainsAny(s, "?#%\\"):
+		return "", bad(hint, "path %q contains one of ? # %% \\", s)
+	case path.Clean(s) != s:
+		return "", bad(`write "`+path.Clean(s)+`"`, "path %q is not in its shortest form", s)
+	}
+	for i := range len(s) {
+		if s[i] <= 0x20 || s[i] >= 0x7f {
+			return "", bad(hint, "path %q contains a blank, a control or a non-ASCII character", s)
+		}
+	}
+	return s, nil
+}
+
+// domain accepts a DNS name that an ACME authority can certify.
+func domain(s string) (string, error) {
+	const hint = "write a public DNS name, e.g. gw.example.com"
+	if why := hostNameFault(s); why != "" {
+		return "", bad(hint, "domain %q %s", s, why)
+	}
+	if !strings.Contains(strings.Trim(s, "."), ".") {
+		return "", bad(hint, "domain %q has no dot", s)
+	}
+	return strings.ToLower(strings.TrimSuffix(s, ".")), nil
+}
+
+func email(s string) (string, error) {
+	local, host, ok := strings.Cut(s, "@")
+	if !ok || local == "" || hostNameFault(host) != "" || strings.ContainsAny(s, " \t<>,") {
+		return "", bad("write one address, e.g. admin@example.com", "%q is not an e-mail address", s)
+	}
+	return s, nil
+}
+
+// hostName accepts a name or an address for SNI and verification.
+func hostName(s string) (string, error) {
+	if looksLikeIPv6(s) {
+		return s, nil
+	}
+	return parseHost(s, false)
+}
+
+// userName accepts what HTTP Basic can carry.
+func userName(s string) (string, error) {
+	if _, err := plain(s); err != nil {
+		return "", err
+	}
+	if name, _, ok := strings.Cut(s, ":"); ok { // what follows is likely a password
+		return "", bad("write the name of a [[user]] on the server, e.g. alice; the password goes into the token file", "user \"%s:…\" contains a colon", name)
+	}
+	return s, nil
+}
+
+func targetName(s string) (string, error) {
+	const hint = `write a letter, then letters, digits, - or _, e.g. name = "ssh"`
+	switch {
+	case !IsTargetName(s):
+		return "", bad(hint, "%q cannot be the name of a target", s)
+	case s == "socks" || s == "stdio" || s == "R" || s == "unix" || s == "systemd":
+		return "", bad(hint, "%q is a word of the forward syntax and cannot be the name of a target", s)
+	}
+	return s, nil
+}
+
+func quoted(s string) string { return strconv.Quote(s) }

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// unknown reports a key or table that the schema does not have, with the
+// likeliest one meant.
+func (r *reader) unknown(line int, key string, table bool) {
+	shown, what := key, "key"
+	if table {
+		shown, what = "["+key+"]", "table"
+	}
+	for later, hint := range r.doc.later {
+		if key == later || strings.HasPrefix(key, later+".") {
+			r.fault(line, shown, bad(hint, "not supported by this version"))
+			return
+		}
+	}
+	// What was meant is not known to be absent.
+	if r.element != nil {
+		r.failed[r.id+strings.TrimPrefix(key, r.elementTable())] = true
+	} else {
+		r.failed[key] = true
+	}
+	hint := ""
+	if table {
+		hint = r.suggestTable(key)
+	} else {
+		hint = r.suggestKey(key)
+	}
+	r.fault(line, shown, bad(hint, "unknown %s", what))
+}
+
+func (r *reader) suggestTable(name string) string {
+	names := r.tableNames()
+	if m := Nearest(name, names); m != "" {
+		return "did you mean [" + m + "]?"
+	}
+	return "the tables are " + bracketed(names)
+}
+
+func (r *reader) suggestKey(key string) string {
+	keys := r.keys()
+	dot := strings.LastIndexByte(key, '.')
+	inside, own := key[:max(dot, 0)], key[dot+1:]
+	// The right name in the wrong table is likelier than a misspelling.
+	for _, k := range keys {
+		if k[strings.LastIndexByte(k, '.')+1:] == own {
+			if table, _, in := strings.Cut(k, "."); in {
+				return fmt.Sprintf("the key is %s: put it below [%s]", k, table)
+			}
+			return fmt.Sprintf("%s belongs at the top of the file, before the first [table]", k)
+		}
+	}
+	var here []string // names in the same table
+	for _, k := range keys {
+		table, name, in := strings.Cut(k, ".")
+		if !in {
+			table, name = "", k
+		}
+		if table == inside {
+			here = append(here, name)
+		}
+	}
+	if m := Nearest(own, here); m != "" {
+		return fmt.Sprintf("did you mean %s?", m)
+	}
+	if m := Nearest(key, keys); m != "" {
+		return fmt.Sprintf("did you mean %s?", m)
+	}
+	if len(here) == 0 {
+		return "only tables belong here: " + bracketed(r.tableNames())
+	}
+	return "the keys here are " + strings.Join(here, ", ")
+}
+
+// keys are the full keys that can be meant: those of the current element, or
+// all others.
+func (r *reader) keys() []string {
+	var keys []string
+	if r.element != nil {
+		for _, s := range r.element {
+			keys = append(keys, r.elementTable()+"."+s.key)
+		}
+		return keys
+	}
+	for _, s := range r.doc.settings {
+		if s.key != "" {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
+}
+
+func (r *reader) tableNames() []string {
+	var names []string
+	for _, s := range r.doc.settings {
+		if t, _, ok := strings.Cut(s.key, "."); ok && !slices.Contains(names, t) {
+			names = append(names, t)
+		}
+	}
+	for _, e := range r.doc.elements {
+		names = append(names, e.name())
+	}
+	slices.Sort(names)
+	return names
+}
+
+func bracketed(names []string) string {
+	return "[" + strings.Join(names, "], [") + "]"
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// ServerURL checks the URL of a tunnel endpoint. A missing path becomes
+// /tunnel, the server's default.
+func ServerURL(s string) (string, error) {
+	const hint = "write wss://HOST[:PORT][/PATH], e.g. wss://gw.example.com/tunnel"
+	u, err := url.Parse(s)
+	if err != nil {
+		if !strings.Contains(s, "://") {
+			return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
+		}
+		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
+	}
+	switch {
+	case !strings.Contains(s, "://"):
+		return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
+	case u.Scheme == "http" || u.Scheme == "https":
+		return "", bad("did you mean "+strings.Replace(redact(s), "http", "ws", 1)+"?", "URL %q: scheme %s is not a WebSocket's", redact(s), u.Scheme)
+	case u.Scheme != "wss" && u.Scheme != "ws":
+		return "", bad(hint, "URL %q: scheme %q is not wss or ws", redact(s), u.Scheme)
+	case u.User != nil:
+		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which others on this machine could read", redact(s))
+	case u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "?"):
+		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
+	}
+	if err := checkURLHost(u, hint); err != nil {
+		return "", err
+	}
+	if u.Path == "" {
+		u.Path = "/tunnel"
+	}
+	return u.String(), nil
+}
+
+// ProxyURL checks the URL of an upstream proxy: http, https, socks5 or
+// socks5h, with or without a user and password; a bare HOST:PORT means http.
+// "none" is returned as it is.
+func ProxyURL(s string) (string, error) {
+	const hint = "write http://proxy.corp:3128, https://…, socks5://… or socks5h://…, or none for a direct connection"
+	if s == "none" {
+		return s, nil
+	}
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return "", bad(hint, "proxy %q is not a URL with a host", redact(s))
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		return "", bad(hint, "proxy %q: scheme %q is not known", redact(s), u.Scheme)
+	}
+	if err := checkURLHost(u, hint); err != nil {
+		return "", err
+	}
+	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		return "", bad(hint, "proxy %q: a proxy has no path", redact(s))
+	}
+	return s, nil
+}
+
+// directoryURL checks the URL of an ACME directory.
+func directoryURL(s string) (string, error) {
+	const hint = "write https://acme-v02.api.letsencrypt.org/directory or your own server's directory URL"
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return "", bad(hint, "%q is not an https URL", redact(s))
+	}
+	return s, checkURLHost(u, hint)
+}
+
+func checkURLHost(u *url.URL, hint string) error {
+	host := u.Hostname()
+	if host == "" {
+		return bad(hint, "URL %q has no host", redact(u.String()))
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if _, err := parseHost(host, false); err != nil {
+		return bad(hint, "URL %q: %v", redact(u.String()), err)
+	}
+	if strings.HasSuffix(u.Host, ":") {
+		return bad(hint, "URL %q: the port is empty", redact(u.String()))
+	}
+	if p := u.Port(); p != "" {
+		if n, err := parsePort(p); err != nil || n == "0" {
+			return bad(hint, "URL %q: port %q is not between 1 and 65535", redact(u.String()), p)
+		}
+	}
+	return nil
+}
+
+// redact hides a user name and a password in a URL, also where the password was
+// not escaped and the URL does not parse, or as another one: all before the
+// last @.
+func redact(s string) string {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s
+	}
+	from := 0
+	if i := strings.Index(s[:at], "://"); i >= 0 {
+		from = i + len("://")
+	}
+	return s[:from] + "xxxxx" + s[at:]
+}
+
+// urlFault says why a URL does not parse, unless that could show a part of a
+// password: what the parser takes for a port, for example.
+func urlFault(s string, err error) string {
+	if strings.Contains(s, "@") {
+		return "is malformed"
+	}
+	return "is malformed: " + reason(err)
+}
+
+// reason is the innermost part of a url.Error, which repeats the URL.
+func reason(err error) string {
+	if e, ok := err.(*url.Error); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// siteURL checks where a site lies that another web server answers for.
+func siteURL(s string) (string, error) {
+	const hint = "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"
+	if strings.HasPrefix(s, "unix:") {
+		a, _, err := parseUnix(s)
+		if err == nil && !strings.HasPrefix(a.Address, "/") {
+			err = bad(hint, "%q is not an absolute path", a.Address)
+		}
+		return a.String(), err
+	}
+	u, err := url.Parse(s)
+	switch {
+	case !strings.Contains(s, "://"):
+		if !strings.HasPrefix(s, "/") {
+			return "", bad("did you mean http://"+redact(s)+"?", "%q is not an http or https URL", redact(s))
+		}
+		return "", bad(hint, "%q is not an http or https URL", s)
+	case err != nil:
+		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return "", bad(hint, "%q is not an http or https URL", redact(s))
+	case u.User != nil:
+		return "", bad(hint, "URL %q carries a user name, which has no place here", redact(s))
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
+	}
+	return s, checkURLHost(u, hint)
+}
+
+// isSiteURL reports whether --site names another web server, not a directory.
+func isSiteURL(s string) bool {
+	return strings.HasPrefix(s, "unix:") || strings.Contains(s, "://")
+}
+
+// ParseOrigin checks the origin of a web page as browsers send it,
+// scheme://host[:port], or scheme://*.domain[:port] for all subdomains.
+func ParseOrigin(s string) (string, error) {
+	const hint = "write https://app.example.com, https://*.example.com, or http://localhost:3000"
+	scheme, rest, ok := strings.Cut(s, "://")
+	switch {
+	case s == "*":
+		return "", bad("list the sites whose pages may connect: "+hint, "origin %q would let every web page connect", s)
+	case s == "null":
+		return "", bad("serve the page from a web server: "+hint, "origin %q is that of every file and sandboxed frame", s)
+	case !ok:
+		return "", bad(`did you mean "https://`+s+`"?`, "origin %q has no scheme", s)
+	case scheme == "" || strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "":
+		return "", bad(hint, "origin %q: scheme %q is not one", s, scheme)
+	case strings.ContainsAny(rest, "/?#"):
+		return "", bad(`write "`+scheme+"://"+rest[:strings.IndexAny(rest, "/?#")]+`"`, "origin %q: an origin has no path, not even a slash", s)
+	case strings.Contains(rest, "@"):
+		return "", bad(hint, "origin %q: an origin has no user", s)
+	}
+	host := strings.TrimPrefix(rest, "*.")
+	fields, err := splitFields(host)
+	if err != nil || len(fields) > 2 {
+		return "", bad(hint, "origin %q: %q is not HOST or HOST:PORT", s, rest)
+	}
+	name, err := parseHost(fields[0], false)
+	if err != nil {
+		return "", bad(hint, "origin %q: %s", s, err)
+	}
+	if _, isIP := netip.ParseAddr(name); isIP == nil && host != rest {
+		return "", bad(hint, "origin %q: an address has no subdomains", s)
+	}
+	if len(fields) == 2 {
+		if n, err := parsePort(fields[1]); err != nil || n == "0" || n != fields[1] {
+			return "", bad(hint, "origin %q: %q is not a port", s, fields[1])
+		}
+	}
+	return s, nil
+}
