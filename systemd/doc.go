@@ -1,5 +1,6 @@
-// Package systemd is the Go half of the contract with the service manager:
-// readiness and state (sd_notify(3)), the watchdog (sd_watchdog_enabled(3)) and
-// sockets handed over at start (sd_listen_fds(3)). The unit files beside it are
-// the other half. Outside systemd every function does nothing.
+// Package systemd implements the service's side of systemd's protocols:
+// readiness and status (sd_notify(3)), the watchdog (sd_watchdog_enabled(3)),
+// sockets passed at start (sd_listen_fds(3)) and the journal's native protocol.
+// The unit files in this directory configure systemd's side. Without systemd
+// the functions do nothing, and NewJournalHandler returns ErrNoJournal.
 package systemd

@@ -14,27 +14,26 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// ErrNoJournal reports that this machine's journal cannot be reached.
-var ErrNoJournal = errors.New("there is no systemd journal here")
+// ErrNoJournal means that the journal's socket cannot be reached.
+var ErrNoJournal = errors.New("no systemd journal on this machine")
 
-// JournalOptions say how records go to the journal.
+// JournalOptions configure NewJournalHandler.
 type JournalOptions struct {
-	// Level is the least level that is logged. Default: slog.LevelInfo.
+	// Level is the lowest level that is logged. Default: slog.LevelInfo.
 	Level slog.Leveler
-	// Identifier is what journalctl -t finds and shows (SYSLOG_IDENTIFIER).
-	// Default: the journal's choice, the name of the program.
+	// Identifier is SYSLOG_IDENTIFIER, which journalctl shows and -t selects.
+	// Default: the program's name.
 	Identifier string
-	// Fallback gets as a line of text what the journal does not take. Default:
-	// it is lost.
+	// Fallback receives, as lines of text, records that the journal refuses.
+	// Default: they are lost.
 	Fallback io.Writer
 }
 
-// NewJournalHandler returns a handler that sends records to the journal by its
-// native protocol (systemd.journal-fields(7)). MESSAGE is the message and the
-// attributes, as slog.TextHandler writes them; each attribute is a field, too:
-// user is ADIT_USER, and what is in a group has the group's name before it.
-// PRIORITY is 7, 6, 4 and 3 for debug, info, warn and error. It returns
-// ErrNoJournal where there is none.
+// NewJournalHandler returns a handler that sends records to the journal
+// (systemd.journal-fields(7)). MESSAGE is the message followed by the
+// attributes in slog.TextHandler's format. Each attribute is also a field:
+// user becomes ADIT_USER, and user in group g ADIT_G_USER. PRIORITY is 7, 6, 4
+// and 3 for debug, info, warn and error. The error is ErrNoJournal.
 func NewJournalHandler(o JournalOptions) (slog.Handler, error) {
 	if !journal.Enabled() {
 		return nil, ErrNoJournal
@@ -50,7 +49,8 @@ func newJournalHandler(o JournalOptions, send func(string, journal.Priority, map
 	return &journalHandler{sink: s, text: slog.NewTextHandler(&s.text, &slog.HandlerOptions{Level: o.Level, ReplaceAttr: onlyAttrs})}
 }
 
-// onlyAttrs drops what the journal has fields of its own for.
+// onlyAttrs drops the time, level and message, which the journal has fields
+// for.
 func onlyAttrs(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
@@ -58,32 +58,32 @@ func onlyAttrs(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// journalSink is what all handlers made of one have in common.
+// journalSink is shared by a handler and those derived from it.
 type journalSink struct {
 	send       func(message string, p journal.Priority, fields map[string]string) error
 	identifier string
 	fallback   io.Writer
 
 	mu   sync.Mutex
-	text bytes.Buffer
+	text bytes.Buffer // guarded by mu
 }
 
 type journalHandler struct {
 	sink   *journalSink
 	text   slog.Handler // writes the attributes to sink.text
-	prefix string       // of the groups
-	fields []field
+	prefix string       // the groups' names, each with an underscore
+	fields []field      // of WithAttrs
 }
 
-// field is one of the journal's.
+// field is a field of a journal entry.
 type field struct{ name, value string }
 
-// Enabled is slog.Handler's.
+// Enabled implements slog.Handler.
 func (h *journalHandler) Enabled(ctx context.Context, l slog.Level) bool {
 	return h.text.Enabled(ctx, l)
 }
 
-// WithGroup is slog.Handler's.
+// WithGroup implements slog.Handler.
 func (h *journalHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
@@ -93,7 +93,7 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 	return &c
 }
 
-// WithAttrs is slog.Handler's.
+// WithAttrs implements slog.Handler.
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
 	c.text = h.text.WithAttrs(attrs)
@@ -104,8 +104,8 @@ func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
-// Handle is slog.Handler's. Its error, that of the journal, is told to the
-// fallback, too.
+// Handle implements slog.Handler. A record that the journal refuses goes to the
+// fallback, and the journal's error is returned.
 func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	fields := slices.Clip(h.fields)
 	r.Attrs(func(a slog.Attr) bool {
@@ -148,7 +148,7 @@ func priority(l slog.Level) journal.Priority {
 	return journal.PriDebug
 }
 
-// appendFields adds the fields of an attribute: one, or those of a group.
+// appendFields appends the fields of an attribute: one, or those of a group.
 func appendFields(fields []field, prefix string, a slog.Attr) []field {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
@@ -166,11 +166,11 @@ func appendFields(fields []field, prefix string, a slog.Attr) []field {
 	return append(fields, field{fieldName(prefix + a.Key), v.String()})
 }
 
-// maxFieldName is the journal's.
+// maxFieldName is the journal's limit for the name of a field, in bytes.
 const maxFieldName = 64
 
-// fieldName makes a name that the journal takes: capital letters, digits and
-// underscores.
+// fieldName converts a key to a name that the journal accepts: capital
+// letters, digits and underscores.
 func fieldName(key string) string {
 	name := "ADIT_" + strings.Map(func(c rune) rune {
 		switch {

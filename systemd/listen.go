@@ -7,14 +7,14 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Listeners takes over the sockets that the manager opened, by their
+// Listeners returns the sockets that systemd passed, by their
 // FileDescriptorName= (by default the name of the socket unit, such as
-// adit-server.socket). One name can stand for several. The caller owns them.
-// The environment variables that tell of them are removed, so that a second
-// call, or a child, finds none.
+// adit-server.socket). A name can have several sockets. The caller owns them.
+// Listeners removes the environment variables that announce them, so that a
+// second call or a child process finds none.
 //
-// A socket that is not a listening stream socket is an error; all are closed
-// then.
+// If one is not a listening stream socket, all are closed and Listeners
+// returns an error.
 func Listeners() (map[string][]net.Listener, error) {
 	var err error
 	listeners := map[string][]net.Listener{}

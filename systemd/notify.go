@@ -9,20 +9,20 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Ready tells the manager that the service is up, or that a reload is over,
-// with a line for systemctl status.
+// Ready tells systemd that the service is ready or has reloaded. status is a
+// line for systemctl status; "" leaves the previous one.
 func Ready(status string) error { return notify(daemon.SdNotifyReady, status) }
 
-// Reloading tells the manager that a reload has begun. Ready must follow,
-// whatever comes of it.
+// Reloading tells systemd that a reload has begun. Ready must follow, even if
+// the reload fails.
 func Reloading() error {
-	// Type=notify-reload wants to know that this is an answer to its signal
-	// and not an older message.
+	// Type=notify-reload requires the time, to tell the answer to its signal
+	// from an earlier message.
 	return notify(daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec(), "")
 }
 
-// Stopping tells the manager that the service is about to end by itself or as
-// asked, with a line for systemctl status.
+// Stopping tells systemd that the service is ending. status is a line for
+// systemctl status; "" leaves the previous one.
 func Stopping(status string) error { return notify(daemon.SdNotifyStopping, status) }
 
 // Status replaces the line that systemctl status shows.
@@ -43,14 +43,14 @@ func notify(state, status string) error {
 	return nil
 }
 
-// Watchdog pings the manager for as long as alive returns nil, until ctx ends. It asks alive at every
-// quarter of the interval that WatchdogSec= sets, and gives it another quarter: one answer that comes
-// too late, on a machine that is overloaded, is not yet the end. Without WatchdogSec= it returns at
-// once.
+// Watchdog sends keep-alives to systemd until ctx ends. It calls alive in every quarter of the
+// interval that WatchdogSec= sets, with a context that ends after a quarter, and sends a keep-alive
+// if alive returned nil. So a single late answer on an overloaded machine does not end the service.
+// Without WatchdogSec= it returns at once.
 //
-// An error of alive goes to report, and no ping to the manager, which ends the service and starts it
-// anew when that lasts. So does the error of a ping that cannot be sent; the next one is tried in its
-// time. alive must heed its ctx; one that never returns has the same effect.
+// Errors of alive and of sending go to report; the next attempt follows a quarter later. systemd
+// restarts the service when it has received no keep-alive for WatchdogSec=. alive must return when
+// its context ends; if it never returns, no keep-alive is sent either.
 func Watchdog(ctx context.Context, alive func(context.Context) error, report func(error)) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -63,20 +63,19 @@ func Watchdog(ctx context.Context, alive func(context.Context) error, report fun
 	return nil
 }
 
-// The manager gives a service that is ending extension more each time, and is asked for it at every
-// extendEvery.
+// A service that is stopping asks every extendEvery for another extension from then on.
 const (
 	extension   = 15 * time.Second
 	extendEvery = 3 * time.Second
 )
 
-// ExtendStop keeps the manager from killing a service that has sent Stopping and needs more time than
-// TimeoutStopSec=, for as long as alive returns nil, until ctx ends. See Watchdog for alive and report.
+// ExtendStop extends the stop timeout of a service that has sent Stopping and needs more time than
+// TimeoutStopSec=, until ctx ends, as long as alive returns nil. For alive and report see Watchdog.
 func ExtendStop(ctx context.Context, alive func(context.Context) error, report func(error)) {
 	whileAlive(ctx, extendEvery, extendMessage(extension), alive, report)
 }
 
-// whileAlive sends a message at every interval at which alive returns nil within the interval.
+// whileAlive sends the message once per interval if alive returns nil within the interval.
 func whileAlive(ctx context.Context, interval time.Duration, message string, alive func(context.Context) error, report func(error)) {
 	interval = max(interval, time.Millisecond)
 	tick := time.NewTicker(interval)

@@ -18,7 +18,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// activated is set in the child that plays an activated service.
+// activated is an environment variable, set in the child process that acts as
+// a socket-activated service.
 const activated = "SYSTEMD_TEST_ACTIVATED"
 
 func TestMain(m *testing.M) {
@@ -28,8 +29,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// activatedChild prints what Listeners finds. The manager sets LISTEN_PID
-// between fork and exec; a test can only set it afterwards.
+// activatedChild prints the sockets that Listeners returns. systemd sets
+// LISTEN_PID between fork and exec; the test's child sets it itself.
 func activatedChild() int {
 	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	listeners, err := Listeners()
@@ -89,7 +90,7 @@ func TestListeners(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}
 	if _, err := os.Stat(uAddr); err != nil {
-		t.Errorf("the service removed the manager's socket: %v", err)
+		t.Errorf("the service removed systemd's socket: %v", err)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestListenersRefusesOthers(t *testing.T) {
 	}
 }
 
-func TestNotWithSystemd(t *testing.T) {
+func TestWithoutSystemd(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	if l, err := Listeners(); err != nil || len(l) != 0 {
@@ -118,7 +119,7 @@ func TestNotWithSystemd(t *testing.T) {
 	}
 }
 
-// manager is the receiving end of NOTIFY_SOCKET.
+// manager returns the receiving end of NOTIFY_SOCKET.
 func manager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -172,18 +173,18 @@ func TestNotify(t *testing.T) {
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
 	if err := Ready(""); err == nil {
-		t.Error("no error though nobody listens")
+		t.Error("no error without a receiver")
 	}
 }
 
 func alive(context.Context) error { return nil }
 
-// unreported is for a service that is well.
+// unreported returns a report function that fails the test.
 func unreported(t *testing.T) func(error) {
 	return func(err error) { t.Errorf("reported: %v", err) }
 }
 
-// watchdog sets what the manager sets for WatchdogSec=.
+// watchdog sets the environment variables that systemd sets for WatchdogSec=.
 func watchdog(t *testing.T, usec string) {
 	t.Setenv("WATCHDOG_USEC", usec)
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
@@ -210,8 +211,9 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// A service that is wedged is reported and not fed, and fed again when it is well.
-func TestWatchdogOfTheWedged(t *testing.T) {
+// A failed health check is reported and sends no keep-alive; a later success
+// sends one.
+func TestWatchdogHealthCheckFails(t *testing.T) {
 	c := manager(t)
 	watchdog(t, "40000")
 	wedged := make(chan struct{})
@@ -253,8 +255,8 @@ func TestWatchdogOfTheWedged(t *testing.T) {
 	}
 }
 
-// A manager that cannot be told, say for want of descriptors, is told at a later tick.
-func TestWatchdogOfTheUnheard(t *testing.T) {
+// A keep-alive that cannot be sent is reported and sent again later.
+func TestWatchdogSendFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	t.Setenv("NOTIFY_SOCKET", path)
 	watchdog(t, "40000")
@@ -275,7 +277,7 @@ func TestWatchdogOfTheUnheard(t *testing.T) {
 			t.Errorf("reported: %v", err)
 		}
 	case err := <-done:
-		t.Fatalf("it has given up: %v", err)
+		t.Fatalf("Watchdog returned: %v", err)
 	}
 	if got := receive(t, managerAt(t, path)); got != "WATCHDOG=1" {
 		t.Errorf("got %q", got)

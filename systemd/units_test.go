@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// installed is where the units expect the program.
+// installed is the path at which the units expect the program.
 const installed = "/usr/local/bin/adit"
 
-// units copies the unit files to a directory, with a program that exists on this machine in place
-// of adit: systemd-analyze wants to see it.
+// units copies the unit files to a directory and replaces the path of adit by that of a program
+// that exists on this machine, as systemd-analyze requires.
 func units(t *testing.T) (dir string, names []string) {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs systemd-analyze, and CI=true forbids to skip it")
+			t.Fatal("this test needs systemd-analyze and may not be skipped (CI=true)")
 		}
 		t.Skip("this test needs systemd-analyze (Debian package systemd)")
 	}
@@ -57,20 +57,20 @@ func analyze(t *testing.T, dir, unit string, args ...string) string {
 	return string(out)
 }
 
-// TestUnitsAreValid also fails on keys that this machine's systemd does not know.
+// TestUnitsAreValid also fails on settings that this machine's systemd does not know.
 func TestUnitsAreValid(t *testing.T) {
 	dir, names := units(t)
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			out := analyze(t, dir, name, "verify", "--man=no", "--recursive-errors=no")
 			if strings.Contains(out, name) {
-				t.Errorf("systemd-analyze complains:\n%s", out)
+				t.Errorf("systemd-analyze reports:\n%s", out)
 			}
 		})
 	}
 }
 
-// TestUnitsAreHardened fails on an exposure above 1.5 of 10. What remains is explained in the units.
+// TestUnitsAreHardened fails on an exposure level above 1.5 of 10. The units explain what remains.
 func TestUnitsAreHardened(t *testing.T) {
 	dir, names := units(t)
 	for _, name := range names {
@@ -85,10 +85,10 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
-// TestStandbyIsTheServer keeps the second server's settings in step with the first one's.
-func TestStandbyIsTheServer(t *testing.T) {
+// TestStandbyMatchesServer compares the standby's settings with the server's.
+func TestStandbyMatchesServer(t *testing.T) {
 	own := []string{
-		"Sockets=adit-server.socket", "Environment=ADIT_LISTEN=systemd:adit-server.socket", // all that both can have
+		"Sockets=adit-server.socket", "Environment=ADIT_LISTEN=systemd:adit-server.socket", // the only listener that both can share
 		"Environment=ADIT_ADMIN_LISTEN=unix:/run/adit-standby/admin.sock", "RuntimeDirectory=adit-standby",
 		"User=adit-server", "BindReadOnlyPaths=-/run/credentials/adit-server-standby.service:/run/credentials/adit-server.service",
 		"Restart=no",
@@ -104,7 +104,7 @@ func TestStandbyIsTheServer(t *testing.T) {
 	}
 }
 
-// service returns the settings of a unit's section [Service].
+// service returns the settings in a unit's section [Service].
 func service(t *testing.T, name string) (settings []string) {
 	t.Helper()
 	unit, err := os.ReadFile(name)
@@ -124,7 +124,7 @@ func service(t *testing.T, name string) (settings []string) {
 	return settings
 }
 
-// TestUnitsRunTheInstalledProgram keeps the path in step with the Makefile, which replaces it.
+// TestUnitsRunTheInstalledProgram checks the path that the Makefile replaces.
 func TestUnitsRunTheInstalledProgram(t *testing.T) {
 	for _, name := range []string{"adit-server.service", "adit-server-standby.service", "adit-client@.service"} {
 		unit, err := os.ReadFile(name)
