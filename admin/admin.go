@@ -1,6 +1,6 @@
-// Package admin is how an operator watches a running server or client: metrics
-// for Prometheus, health, a JSON document and a page that shows it. It only
-// looks: nothing can be changed through it.
+// Package admin serves the state of a running server or client over HTTP:
+// metrics for Prometheus, health and readiness, a JSON document and a page that
+// shows it. Everything is read-only.
 package admin
 
 import (
@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -24,42 +23,43 @@ import (
 	"adit/server"
 )
 
-// Config says what there is to watch. Server or Client must be set, one of them.
+// Config configures an Admin. Exactly one of Server and Client must be set.
 type Config struct {
 	Server *server.Server
 	Client *client.Client
-	// Version is the program's.
+	// Version is the program's version.
 	Version string
-	// Certificates, if not nil, are those that the server has at the moment.
+	// Certificates returns the server's certificates in use. Nil: none.
 	Certificates func() []Certificate
-	// Reloads, if not nil, counts how often the configuration was read again.
+	// Reloads counts reloads of the configuration. Nil: none happen.
 	Reloads *metrics.Reloads
-	// HealthTimeout is how long /healthz waits for signs of progress.
+	// HealthTimeout is how long /healthz waits for the health check.
 	// Default 5 s.
 	HealthTimeout time.Duration
-	// Pprof also shows Go's profiles below /debug/pprof/.
+	// Pprof also serves Go's profiles below /debug/pprof/.
 	Pprof bool
-	// Logger gets errors of the server. Default: discarded.
+	// Logger receives errors of the HTTP server. Default: discarded.
 	Logger *slog.Logger
 }
 
 // Certificate is one certificate of a server.
 type Certificate struct {
-	Name    string    `json:"name"` // the first name in it
+	Name    string    `json:"name"` // the certificate's first name
 	Expires time.Time `json:"expires"`
 }
 
-// Admin serves what Config names. Make one with New.
+// Admin serves the state of one server or client. Make one with New.
 type Admin struct {
 	cfg     Config
 	started time.Time
 	http    *http.Server
 }
 
-// New makes an Admin. Handler and Serve work at once.
+// New returns an Admin. Its error is that of a Config without exactly one of
+// Server and Client.
 func New(cfg Config) (*Admin, error) {
 	if (cfg.Server == nil) == (cfg.Client == nil) {
-		return nil, errors.New("admin: there must be either a server or a client to watch")
+		return nil, errors.New("admin: either Server or Client must be set")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -78,17 +78,18 @@ func New(cfg Config) (*Admin, error) {
 		Handler:           a.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       2 * time.Minute, // longer than Prometheus takes between two scrapes
+		IdleTimeout:       2 * time.Minute, // longer than the usual scrape interval
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(errorLog{cfg.Logger}, "", 0),
 	}
 	return a, nil
 }
 
-// Serve answers on ln until Close, and then returns nil. It closes ln.
+// Serve serves connections of ln until Close, and then returns nil. It closes
+// ln.
 func (a *Admin) Serve(ln net.Listener) error {
 	if err := a.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
+		return fmt.Errorf("serve the admin address %s: %w", ln.Addr(), err)
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (a *Admin) Serve(ln net.Listener) error {
 // Close ends Serve and all connections.
 func (a *Admin) Close() error { return a.http.Close() }
 
-// Handler is what Serve serves.
+// Handler returns the handler that Serve uses.
 func (a *Admin) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", statusPage())
@@ -104,11 +105,9 @@ func (a *Admin) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", a.serveHealth)
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{
-		ErrorLog:      log.New(errorLog{a.cfg.Logger}, "", 0),
-		ErrorHandling: promhttp.ContinueOnError,
-		// Several scrapers at once is a mistake, but no reason to ask everything
-		// many times over.
-		MaxRequestsInFlight: 4,
+		ErrorLog:            log.New(errorLog{a.cfg.Logger}, "", 0),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: 4, // bounds the work that many scrapers cause
 	}))
 	if a.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -116,60 +115,10 @@ func (a *Admin) Handler() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	}
-	return guard(mux)
+	return refuseOtherSites(mux)
 }
 
-// guard keeps web pages of other sites out, which can make a browser on this
-// machine ask for anything on loopback. A page that has its name resolve to
-// 127.0.0.1 is told by the Host header, all others by what browsers say of where
-// a request comes from; and no answer allows another site to read it.
-func guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		if !overUnix(r) && !isLoopbackHost(r.Host) {
-			http.Error(w, "421 this is not the name of the admin address: use 127.0.0.1, [::1] or localhost", http.StatusMisdirectedRequest)
-			return
-		}
-		switch r.Header.Get("Sec-Fetch-Site") {
-		case "", "none", "same-origin":
-		default:
-			if r.URL.Path != "/" { // a link to the page is fine
-				http.Error(w, "403 only the status page itself may ask for this", http.StatusForbidden)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// overUnix says that a request came by a unix socket, which no browser reaches
-// and where the Host header means nothing.
-func overUnix(r *http.Request) bool {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return local != nil && local.Network() == "unix"
-}
-
-// isLoopbackHost judges a Host header.
-func isLoopbackHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	} else if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
-		host = host[1 : n-1]
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// ready is nil when the process can do its work.
+// ready returns nil if the process is ready, else the reason why not.
 func (a *Admin) ready() error {
 	if a.cfg.Server != nil {
 		return a.cfg.Server.Ready()
@@ -195,7 +144,7 @@ func (a *Admin) serveHealth(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "healthy")
 }
 
-// healthy is nil when the process makes progress; see Healthy of both ends.
+// healthy returns nil if the process makes progress, else what is stuck.
 func (a *Admin) healthy(ctx context.Context) error {
 	if a.cfg.Server != nil {
 		return a.cfg.Server.Healthy(ctx)
@@ -208,7 +157,7 @@ func (a *Admin) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(a.document())
 }
 
-// errorLog makes lines of the log of what net/http and promhttp complain about.
+// errorLog logs the errors of net/http and promhttp.
 type errorLog struct{ log *slog.Logger }
 
 func (w errorLog) Write(p []byte) (int, error) {

@@ -14,71 +14,15 @@ import (
 	"adit/server"
 )
 
-// registry has all metrics of the process, and no others.
+// registry returns a registry of the process's metrics: adit's, Go's and the
+// operating system's.
 func (a *Admin) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), a)
 	return r
 }
 
-// metric describes one metric. Its labels have values from fixed sets, or from
-// the configuration; what a peer says is never one.
-func metric(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("adit_"+name, help, labels, nil)
-}
-
-// Of both ends.
-var (
-	buildInfo     = metric("build_info", "Which build this is; always 1.", "version", "goversion")
-	isReady       = metric("ready", "Whether the process can do its work, as /readyz says.")
-	reloads       = metric("config_reloads_total", "Reloads of the configuration, by result; one that failed has changed nothing.", "result")
-	reloadedAt    = metric("config_last_reload_success_timestamp_seconds", "When the configuration in force was read.")
-	opened        = metric("sessions_opened_total", "Sessions that have begun.")
-	ended         = metric("sessions_ended_total", "Sessions that have ended, by reason; lost ones took their streams with them.", "reason")
-	disconnected  = metric("sessions_disconnected", "Sessions whose link has no connection at the moment.")
-	handshakes    = metric("handshake_failures_total", "Attempts at a session that failed, by the step that did.", "step")
-	queued        = metric("link_queued_bytes", "Bytes that wait to be written to a connection, of all sessions.")
-	unacked       = metric("link_unacknowledged_bytes", "Bytes that are kept until the other end has them, of all sessions.")
-	rtt           = metric("link_rtt_seconds", "Smoothed round-trip time over the sessions there are at the moment.", "sessions")
-	resumes       = metric("link_resumes_total", "Times that a session went on with a new connection.")
-	replayed      = metric("link_replayed_bytes_total", "Bytes that were sent again when sessions were resumed.")
-	dialDurations = metric("dial_duration_seconds", "Time that connecting took, by what was connected to and the result.", "to", "result")
-)
-
-// Of the server.
-var (
-	draining        = metric("draining", "Whether the server is stopping and only lets live streams end.")
-	sessions        = metric("sessions", "Sessions at the moment, by user.", "user")
-	sessionsRefused = metric("sessions_refused_total", "Sessions that users were refused, by reason.", "reason")
-	streams         = metric("streams", "Streams at the moment, by user.", "user")
-	streamsOpened   = metric("streams_opened_total", "Streams that were connected to their targets.")
-	streamsRefused  = metric("streams_refused_total", "Streams that could not be, by reason.", "reason")
-	userBytes       = metric("link_bytes_total", "Bytes of streams and their framing, by user and direction.", "user", "direction")
-	preauth         = metric("preauth_connections", "Connections that have not shown credentials; visitors of the site are among them.")
-	rejected        = metric("preauth_connections_rejected_total", "Connections that were closed because there were too many without credentials, by the bound.", "bound")
-	routeNow        = metric("route_connections", "Connections of a route at the moment.", "route")
-	routeOpened     = metric("route_connections_opened_total", "Connections that were made from a route to a backend.", "route")
-	routeRefused    = metric("route_connections_refused_total", "Connections that a route refused, by reason.", "route", "reason")
-	routeBytes      = metric("route_bytes_total", "Payload of a route, by direction as the server sees it.", "route", "direction")
-	certExpiry      = metric("certificate_expiry_timestamp_seconds", "When a certificate of the server expires.", "name")
-)
-
-// Of the client.
-var (
-	linkUp         = metric("link_up", "Whether there is a link to a server.")
-	linkBytes      = metric("link_bytes_total", "Bytes of streams and their framing, by direction.", "direction")
-	clientSessions = metric("sessions", "Sessions at the moment; more than one while old ones finish their streams.")
-	clientStreams  = metric("streams", "Streams at the moment.")
-	forwardNow     = metric("forward_connections", "Connections of a forward at the moment.", "forward")
-	forwardOpened  = metric("forward_connections_opened_total", "Connections that a forward has accepted.", "forward")
-	forwardRefused = metric("forward_connections_refused_total", "Connections that were reset because the tunnel or the server could not carry them, by reason.", "forward", "reason")
-)
-
-var bothEnds = []*prometheus.Desc{buildInfo, isReady, reloads, reloadedAt, opened, ended, disconnected, handshakes, queued, unacked, rtt, resumes, replayed, dialDurations}
-var serverOnly = []*prometheus.Desc{draining, sessions, sessionsRefused, streams, streamsOpened, streamsRefused, userBytes, preauth, rejected, routeNow, routeOpened, routeRefused, routeBytes, certExpiry}
-var clientOnly = []*prometheus.Desc{linkUp, linkBytes, clientSessions, clientStreams, forwardNow, forwardOpened, forwardRefused}
-
-// Describe is of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (a *Admin) Describe(ch chan<- *prometheus.Desc) {
 	own := serverOnly
 	if a.cfg.Client != nil {
@@ -89,7 +33,8 @@ func (a *Admin) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is of prometheus.Collector.
+// Collect implements prometheus.Collector. All values come from one snapshot
+// of the server's or client's status.
 func (a *Admin) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
 	if a.cfg.Client != nil {
@@ -106,7 +51,7 @@ func (a *Admin) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// sink is where metrics go.
+// sink receives the metrics of one Collect.
 type sink chan<- prometheus.Metric
 
 func (out sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
@@ -117,15 +62,15 @@ func (out sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
 	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), valid(labels)...)
 }
 
-// tally sends one counter for each name, which is the last label.
+// tally sends one counter per name, which is the value of the last label.
 func (out sink) tally(d *prometheus.Desc, counts map[string]uint64, labels ...string) {
 	for name, n := range counts {
 		out.counter(d, n, append(slices.Clone(labels), name)...)
 	}
 }
 
-// durations leaves results out that there have not been: a histogram takes many
-// lines.
+// durations sends one histogram per result. It omits results that have not
+// occurred, because a histogram is many lines.
 func (out sink) durations(to string, byResult map[string]metrics.Distribution) {
 	for result, d := range byResult {
 		if d.Count == 0 && result != "connected" {
@@ -135,8 +80,8 @@ func (out sink) durations(to string, byResult map[string]metrics.Distribution) {
 	}
 }
 
-// valid makes labels what the format can carry: a name in a configuration may be
-// anything.
+// valid makes the labels valid UTF-8, as the format requires; names in a
+// configuration may not be.
 func valid(labels []string) []string {
 	for i, l := range labels {
 		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
@@ -160,13 +105,13 @@ func (out sink) head(h Head) {
 	out.gauge(reloadedAt, float64(h.Reloads.Last.Unix()))
 }
 
-// links sends what all sessions together are.
+// links sends totals and quantiles over all sessions.
 func (out sink) links(links []metrics.Link) {
-	var wait, kept, down int
+	var queuedBytes, unackedBytes, down int
 	var times []float64
 	for _, l := range links {
-		wait += l.Queued
-		kept += l.Unacknowledged
+		queuedBytes += l.Queued
+		unackedBytes += l.Unacknowledged
 		if !l.Connected {
 			down++
 		}
@@ -174,8 +119,8 @@ func (out sink) links(links []metrics.Link) {
 			times = append(times, l.RTT)
 		}
 	}
-	out.gauge(queued, float64(wait))
-	out.gauge(unacked, float64(kept))
+	out.gauge(queued, float64(queuedBytes))
+	out.gauge(unacked, float64(unackedBytes))
 	out.gauge(disconnected, float64(down))
 	if len(times) == 0 {
 		return

@@ -8,26 +8,27 @@ import (
 	"adit/server"
 )
 
-// Head begins the answer of /status on both ends. docs/metrics.md describes all
-// of the answer. Fields are added, and never removed or given another meaning.
+// Head is the part of /status that server and client share. docs/metrics.md
+// describes the whole document. Fields are added, but never removed or changed
+// in meaning.
 type Head struct {
 	Role    string               `json:"role"` // "server" or "client"
 	Version string               `json:"version"`
-	Time    time.Time            `json:"time"`    // of the answer
-	Started time.Time            `json:"started"` // the process
+	Time    time.Time            `json:"time"`    // of this document
+	Started time.Time            `json:"started"` // of the process
 	Ready   bool                 `json:"ready"`   // as /readyz
-	Reason  string               `json:"reason"`  // why it is not ready; "" when it is
+	Reason  string               `json:"reason"`  // why it is not ready; "" if it is
 	Reloads metrics.ReloadCounts `json:"reloads"`
 }
 
-// ServerDocument is the answer of a server.
+// ServerDocument is the /status of a server.
 type ServerDocument struct {
 	Head
 	server.Status
 	Certificates []Certificate `json:"certificates"`
 }
 
-// ClientDocument is the answer of a client.
+// ClientDocument is the /status of a client.
 type ClientDocument struct {
 	Head
 	client.Status
@@ -44,7 +45,7 @@ func (a *Admin) head(role string) Head {
 	return h
 }
 
-// document is a ServerDocument or a ClientDocument.
+// document returns the ServerDocument or ClientDocument of /status.
 func (a *Admin) document() any {
 	if a.cfg.Client != nil {
 		return ClientDocument{a.head("client"), a.cfg.Client.Status()}

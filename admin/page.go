@@ -17,9 +17,9 @@ var pageCSS string
 //go:embed page.js
 var pageJS string
 
-// statusPage is one page without any outside part. Its policy lets it run what is
-// in it, and ask this server; whatever slipped into it from elsewhere would not
-// run.
+// statusPage serves one page without external resources. Its
+// Content-Security-Policy allows the page's own script and style and requests
+// to this server, so that injected content does not run.
 func statusPage() http.Handler {
 	page := strings.NewReplacer("/*CSS*/", pageCSS, "/*JS*/", pageJS).Replace(pageHTML)
 	policy := "default-src 'none'; script-src '" + hashOf(pageJS) + "'; style-src '" + hashOf(pageCSS) +
@@ -31,7 +31,8 @@ func statusPage() http.Handler {
 	})
 }
 
-// hashOf is how a Content-Security-Policy names what it allows.
+// hashOf returns the hash source of an inline script or style, as in
+// Content-Security-Policy Level 2.
 func hashOf(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])

@@ -1,15 +1,15 @@
 
 "use strict";
 
-const every = 1000; // ms between two looks, unless an answer takes long
-const kept = 90; // samples of a sparkline
-const fewest = 30; // that fill its width: before that it grows from the right
-const maxRows = 100; // sessions shown; the rest is counted
+const interval = 1000; // ms between two requests, longer if responses are slow
+const maxSamples = 90; // per sparkline
+const minSamples = 30; // that fill a sparkline; fewer start at its right end
+const maxRows = 100; // sessions shown
 
 const $ = (id) => document.getElementById(id);
 
-// element makes an element. Text is only ever set as text: names, addresses and
-// reasons come from other machines.
+// element creates an element. Its text is never parsed as HTML, because names,
+// addresses and reasons come from other machines.
 function element(tag, className, text) {
   const e = document.createElement(tag);
   if (className) e.className = className;
@@ -49,28 +49,26 @@ function duration(ms) {
   return Math.floor(m / 1440) + " d " + (Math.floor(m / 60) % 24) + " h";
 }
 
-// Throughput: two counters, their rates, and how those went lately.
-
+// Flow computes the rates of two counters and keeps their recent history.
 class Flow {
-  in = 0;
+  in = 0; // bytes per second
   out = 0;
   history = []; // of [in, out]
-  take(received, sent, at) {
+  add(received, sent, at) {
     if (this.at !== undefined && at > this.at) {
       const seconds = (at - this.at) / 1000;
       this.in = Math.max(0, received - this.received) / seconds;
       this.out = Math.max(0, sent - this.sent) / seconds;
       this.history.push([this.in, this.out]);
-      if (this.history.length > kept) this.history.shift();
+      if (this.history.length > maxSamples) this.history.shift();
     }
     [this.received, this.sent, this.at] = [received, sent, at];
     return this;
   }
 }
 
-// A Spark draws the history of a flow, the newest sample at the right end. Of two
-// directions, what is received stands on the base line and what is sent hangs
-// from it.
+// Spark draws the history of a flow, the newest sample at the right end. With
+// two directions, received is above the base line and sent below it.
 class Spark {
   constructor(label, directions) {
     const ns = "http://www.w3.org/2000/svg";
@@ -99,7 +97,7 @@ class Spark {
     for (const sample of h) for (const k of this.pick) top = Math.max(top, sample[k]);
     this.lines.forEach(([area, line], i) => {
       if (h.length === 0) return;
-      const step = 120 / (Math.max(h.length, fewest) - 1);
+      const step = 120 / (Math.max(h.length, minSamples) - 1);
       const x = (j) => (120 - (h.length - 1 - j) * step).toFixed(1);
       const height = i === 0 ? 1 - this.base : 31 - this.base;
       const y = (v) => (this.base + height * v / top).toFixed(1);
@@ -112,16 +110,16 @@ class Spark {
   }
 }
 
-const flows = new Map(); // by what they are of
-const seen = new Set();
+const flows = new Map(); // of Flow, by session, route or "all"
+const seen = new Set(); // keys of flows in the current document
 function flow(key, received, sent, at) {
   seen.add(key);
   if (!flows.has(key)) flows.set(key, new Flow());
-  return flows.get(key).take(received, sent, at);
+  return flows.get(key).add(received, sent, at);
 }
 
-// Tables. A column says what it is called, how its cell is made, and what is put
-// into it for an item.
+// A column has a title, a function make that builds its cell, and a function
+// fill that shows an item in the cell.
 
 const textCell = (className, get) => ({ className, make: () => undefined, fill: (cell, item) => setText(cell, get(item)) });
 
@@ -135,7 +133,7 @@ const throughput = {
   className: "wide",
   make: (cell) => {
     const box = element("div", "rate");
-    const spark = new Spark("throughput lately", ["in", "out"]);
+    const spark = new Spark("recent throughput", ["in", "out"]);
     box.append(spark.svg, element("span", "in"), element("span", "out"));
     cell.append(box);
     return spark;
@@ -188,8 +186,7 @@ class Table {
 
 const column = (title, cell, short) => ({ title, short, ...cell });
 
-// Tiles
-
+// Tile shows one number with a note and, with a direction, a sparkline.
 class Tile {
   constructor(name, direction) {
     this.box = element("div", direction ? "tile wide" : "tile");
@@ -197,7 +194,7 @@ class Tile {
     this.note = element("span", "note");
     this.box.append(element("span", "name", name), this.value, this.note);
     if (direction) {
-      this.spark = new Spark(name + " lately", [direction]);
+      this.spark = new Spark("recent " + name, [direction]);
       this.box.append(this.spark.svg);
     }
     $("tiles").append(this.box);
@@ -209,23 +206,23 @@ class Tile {
   }
 }
 
-// What is shown. It is built at the first answer, which says of which end it is.
-
+// The tables and tiles, built from the first document, which tells whether this
+// is a server or a client.
 let view = null;
 
 function build(d) {
   const server = d.role === "server";
-  const age = (s) => duration(d2(s.opened));
+  const age = (s) => duration(since(s.opened));
   view = {
     sessions: new Table($("sessions"), [
       server ? column("User", twoLines((s) => s.user, (s) => s.address)) : column("Server", twoLines((s) => s.server, (s) => s.address)),
       column("Streams", textCell("num", (s) => count(s.streams)), "streams"),
       column("Throughput", throughput),
-      column("RTT", textCell("num", (s) => (s.connected ? milliseconds(s.rtt_seconds) : "no link")), "RTT"),
+      column("RTT", textCell("num", (s) => (s.connected ? milliseconds(s.rtt_seconds) : "disconnected")), "RTT"),
       column("Resumes", textCell("num", (s) => count(s.resumes)), "resumes"),
       column("Received", textCell("num", (s) => bytes(s.received_bytes)), "received"),
       column("Sent", textCell("num", (s) => bytes(s.sent_bytes)), "sent"),
-      column("Age", textCell("num", age), "for"),
+      column("Age", textCell("num", age), "age"),
     ]),
     tiles: {
       sessions: new Tile("Sessions"),
@@ -238,7 +235,7 @@ function build(d) {
   };
   if (server) {
     view.routes = new Table($("routes"), [
-      column("Route", twoLines((r) => r.route, (r) => (r.users.length ? "for " + r.users.join(", ") : "for everybody"))),
+      column("Route", twoLines((r) => r.route, (r) => (r.users.length ? "for " + r.users.join(", ") : "no authentication"))),
       column("Backends", textCell("wide", (r) => r.backends.map((b) => b.name + (b.failed ? " (failed)" : "")).join(", "))),
       column("Connections", textCell("num", (r) => count(r.connections)), "connections"),
       column("Throughput", throughput),
@@ -247,7 +244,7 @@ function build(d) {
     ]);
   } else {
     view.forwards = new Table($("forwards"), [
-      column("Listens on", textCell("wide strong", (f) => f.listen)),
+      column("Local address", textCell("wide strong", (f) => f.listen)),
       column("Target", textCell("wide", (f) => f.target)),
       column("Connections", textCell("num", (f) => count(f.connections)), "connections"),
       column("Opened", textCell("num", (f) => count(f.connections_opened)), "opened"),
@@ -260,8 +257,8 @@ function build(d) {
 
 const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 
-let now = 0; // when the answer was made, ms
-const d2 = (time) => now - Date.parse(time);
+let now = 0; // time of the current document, in ms
+const since = (time) => now - Date.parse(time);
 
 function show(d) {
   if (!view) build(d);
@@ -326,10 +323,11 @@ function showSessions(d) {
   for (const tool of $("sessions").querySelectorAll(".tool")) tool.hidden = total < 2 && wanted === "";
   setText($("sessions-count"), found > list.length ? count(list.length) + " of " + count(found) + " shown" :
     found < total ? count(found) + " of " + count(total) : "");
-  setText($("sessions").querySelector(".empty"), total === 0 ? "There is none at the moment." : found === 0 ? "None has this name or address." : "");
+  setText($("sessions").querySelector(".empty"), total === 0 ? "No sessions." : found === 0 ? "No session matches." : "");
 }
 
-// busy is how busy a session was lately, smoothed so that rows keep their places.
+// busy rates the recent throughput of a session in coarse steps, so that rows
+// rarely change places.
 function busy(s) {
   let all = 0;
   for (const [received, sent] of s.flow.history.slice(-10)) all += received + sent;
@@ -356,16 +354,16 @@ function showTiles(d) {
   }
   const f = flow("all", all.received, all.sent, now);
   const t = view.tiles;
-  t.sessions.show(count(d.sessions.length), down ? count(down) + " without a link" : count(d.counts.sessions_opened) + " opened");
+  t.sessions.show(count(d.sessions.length), down ? count(down) + " disconnected" : count(d.counts.sessions_opened) + " opened");
   t.streams.show(count(streams), bytes(unacknowledged) + " in flight");
   t.rtt.show(times.length ? milliseconds(times[Math.floor(times.length / 2)]) : "–", times.length > 1 ? "up to " + milliseconds(times[times.length - 1]) : " ");
-  t.resumes.show(count(all.resumes), all.replayed ? bytes(all.replayed) + " sent again" : " ");
+  t.resumes.show(count(all.resumes), all.replayed ? bytes(all.replayed) + " retransmitted" : " ");
   const known = (n) => (f.history.length ? rate(n) : "–");
-  t.in.show(known(f.in), bytes(all.received) + " in all", f);
-  t.out.show(known(f.out), bytes(all.sent) + " in all", f);
+  t.in.show(known(f.in), bytes(all.received) + " total", f);
+  t.out.show(known(f.out), bytes(all.sent) + " total", f);
 }
 
-// pairs fills a list of names and values.
+// pairs fills a description list.
 function pairs(list, entries) {
   const wanted = entries.map((e) => e.join("\n")).join("\n\n");
   if (list.dataset.shown === wanted) return;
@@ -393,28 +391,28 @@ function showTrouble(d) {
   add("Connections rejected", c.connections_rejected ?? {});
   if (d.routes) add("Routes refused", merged(d.routes.map((r) => r.connections_refused)));
   if (d.forwards) add("Forwards refused", merged(d.forwards.map((f) => f.connections_refused)));
-  if (entries.length === 0) entries.push(["Nothing", ""]);
+  if (entries.length === 0) entries.push(["None", ""]);
   pairs($("trouble"), entries);
 }
 
 function showFacts(d) {
-  const entries = [["Version", d.version], ["Running for", duration(now - Date.parse(d.started))]];
-  if (d.link) entries.push([d.link.up ? "Link up for" : "Link down for", duration(now - Date.parse(d.link.since))]);
-  for (const l of d.listeners ?? []) entries.push(["Listens on", l.address + (l.tls ? ", TLS" : ", without TLS")]);
+  const entries = [["Version", d.version], ["Uptime", duration(since(d.started))]];
+  if (d.link) entries.push([d.link.up ? "Link up for" : "Link down for", duration(since(d.link.since))]);
+  for (const l of d.listeners ?? []) entries.push(["Listener", l.address + (l.tls ? ", TLS" : ", no TLS")]);
   for (const c of d.certificates ?? []) {
     const left = Date.parse(c.expires) - now;
-    entries.push(["Certificate", c.name + (left > 0 ? ", for another " + duration(left) : ", has expired"), left < 7 * 86400e3 ? "bad" : ""]);
+    entries.push(["Certificate", c.name + (left > 0 ? ", expires in " + duration(left) : ", expired"), left < 7 * 86400e3 ? "bad" : ""]);
   }
-  if (d.unauthenticated_connections !== undefined) entries.push(["Without credentials", count(d.unauthenticated_connections) + " connections"]);
-  if (d.role === "server") entries.push(["Reloads", count(d.reloads.good) + (d.reloads.bad ? ", and " + count(d.reloads.bad) + " refused" : "")]);
+  if (d.unauthenticated_connections !== undefined) entries.push(["Unauthenticated", count(d.unauthenticated_connections) + " connections"]);
+  if (d.role === "server") entries.push(["Reloads", count(d.reloads.good) + (d.reloads.bad ? ", " + count(d.reloads.bad) + " failed" : "")]);
   pairs($("facts"), entries);
 }
 
-// Polling: while the page is visible, one question at a time.
+// Polling: one request at a time, while the page is visible.
 
-let last = null;
+let last = null; // the last document
 
-async function look() {
+async function update() {
   try {
     const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(15000) });
     if (!answer.ok) throw new Error(answer.status + " " + answer.statusText);
@@ -423,22 +421,22 @@ async function look() {
     $("main").hidden = false;
     $("main").classList.remove("stale");
   } catch (error) {
-    setState("bad", "No answer");
+    setState("bad", "No response");
     $("main").classList.add("stale");
     console.info(error.message);
   }
 }
 
-async function watch() {
+async function poll() {
   for (let first = true; ; first = false) {
     const start = performance.now();
-    await look();
-    // The second answer, with which there are rates, comes soon.
-    const pause = Math.max(first ? every / 4 : every, 10 * (performance.now() - start));
+    await update();
+    // Rates need two documents, so the second request follows sooner.
+    const pause = Math.max(first ? interval / 4 : interval, 10 * (performance.now() - start));
     await new Promise((done) => setTimeout(done, pause));
     if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
   }
 }
 
 for (const id of ["find", "order"]) $(id).addEventListener("input", () => { if (last) showSessions(last); });
-watch();
+poll();
