@@ -26,17 +26,19 @@ const module = "adit"
 // mayImport says, for every package of the module, which others of it a package may import.
 // Tests are free, and only they may import internal/testnet.
 var mayImport = map[string][]string{
-	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "certs", "auth", "systemd", "internal/config", "internal/hint", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
+	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "tunnel/ws", "tunnel/dial", "certs", "auth", "systemd", "internal/config", "internal/hint", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
 	// It looks at both, and changes nothing.
 	"admin":  {"client", "server", "internal/metrics"},
-	"client": {"mux", "tunnel", "internal/metrics", "internal/progress"},
-	"server": {"server/demopage", "mux", "tunnel", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/progress"},
-	"mux":    {"tunnel"},
+	"client": {"mux", "tunnel", "tunnel/dial", "internal/metrics", "internal/progress"},
+	"server": {"server/demopage", "mux", "tunnel", "tunnel/ws", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/progress"},
+	"mux":    {"tunnel", "tunnel/ws"},
 	// These know nothing of the rest: each can be read, tested and used by itself.
-	"tunnel":  {},
-	"certs":   {},
-	"auth":    {},
-	"systemd": {},
+	"tunnel":      {},
+	"tunnel/ws":   {"tunnel"},
+	"tunnel/dial": {"tunnel/ws", "tunnel"},
+	"certs":       {},
+	"auth":        {},
+	"systemd":     {},
 	// Its values are those that these take.
 	"internal/config": {"server", "auth", "internal/hint"},
 	"internal/hint":   {},

@@ -26,6 +26,7 @@ import (
 	"adit/mux"
 	"adit/server"
 	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,7 +83,7 @@ func start(t *testing.T) *ends {
 	up := make(chan struct{}, 16)
 	c, err := client.New(client.Config{
 		Servers: []string{"wss://" + ln.Addr().String() + "/tunnel"},
-		Dialer: &tunnel.Dialer{TLS: ca.ClientConfig(), Authorization: func() (string, error) {
+		Dial: &dial.Options{TLS: ca.ClientConfig(), Authorization: func() (string, error) {
 			return "Bearer token", nil
 		}},
 		Forwards: []client.Forward{{Network: "tcp", Address: "127.0.0.1:0", Target: mux.Target{Kind: mux.TCP, Address: echo}}},

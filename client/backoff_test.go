@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"adit/client"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 var retryIn = regexp.MustCompile(`retry=(\S+)`)
@@ -27,7 +27,7 @@ func pauses(t *testing.T, r *running, n int) []time.Duration {
 }
 
 func TestBackoff(t *testing.T) {
-	cfg := client.Config{Servers: []string{unreachableURL(t)}, Dialer: &tunnel.Dialer{}, BackoffMin: 20 * time.Millisecond, BackoffMax: 160 * time.Millisecond}
+	cfg := client.Config{Servers: []string{unreachableURL(t)}, Dial: &dial.Options{}, BackoffMin: 20 * time.Millisecond, BackoffMax: 160 * time.Millisecond}
 	r := run(t, cfg)
 	for i, got := range pauses(t, r, 6) {
 		want := min(cfg.BackoffMin<<i, cfg.BackoffMax)

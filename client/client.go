@@ -5,7 +5,7 @@
 //	Client (Run, Stdio)
 //	  forwarder ──open stream──► currentSession ◄──set── connector ◄── networkWatcher
 //	                                                         │
-//	                                                    sessionDialer ──► tunnel, mux
+//	                                                    sessionDialer ──► dial, mux
 package client
 
 import (

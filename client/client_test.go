@@ -13,23 +13,23 @@ import (
 	"adit/client"
 	"adit/internal/testnet"
 	"adit/server"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func TestNew(t *testing.T) {
-	d := &tunnel.Dialer{}
+	d := &dial.Options{}
 	for name, cfg := range map[string]client.Config{
-		"no server":  {Dialer: d},
-		"no dialer":  {Servers: []string{"wss://gw.test"}},
-		"no target":  {Servers: []string{"wss://gw.test"}, Dialer: d, Forwards: []client.Forward{{Network: "tcp", Address: "127.0.0.1:0"}}},
-		"bad target": {Servers: []string{"wss://gw.test"}, Dialer: d, Forwards: []client.Forward{{Network: "tcp", Address: "127.0.0.1:0", Target: tcp("a\nb:1")}}},
+		"no server":       {Dial: d},
+		"no dial options": {Servers: []string{"wss://gw.test"}},
+		"no target":       {Servers: []string{"wss://gw.test"}, Dial: d, Forwards: []client.Forward{{Network: "tcp", Address: "127.0.0.1:0"}}},
+		"bad target":      {Servers: []string{"wss://gw.test"}, Dial: d, Forwards: []client.Forward{{Network: "tcp", Address: "127.0.0.1:0", Target: tcp("a\nb:1")}}},
 	} {
 		if _, err := client.New(cfg); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := client.New(client.Config{Servers: []string{"wss://gw.test"}, Dialer: d}); err != nil || d.LatestPongOnly {
-		t.Errorf("%v; New changed the caller's dialer: %v", err, d.LatestPongOnly)
+	if _, err := client.New(client.Config{Servers: []string{"wss://gw.test"}, Dial: d}); err != nil || d.Conn.LatestPongOnly {
+		t.Errorf("%v; New changed the caller's dialer: %v", err, d.Conn.LatestPongOnly)
 	}
 }
 
@@ -42,7 +42,7 @@ func TestListenAllOrNone(t *testing.T) {
 	}
 	withListener := forward("", "")
 	withListener.Listener = given
-	cfg := client.Config{Servers: []string{"wss://127.0.0.1:1"}, Dialer: &tunnel.Dialer{},
+	cfg := client.Config{Servers: []string{"wss://127.0.0.1:1"}, Dial: &dial.Options{},
 		Forwards: []client.Forward{forward("unix", sock), withListener, forward("tcp", "127.0.0.1:0"), forward("tcp", taken.Addr().String())}}
 	c, err := client.New(cfg)
 	if err != nil {

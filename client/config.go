@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // Forward is a local listener and the target that its connections reach.
@@ -20,11 +20,11 @@ type Forward struct {
 	Target   mux.Target
 }
 
-// Config configures a Client. Servers and Dialer must be set.
+// Config configures a Client. Servers and Dial must be set.
 type Config struct {
 	// Servers are the URLs to try, in order, until one works.
 	Servers  []string
-	Dialer   *tunnel.Dialer
+	Dial     *dial.Options
 	Forwards []Forward
 
 	// RandomServer tries the servers in random order. If it is false, an earlier
@@ -77,8 +77,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	if len(cfg.Servers) == 0 {
 		return Config{}, errors.New("no server configured")
 	}
-	if cfg.Dialer == nil {
-		return Config{}, errors.New("no dialer configured")
+	if cfg.Dial == nil {
+		return Config{}, errors.New("no dial options configured")
 	}
 	for _, f := range cfg.Forwards {
 		if err := f.Target.Validate(); err != nil {
@@ -98,9 +98,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	cfg.Mux.Logger = cfg.Logger
 	// The link uses only the answer to its newest ping.
-	dialer := *cfg.Dialer
-	dialer.LatestPongOnly = true
-	cfg.Dialer = &dialer
+	options := *cfg.Dial
+	options.Conn.LatestPongOnly = true
+	cfg.Dial = &options
 	return cfg, nil
 }
 

@@ -61,7 +61,7 @@ type connector struct {
 func newConnector(cfg *Config, counters *counters, current *currentSession, onState func(State)) *connector {
 	return &connector{
 		cfg: cfg, current: current, onState: onState, log: cfg.Logger,
-		sessions:     &sessionDialer{cfg.Servers, cfg.RandomServer, cfg.Dialer, &cfg.Mux, counters},
+		sessions:     &sessionDialer{cfg.Servers, cfg.RandomServer, cfg.Dial, &cfg.Mux, counters},
 		network:      newNetworkWatcher(cfg.WatchInterval, cfg.Logger),
 		reconnectNow: make(chan struct{}, 1), pulse: make(chan struct{}),
 		attempts: newAttempts(cfg.BackoffMin), migrate: stoppedTimer(), prefer: stoppedTimer(),

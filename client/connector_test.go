@@ -15,7 +15,8 @@ import (
 	"adit/client"
 	"adit/internal/testnet"
 	"adit/server"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestServerRestart(t *testing.T) {
@@ -56,14 +57,14 @@ func TestServerRestart(t *testing.T) {
 
 // An attempt at a WebSocket server that is not adit times out.
 func TestServerWithoutSession(t *testing.T) {
-	upgraded := make(chan *tunnel.Conn, 1000)
+	upgraded := make(chan *ws.Conn, 1000)
 	quiet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if conn, err := tunnel.Accept(w, r, nil); err == nil {
+		if conn, err := ws.Accept(w, r, nil); err == nil {
 			upgraded <- conn
 		}
 	}))
 	defer quiet.Close()
-	cfg := client.Config{Servers: []string{"ws" + strings.TrimPrefix(quiet.URL, "http")}, Dialer: &tunnel.Dialer{}, BackoffMin: time.Millisecond}
+	cfg := client.Config{Servers: []string{"ws" + strings.TrimPrefix(quiet.URL, "http")}, Dial: &dial.Options{}, BackoffMin: time.Millisecond}
 	cfg.Mux.HandshakeTimeout = 100 * time.Millisecond
 	r := run(t, cfg)
 	r.log.Wait(t, 2, "connect failed", "session handshake")
@@ -75,7 +76,7 @@ func TestServerWithoutSession(t *testing.T) {
 }
 
 func TestReconnectSkipsPause(t *testing.T) {
-	cfg := client.Config{Servers: []string{unreachableURL(t)}, Dialer: &tunnel.Dialer{}, BackoffMin: time.Hour, BackoffMax: 8 * time.Hour}
+	cfg := client.Config{Servers: []string{unreachableURL(t)}, Dial: &dial.Options{}, BackoffMin: time.Hour, BackoffMax: 8 * time.Hour}
 	r := run(t, cfg)
 	for i := range 4 {
 		for _, p := range pauses(t, r, i+1) {
@@ -94,7 +95,7 @@ func TestReconnectCancelsAttempt(t *testing.T) {
 	fault.Stall(true)
 	cfg := g.clientConfig(tcp(testnet.Echo(t)))
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
-	cfg.Dialer.HandshakeTimeout = time.Hour
+	cfg.Dial.HandshakeTimeout = time.Hour
 	r := run(t, cfg)
 	for i := range 3 {
 		eventually(t, "an attempt has started", func() bool { return fault.Total() > i })

@@ -10,7 +10,7 @@ import (
 
 	"adit/internal/metrics"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // counters counts a client's sessions and attempts to connect. Its methods may
@@ -126,7 +126,7 @@ func (n *counters) status() Status {
 
 // dialResult names the result of an attempt for the metrics.
 func dialResult(err error) string {
-	var step *tunnel.StepError
+	var step *dial.Error
 	switch {
 	case err == nil:
 		return "connected"

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // sessionDialer makes sessions with the configured servers, and puts sessions on
@@ -16,7 +16,7 @@ import (
 type sessionDialer struct {
 	servers  []string
 	random   bool // try the servers in random order
-	dialer   *tunnel.Dialer
+	options  *dial.Options
 	mux      *mux.Config
 	counters *counters
 }
@@ -53,7 +53,7 @@ func (d *sessionDialer) order(preferred string) []string {
 func (d *sessionDialer) dial(ctx context.Context, server string) (session *mux.Session, err error) {
 	start := time.Now()
 	defer func() { d.counters.dialed(server, session, err, time.Since(start)) }()
-	conn, err := d.dialer.Dial(ctx, server)
+	conn, err := dial.Dial(ctx, server, d.options)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (d *sessionDialer) resume(ctx context.Context, session *mux.Session, server
 		}
 		d.counters.dialed(server, opened, err, time.Since(start))
 	}()
-	conn, err := d.dialer.Dial(ctx, server)
+	conn, err := dial.Dial(ctx, server, d.options)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // ErrRefused is wrapped by the error of a client that every server refuses
@@ -35,7 +35,7 @@ func joinAttempts(errs ...error) error {
 
 // permanent reports whether another attempt at the same server would fail alike.
 func permanent(err error) bool {
-	var step *tunnel.StepError
+	var step *dial.Error
 	var byPeer *mux.ClosedError
 	return errors.As(err, &step) && step.Permanent ||
 		errors.As(err, &byPeer) && (byPeer.Code == mux.CloseVersion || byPeer.Code == mux.CloseRevoked)
@@ -45,7 +45,7 @@ func permanent(err error) bool {
 // servers, each once.
 func appendHints(list []string, err error) []string {
 	switch e := err.(type) {
-	case *tunnel.StepError:
+	case *dial.Error:
 		if e.Hint() != "" && !slices.Contains(list, e.Hint()) {
 			list = append(list, e.Hint())
 		}

@@ -10,7 +10,7 @@ import (
 	"adit/client"
 	"adit/internal/testnet"
 	"adit/server"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func TestRefusal(t *testing.T) {
@@ -19,10 +19,10 @@ func TestRefusal(t *testing.T) {
 	wrong.Authorization = func() (string, error) { return "Bearer wrong", nil }
 	untrusting := g.dialer()
 	untrusting.TLS = testnet.NewCA(t, "another CA").ClientConfig()
-	for name, d := range map[string]*tunnel.Dialer{"token": wrong, "certificate": untrusting} {
+	for name, d := range map[string]*dial.Options{"token": wrong, "certificate": untrusting} {
 		t.Run(name, func(t *testing.T) {
 			cfg := g.clientConfig(tcp("127.0.0.1:1"))
-			cfg.Dialer = d
+			cfg.Dial = d
 			r := run(t, cfg)
 			r.log.Wait(t, 3, "level=ERROR", "refused by server", "hint=")
 
@@ -90,7 +90,7 @@ func TestRefusedMigration(t *testing.T) {
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", unreachableURL(t)}
 	var dials atomic.Int32
 	migrate, refuse := make(chan struct{}), make(chan struct{})
-	cfg.Dialer.Authorization = func() (string, error) {
+	cfg.Dial.Authorization = func() (string, error) {
 		if dials.Add(1) != 2 {
 			return "Bearer token", nil
 		}
@@ -114,7 +114,7 @@ func TestRefusedMigration(t *testing.T) {
 func TestHints(t *testing.T) {
 	g := startServer(t, server.Config{}, access(t, "*:*"))
 	cfg := g.clientConfig()
-	cfg.Dialer.Authorization = nil
+	cfg.Dial.Authorization = nil
 	cfg.Servers = []string{unreachableURL(t), g.url(), unreachableURL(t)}
 	r := run(t, cfg)
 	line := r.log.Wait(t, 1, "connect failed")[0]

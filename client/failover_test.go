@@ -11,7 +11,7 @@ import (
 	"adit/client"
 	"adit/internal/testnet"
 	"adit/server"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // twoServers runs a client of two servers, with a path to the first on which the
@@ -21,7 +21,7 @@ func twoServers(t *testing.T, change func(*client.Config)) (a, b *gateway, first
 	b = startServer(t, server.Config{}, access(t, "*:*"))
 	first = testnet.NewFault(t, a.addr)
 	cfg := a.clientConfig(tcp(testnet.Echo(t)))
-	cfg.Dialer.TLS.RootCAs.AddCert(b.ca.Cert)
+	cfg.Dial.TLS.RootCAs.AddCert(b.ca.Cert)
 	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", b.url()}
 	if change != nil {
 		change(&cfg)
@@ -36,7 +36,7 @@ func TestFailover(t *testing.T) {
 	cfg := a.clientConfig(echo)
 	pool := a.ca.Pool()
 	pool.AddCert(b.ca.Cert)
-	cfg.Dialer.TLS.RootCAs = pool
+	cfg.Dial.TLS.RootCAs = pool
 	cfg.Servers = []string{unreachableURL(t), a.url(), b.url()}
 	r := run(t, cfg)
 	mustEcho(t, r.dial(t, 0))
@@ -92,7 +92,7 @@ func TestRandomOrder(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 20 {
-		r := run(t, client.Config{Servers: servers, Dialer: &tunnel.Dialer{}, RandomServer: true})
+		r := run(t, client.Config{Servers: servers, Dial: &dial.Options{}, RandomServer: true})
 		line := r.log.Wait(t, 1, "connect failed")[0]
 		slices.SortFunc(servers, func(a, b string) int { return strings.Index(line, host(a)) - strings.Index(line, host(b)) })
 		seen[servers[0]] = true
@@ -116,7 +116,7 @@ func probing(t *testing.T, change func(*client.Config)) (b *gateway, first, seco
 	first.Down()
 	cfg := b.clientConfig(tcp(testnet.Echo(t)))
 	cfg.Servers = []string{"wss://" + first.Addr() + "/tunnel", "wss://" + second.Addr() + "/tunnel"}
-	cfg.PreferInterval, cfg.Dialer.HandshakeTimeout = 20*time.Millisecond, time.Hour
+	cfg.PreferInterval, cfg.Dial.HandshakeTimeout = 20*time.Millisecond, time.Hour
 	change(&cfg)
 	r = run(t, cfg)
 	r.log.Wait(t, 1, "link up", second.Addr())

@@ -40,7 +40,7 @@ func TestHealthy(t *testing.T) {
 
 // A client whose connector does not run is not healthy.
 func TestUnhealthy(t *testing.T) {
-	c, err := client.New(client.Config{Servers: []string{unreachableURL(t)}, Dialer: startServer(t, server.Config{}, access(t, "*:*")).dialer()})
+	c, err := client.New(client.Config{Servers: []string{unreachableURL(t)}, Dial: startServer(t, server.Config{}, access(t, "*:*")).dialer()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"adit/internal/testnet"
 	"adit/mux"
 	"adit/server"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,8 +103,8 @@ func (g *gateway) listen(t *testing.T, cfg server.Config, a server.Access, ln ne
 	t.Cleanup(g.stop)
 }
 
-func (g *gateway) dialer() *tunnel.Dialer {
-	return &tunnel.Dialer{
+func (g *gateway) dialer() *dial.Options {
+	return &dial.Options{
 		TLS:           g.ca.ClientConfig(),
 		Authorization: func() (string, error) { return "Bearer token", nil },
 	}
@@ -115,7 +115,7 @@ func (g *gateway) url() string { return "wss://" + g.addr + "/tunnel" }
 // clientConfig returns the configuration of a client of the gateway with a
 // forward to each target from a free port.
 func (g *gateway) clientConfig(targets ...mux.Target) client.Config {
-	cfg := client.Config{Servers: []string{g.url()}, Dialer: g.dialer(), BackoffMin: 10 * time.Millisecond}
+	cfg := client.Config{Servers: []string{g.url()}, Dial: g.dialer(), BackoffMin: 10 * time.Millisecond}
 	for _, to := range targets {
 		cfg.Forwards = append(cfg.Forwards, client.Forward{Network: "tcp", Address: "127.0.0.1:0", Target: to})
 	}

@@ -64,7 +64,7 @@ func TestResumeTimeout(t *testing.T) {
 func TestUnknownSession(t *testing.T) {
 	g := startServer(t, server.Config{}, access(t, "*:*"))
 	successor := startServer(t, server.Config{}, access(t, "*:*"))
-	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Dialer.TLS.RootCAs.AddCert(successor.ca.Cert) })
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Dial.TLS.RootCAs.AddCert(successor.ca.Cert) })
 	c := r.dial(t, 0)
 	mustEcho(t, c)
 	fault.SetBackend(successor.addr)

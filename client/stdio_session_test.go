@@ -137,7 +137,7 @@ func TestStdioDoesNotFailOver(t *testing.T) {
 	b := startServer(t, server.Config{}, access(t, "*:*"))
 	fault := testnet.NewFault(t, a.addr)
 	cfg := a.clientConfig()
-	cfg.Dialer.TLS.RootCAs.AddCert(b.ca.Cert)
+	cfg.Dial.TLS.RootCAs.AddCert(b.ca.Cert)
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel", b.url()}
 	echo, end, log := talk(t, cfg)
 	fault.Down()
@@ -228,7 +228,7 @@ func TestStdioUnknownSession(t *testing.T) {
 	fault := testnet.NewFault(t, g.addr)
 	cfg, log := g.clientConfig(), testnet.NewLog()
 	cfg.Logger = log.Logger
-	cfg.Dialer.TLS.RootCAs.AddCert(successor.ca.Cert)
+	cfg.Dial.TLS.RootCAs.AddCert(successor.ca.Cert)
 	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
 	out := newOutput()
 	done := busyStdio(t, t.Context(), cfg, out, out.wrote)

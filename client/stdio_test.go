@@ -158,7 +158,7 @@ func TestStdioFails(t *testing.T) {
 	out.check(t, "")
 
 	cfg = g.clientConfig()
-	cfg.Dialer.Authorization = nil
+	cfg.Dial.Authorization = nil
 	out = newOutput()
 	if err := stdio(t, cfg).Stdio(t.Context(), tcp(refused), in, out); !errors.Is(err, client.ErrRefused) {
 		t.Errorf("no token: %v", err)

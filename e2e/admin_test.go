@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // watched is a server with an admin address on loopback, and what it takes to run clients of it.
@@ -427,20 +428,20 @@ backend = [%q]
 	client.look(t)
 
 	// A route that works, and one without a backend.
-	dialer := tunnel.Dialer{TLS: &tls.Config{InsecureSkipVerify: true}} // whose server it is, other tests see
-	ws, err := dialer.Dial(t.Context(), "wss://"+w.server.addr+"/app")
+	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}} // whose server it is, other tests see
+	conn, err := dial.Dial(t.Context(), "wss://"+w.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	app.accept(t).Close()
 	server.await(t, `adit_route_connections_opened_total{route="/app"}`, positive)
-	ws.CloseNow()
-	ws, err = dialer.Dial(t.Context(), "wss://"+w.server.addr+"/app")
+	conn.CloseNow()
+	conn, err = dial.Dial(t.Context(), "wss://"+w.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	behind := app.accept(t)
-	if err := ws.WriteMessage(tunnel.OpBinary, []byte("hello")); err != nil {
+	if err := conn.WriteMessage(ws.OpBinary, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(behind, make([]byte, 5)); err != nil {
@@ -448,9 +449,9 @@ backend = [%q]
 	}
 	server.await(t, "adit_route_bytes_total", positive)
 	server.await(t, "adit_route_connections", positive)
-	ws.CloseNow()
-	if ws, err := dialer.Dial(t.Context(), "wss://"+w.server.addr+"/dead"); err == nil {
-		ws.CloseNow()
+	conn.CloseNow()
+	if conn, err := dial.Dial(t.Context(), "wss://"+w.server.addr+"/dead", options); err == nil {
+		conn.CloseNow()
 		t.Error("a route without a backend works")
 	}
 	server.await(t, `adit_route_connections_refused_total{reason="backend",route="/dead"}`, positive)

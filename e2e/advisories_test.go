@@ -24,7 +24,8 @@ import (
 
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // The tests of this file replay, against the real binary, what others had to publish advisories
@@ -63,9 +64,9 @@ func TestAdvisoriesTable(t *testing.T) {
 }
 
 // dialer is a client of ours that is not adit client: it does what the tests want.
-func (r *rig) dialer(t *testing.T, trust *tls.Config, authorization string) *tunnel.Dialer {
+func (r *rig) dialer(t *testing.T, trust *tls.Config, authorization string) *dial.Options {
 	t.Helper()
-	return &tunnel.Dialer{TLS: trust, Authorization: func() (string, error) {
+	return &dial.Options{TLS: trust, Authorization: func() (string, error) {
 		return strings.TrimPrefix(authorization, "Authorization: "), nil
 	}}
 }
@@ -75,7 +76,7 @@ func (r *rig) session(t *testing.T, trust *tls.Config, authorization string) (*m
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := r.dialer(t, trust, authorization).Dial(ctx, "wss://"+r.server.addr+tunnelPath)
+	conn, err := dial.Dial(ctx, "wss://"+r.server.addr+tunnelPath, r.dialer(t, trust, authorization))
 	if err != nil {
 		return nil, err
 	}
@@ -490,7 +491,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			conn, err := r.dialer(t, r.pair.trust(t), r.alice.bearer(t)).Dial(ctx, "wss://"+r.server.addr+tunnelPath)
+			conn, err := dial.Dial(ctx, "wss://"+r.server.addr+tunnelPath, r.dialer(t, r.pair.trust(t), r.alice.bearer(t)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -499,7 +500,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 			if c.send == nil {
 				greeting = make([]byte, 1<<20)
 			}
-			if err := conn.WriteMessage(tunnel.OpBinary, greeting); err != nil && c.send != nil {
+			if err := conn.WriteMessage(ws.OpBinary, greeting); err != nil && c.send != nil {
 				t.Fatal(err)
 			}
 			ended := make(chan struct{})
@@ -514,7 +515,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 			for range max(c.times, 1) {
 				for _, m := range c.send {
 					m[0] = 2
-					if err := conn.WriteMessage(tunnel.OpBinary, m); err != nil {
+					if err := conn.WriteMessage(ws.OpBinary, m); err != nil {
 						break // it has hung up
 					}
 				}

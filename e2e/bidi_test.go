@@ -16,7 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // A browser is driven by WebDriver BiDi, which Firefox and chromedriver both speak: JSON messages
@@ -24,7 +25,7 @@ import (
 type browser struct {
 	t       *testing.T
 	process *process
-	conn    *tunnel.Conn
+	conn    *ws.Conn
 	in      *json.Decoder
 	lastID  int
 	context string   // of the page
@@ -51,10 +52,10 @@ func (h *host) drive(t *testing.T, p *process, url string) *browser {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var (
-		conn *tunnel.Conn
+		conn *ws.Conn
 		err  error
 	)
-	h.do(func() { conn, err = new(tunnel.Dialer).Dial(ctx, url) })
+	h.do(func() { conn, err = dial.Dial(ctx, url, nil) })
 	if err != nil {
 		t.Fatalf("connect to the browser: %v", err)
 	}
@@ -63,7 +64,7 @@ func (h *host) drive(t *testing.T, p *process, url string) *browser {
 }
 
 // messages reads the messages of a connection one after the other.
-type messages struct{ conn *tunnel.Conn }
+type messages struct{ conn *ws.Conn }
 
 func (m *messages) Read(p []byte) (int, error) {
 	for {
@@ -102,7 +103,7 @@ func (b *browser) do(method string, params map[string]any, result any) {
 		b.t.Fatal(err)
 	}
 	b.conn.NetConn().SetDeadline(time.Now().Add(patience))
-	if err := b.conn.WriteMessage(tunnel.OpText, request); err != nil {
+	if err := b.conn.WriteMessage(ws.OpText, request); err != nil {
 		b.t.Fatalf("%s: %v", method, err)
 	}
 	for {

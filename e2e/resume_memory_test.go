@@ -13,6 +13,7 @@ import (
 
 	"adit/internal/testnet"
 	"adit/mux"
+	"adit/tunnel/dial"
 )
 
 // Sessions that wait for clients that never return take no more memory than the server was told,
@@ -120,7 +121,7 @@ func waitingRoom(t *testing.T, bound int, workers []abandoner) (s *server, beare
 func (a *abandoner) abandon(t *testing.T, bearer string) error {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := a.rig.dialer(t, a.rig.pair.trust(t), bearer).Dial(ctx, "wss://"+a.path.Addr()+tunnelPath)
+	conn, err := dial.Dial(ctx, "wss://"+a.path.Addr()+tunnelPath, a.rig.dialer(t, a.rig.pair.trust(t), bearer))
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // carrier is a WebSocket connection that carries the link.
 type carrier struct {
-	conn *tunnel.Conn
+	conn *ws.Conn
 
 	skip      uint64 // bytes to come that have come by an earlier connection
 	tellsWait bool   // link.tellUntold is called before each wait for the network
@@ -25,7 +25,7 @@ type carrier struct {
 	probeBy atomic.Int64  // a probe's deadline on the link's clock; 0 is none
 }
 
-func newCarrier(conn *tunnel.Conn, skip uint64) *carrier {
+func newCarrier(conn *ws.Conn, skip uint64) *carrier {
 	return &carrier{conn: conn, skip: skip, gone: make(chan struct{}), nudge: make(chan struct{}, 1)}
 }
 
@@ -137,7 +137,7 @@ func (c *carrier) nextMessage(l *link) error {
 		if err != nil {
 			return err
 		}
-		if op != tunnel.OpBinary {
+		if op != ws.OpBinary {
 			return protocolError("a text message on the link")
 		}
 		if _, err := io.ReadFull(c.conn, head[:1]); err != nil {
@@ -257,8 +257,8 @@ func (c *carrier) answered(l *link, by int64) bool {
 // hangUp closes the connection, politely where there is somebody to hear it.
 func (c *carrier) hangUp(l *link, err error) {
 	var closed *ClosedError
-	var closeFrame *tunnel.CloseError
-	var fault *tunnel.ProtocolError
+	var closeFrame *ws.CloseError
+	var fault *ws.ProtocolError
 	switch {
 	case err == errRelieved:
 		// The peer closes it when it has moved; it shall not find it lost before.
@@ -269,10 +269,10 @@ func (c *carrier) hangUp(l *link, err error) {
 		c.conn.CloseNow()
 	case errors.Is(err, ErrProtocol):
 		c.conn.NetConn().SetWriteDeadline(time.Now().Add(farewellTimeout)) // frees a writer that is stuck
-		c.conn.WriteMessage(tunnel.OpBinary, appendClose(nil, CloseProtocol, err.Error()))
-		c.conn.Close(tunnel.StatusProtocolError, "")
+		c.conn.WriteMessage(ws.OpBinary, appendClose(nil, CloseProtocol, err.Error()))
+		c.conn.Close(ws.StatusProtocolError, "")
 	case errors.As(err, &closed), errors.Is(err, errFarewell), errors.As(err, &closeFrame), errors.As(err, &fault):
-		c.conn.Close(tunnel.StatusNormal, "")
+		c.conn.Close(ws.StatusNormal, "")
 	default:
 		c.conn.CloseNow()
 	}

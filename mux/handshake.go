@@ -10,13 +10,13 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // Client starts a session on a connection that this side has dialled, and
 // takes the connection over, also when it fails. It returns when the server's
 // hello has arrived.
-func Client(ctx context.Context, conn *tunnel.Conn, config *Config) (*Session, error) {
+func Client(ctx context.Context, conn *ws.Conn, config *Config) (*Session, error) {
 	cfg := config.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, cfg.HandshakeTimeout)
 	defer cancel()
@@ -42,7 +42,7 @@ func Client(ctx context.Context, conn *tunnel.Conn, config *Config) (*Session, e
 
 // Server is Client for the side that accepted the connection, and for sessions
 // that end with it. For others there is Registry.Serve.
-func Server(ctx context.Context, conn *tunnel.Conn, cfg *Config) (*Session, error) {
+func Server(ctx context.Context, conn *ws.Conn, cfg *Config) (*Session, error) {
 	s, _, err := (*Registry)(nil).Serve(ctx, conn, "", nil, cfg)
 	return s, err
 }
@@ -56,17 +56,17 @@ func (c *Config) hello() hello {
 }
 
 // askHello sends the client's hello and reads the server's answer.
-func askHello(conn *tunnel.Conn, own hello) (hello, error) {
-	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
+func askHello(conn *ws.Conn, own hello) (hello, error) {
+	if err := conn.WriteMessage(ws.OpBinary, appendHello(nil, own)); err != nil {
 		return hello{}, err
 	}
 	return readHello(conn, true)
 }
 
 // refuse ends a connection before it has become a session's.
-func refuse(conn *tunnel.Conn, code CloseCode, reason string) {
-	conn.WriteMessage(tunnel.OpBinary, appendClose(nil, code, reason))
-	conn.Close(tunnel.StatusPolicy, "")
+func refuse(conn *ws.Conn, code CloseCode, reason string) {
+	conn.WriteMessage(ws.OpBinary, appendClose(nil, code, reason))
+	conn.Close(ws.StatusPolicy, "")
 }
 
 func role(client bool) string {
@@ -77,7 +77,7 @@ func role(client bool) string {
 }
 
 // readHello reads the peer's hello, and refuses one of another version.
-func readHello(conn *tunnel.Conn, client bool) (hello, error) {
+func readHello(conn *ws.Conn, client bool) (hello, error) {
 	peer, err := readFirst(conn)
 	if err != nil || peer.version == Version {
 		return peer, err
@@ -88,12 +88,12 @@ func readHello(conn *tunnel.Conn, client bool) (hello, error) {
 	return hello{}, errors.New(reason)
 }
 
-func readFirst(conn *tunnel.Conn) (hello, error) {
+func readFirst(conn *ws.Conn) (hello, error) {
 	op, err := conn.NextMessage()
 	if err != nil {
 		return hello{}, err
 	}
-	if op != tunnel.OpBinary {
+	if op != ws.OpBinary {
 		return hello{}, protocolError("a text message instead of a hello")
 	}
 	b, err := io.ReadAll(io.LimitReader(conn, maxHello+1))
@@ -114,7 +114,7 @@ func readFirst(conn *tunnel.Conn) (hello, error) {
 }
 
 // startClient starts the session that the server's hello has agreed to.
-func startClient(conn *tunnel.Conn, cfg Config, peer hello) (*Session, error) {
+func startClient(conn *ws.Conn, cfg Config, peer hello) (*Session, error) {
 	hold := min(cfg.ResumeTimeout, time.Duration(peer.hold)*time.Millisecond)
 	if peer.key == nil {
 		hold = 0
@@ -137,7 +137,7 @@ var errNoControl = errors.New("the client opens no control stream")
 // begin builds the layers above the connection. The first yamux stream is the
 // control stream. From the moment that the client has been told of it the
 // session can be resumed: the client may have opened streams by then.
-func (s *Session) begin(ctx context.Context, conn *tunnel.Conn, hold time.Duration, client bool) error {
+func (s *Session) begin(ctx context.Context, conn *ws.Conn, hold time.Duration, client bool) error {
 	cfg := s.cfg
 	s.link = newLink(conn, linkConfig{
 		ring: cfg.Ring, pingInterval: cfg.PingInterval, silence: cfg.Silence,

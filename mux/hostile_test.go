@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // raw is a peer that a test plays by hand.
 type raw struct {
 	t       testing.TB
-	conn    *tunnel.Conn
+	conn    *ws.Conn
 	session chan *Session // the other end's, which is real
 }
 
@@ -128,7 +128,7 @@ func (r *raw) readData() []byte {
 }
 
 // write sends one message, and does not care whether anybody takes it.
-func (r *raw) write(b []byte) { r.conn.WriteMessage(tunnel.OpBinary, b) }
+func (r *raw) write(b []byte) { r.conn.WriteMessage(ws.OpBinary, b) }
 
 // data sends bytes of the link's stream.
 func (r *raw) data(parts ...[]byte) {
@@ -193,7 +193,7 @@ func TestHostile(t *testing.T) {
 		"unexpected FIN":     func(r *raw) { r.data(open(3, nil), bytes.Repeat(yamuxFrame(yamuxData, yamuxFIN, 3, 0), 2)) },
 		"control stream FIN": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxFIN, controlStream, 0)) },
 		"control stream RST": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxRST, controlStream, 0)) },
-		"text message":       func(r *raw) { r.conn.WriteMessage(tunnel.OpText, []byte("hello")) },
+		"text message":       func(r *raw) { r.conn.WriteMessage(ws.OpText, []byte("hello")) },
 		"empty message":      func(r *raw) { r.write(nil) },
 		"short data message": func(r *raw) { r.write([]byte{2, 0, 0}) },
 		"short ack":          func(r *raw) { r.write([]byte{3, 0, 0, 0, 0, 0, 0, 0}) },
@@ -416,28 +416,28 @@ func TestHostileHalfClosed(t *testing.T) {
 }
 
 func TestHandshake(t *testing.T) {
-	text := func(c *tunnel.Conn) {
-		c.WriteMessage(tunnel.OpText, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}))
+	text := func(c *ws.Conn) {
+		c.WriteMessage(ws.OpText, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}))
 	}
-	send := func(b []byte) func(*tunnel.Conn) {
-		return func(c *tunnel.Conn) { c.WriteMessage(tunnel.OpBinary, b) }
+	send := func(b []byte) func(*ws.Conn) {
+		return func(c *ws.Conn) { c.WriteMessage(ws.OpBinary, b) }
 	}
 	good := appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10})
 	cfg := &Config{HandshakeTimeout: 100 * time.Millisecond}
 	for name, c := range map[string]struct {
-		peer     func(*tunnel.Conn)
+		peer     func(*ws.Conn)
 		protocol bool
 	}{
 		"text":             {text, true},
 		"data first":       {send(make([]byte, 100)), true},
 		"empty":            {send(nil), true},
 		"much too long":    {send(append(appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1}), make([]byte, 1<<20)...)), true},
-		"silence":          {func(*tunnel.Conn) {}, false},
-		"hang-up":          {func(c *tunnel.Conn) { c.CloseNow() }, false},
-		"close frame":      {func(c *tunnel.Conn) { c.Close(tunnel.StatusGoingAway, "") }, false},
+		"silence":          {func(*ws.Conn) {}, false},
+		"hang-up":          {func(c *ws.Conn) { c.CloseNow() }, false},
+		"close frame":      {func(c *ws.Conn) { c.Close(ws.StatusGoingAway, "") }, false},
 		"silence after it": {send(good), false},
-		"another stream first": {func(c *tunnel.Conn) {
-			c.WriteMessage(tunnel.OpBinary, good)
+		"another stream first": {func(c *ws.Conn) {
+			c.WriteMessage(ws.OpBinary, good)
 			(&raw{conn: c}).data(open(3, appendOpen(nil, anywhere)))
 		}, true},
 	} {

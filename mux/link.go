@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // ErrLinkLost is wrapped by the error of a session whose connection died
@@ -96,7 +97,7 @@ type link struct {
 }
 
 // newLink takes over conn, whose hello messages have been exchanged.
-func newLink(conn *tunnel.Conn, cfg linkConfig) *link {
+func newLink(conn *ws.Conn, cfg linkConfig) *link {
 	l := &link{cfg: cfg, unkept: cfg.hold == 0, start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{})}
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
 	l.settled = cfg.settled
@@ -350,7 +351,7 @@ func (l *link) flush() {
 		case l.farewell != nil:
 			b := append(small[:l.headroom], l.farewell...)
 			l.mu.Unlock()
-			c.conn.WriteBuffer(tunnel.OpBinary, b)
+			c.conn.WriteBuffer(ws.OpBinary, b)
 			l.mu.Lock()
 			l.failLocked(errFarewell)
 			return
@@ -361,7 +362,7 @@ func (l *link) flush() {
 			l.appendAck(head[l.headroom:l.headroom], messageData)
 			l.space.Broadcast()
 			l.mu.Unlock()
-			err = c.conn.WriteBuffer(tunnel.OpBinary, span.bytes())
+			err = c.conn.WriteBuffer(ws.OpBinary, span.bytes())
 			yieldAfter(&unyielded, len(span.bytes()))
 			l.mu.Lock()
 			l.ring.release(span)
@@ -372,7 +373,7 @@ func (l *link) flush() {
 		default:
 			b := l.appendAck(small[:l.headroom], messageAck)
 			l.mu.Unlock()
-			err = c.conn.WriteBuffer(tunnel.OpBinary, b)
+			err = c.conn.WriteBuffer(ws.OpBinary, b)
 			l.mu.Lock()
 		}
 		if err != nil && l.carrier == c { // else who reads shall not wait for the last words of it

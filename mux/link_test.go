@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // A path that has gone dead is noticed by both ends, not before its time.
@@ -35,7 +35,7 @@ func TestSilence(t *testing.T) {
 		t.Fatal(server.Err())
 	case <-time.After(3 * silence):
 	}
-	conns := map[*Session]*tunnel.Conn{client: carrierOf(client).conn, server: carrierOf(server).conn}
+	conns := map[*Session]*ws.Conn{client: carrierOf(client).conn, server: carrierOf(server).conn}
 	path.Stall(true)
 	for name, s := range map[string]*Session{"client": client, "server": server} {
 		await(t, "end of the "+name, s.Done())
@@ -175,13 +175,13 @@ func TestCloseFrame(t *testing.T) {
 			}
 		})
 		eventually(t, "traffic", func() bool { return server.link.received.Load() > 1<<20 })
-		if err := carrierOf(server).conn.Close(tunnel.StatusGoingAway, "bye"); err != nil {
+		if err := carrierOf(server).conn.Close(ws.StatusGoingAway, "bye"); err != nil {
 			t.Fatalf("the Close frame was not answered: %v", err)
 		}
 		wantLost(t, "write", await(t, "end of the write", writer))
 		await(t, "end of the session", client.Done())
-		var frame *tunnel.CloseError
-		if err := client.Err(); !errors.As(err, &frame) || frame.Code != tunnel.StatusGoingAway || frame.Reason != "bye" {
+		var frame *ws.CloseError
+		if err := client.Err(); !errors.As(err, &frame) || frame.Code != ws.StatusGoingAway || frame.Reason != "bye" {
 			t.Fatal(err)
 		}
 		near.Close()
@@ -196,7 +196,7 @@ func TestWebSocketFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "end of the session", s.Done())
-	var fault *tunnel.ProtocolError
+	var fault *ws.ProtocolError
 	if err := s.Err(); !errors.As(err, &fault) {
 		t.Fatal(err)
 	}

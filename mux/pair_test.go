@@ -15,32 +15,33 @@ import (
 	"go.uber.org/goleak"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newConns gives the two ends of a WebSocket over loopback TCP.
-func newConns(t testing.TB) (client, server *tunnel.Conn) {
+func newConns(t testing.TB) (client, server *ws.Conn) {
 	t.Helper()
 	return newConnsVia(t, func(addr string) string { return addr })
 }
 
 // newConnsVia is newConns with something between the two: via gets the
 // server's address and gives the one to dial.
-func newConnsVia(t testing.TB, via func(addr string) string) (client, server *tunnel.Conn) {
+func newConnsVia(t testing.TB, via func(addr string) string) (client, server *ws.Conn) {
 	t.Helper()
-	return newConnsOn(t, func(*httptest.Server) {}, new(tunnel.Dialer), func(addr string) string { return "ws://" + via(addr) })
+	return newConnsOn(t, func(*httptest.Server) {}, new(dial.Options), func(addr string) string { return "ws://" + via(addr) })
 }
 
 // newConnsOn gives the two ends of a WebSocket to a server that serve changes before
 // it starts; url is what d dials where its address is addr.
-func newConnsOn(t testing.TB, serve func(*httptest.Server), d *tunnel.Dialer, url func(addr string) string) (client, server *tunnel.Conn) {
+func newConnsOn(t testing.TB, serve func(*httptest.Server), d *dial.Options, url func(addr string) string) (client, server *ws.Conn) {
 	t.Helper()
-	opts := tunnel.ConnOptions{LatestPongOnly: true}
-	accepted := make(chan *tunnel.Conn, 1)
+	opts := ws.Options{LatestPongOnly: true}
+	accepted := make(chan *ws.Conn, 1)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{ConnOptions: opts})
+		c, err := ws.Accept(w, r, &ws.AcceptOptions{Conn: opts})
 		if err != nil {
 			t.Error(err)
 		}
@@ -49,8 +50,8 @@ func newConnsOn(t testing.TB, serve func(*httptest.Server), d *tunnel.Dialer, ur
 	serve(web)
 	web.Start()
 	t.Cleanup(web.Close)
-	d.ConnOptions = opts
-	client, err := d.Dial(t.Context(), url(web.Listener.Addr().String()))
+	d.Conn = opts
+	client, err := dial.Dial(t.Context(), url(web.Listener.Addr().String()), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func newPairVia(t testing.TB, cfg *Config) (client, server *Session, path *testn
 	return client, server, path
 }
 
-func newPairOn(t testing.TB, cc, sc *tunnel.Conn, clientCfg, serverCfg *Config) (client, server *Session) {
+func newPairOn(t testing.TB, cc, sc *ws.Conn, clientCfg, serverCfg *Config) (client, server *Session) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

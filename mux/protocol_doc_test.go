@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // workedExample reads the hex lines of docs/protocol.md: what each side's
@@ -66,7 +66,7 @@ func TestWorkedExample(t *testing.T) {
 		if !bytes.Equal(got, hello["client"]) {
 			t.Errorf("client's hello is %x, the document says %x", got, hello["client"])
 		}
-		sc.WriteMessage(tunnel.OpBinary, hello["server"])
+		sc.WriteMessage(ws.OpBinary, hello["server"])
 		var all []byte
 		for len(all) < len(stream["client"]) {
 			if _, err := sc.NextMessage(); err != nil {
@@ -78,7 +78,7 @@ func TestWorkedExample(t *testing.T) {
 				all = append(all, m[1+ackSize:]...)
 			}
 		}
-		sc.WriteMessage(tunnel.OpBinary, append([]byte{byte(messageData), 0, 0, 0, 0, 0, 0, 0, byte(len(all))}, stream["server"]...))
+		sc.WriteMessage(ws.OpBinary, append([]byte{byte(messageData), 0, 0, 0, 0, 0, 0, 0, byte(len(all))}, stream["server"]...))
 		sent <- all
 	}()
 
@@ -142,7 +142,7 @@ func TestWorkedResumption(t *testing.T) {
 	for i := range key.secret {
 		key.secret[i] = byte(0x20 + i)
 	}
-	message := func(conn *tunnel.Conn) []byte {
+	message := func(conn *ws.Conn) []byte {
 		t.Helper()
 		if _, err := conn.NextMessage(); err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func TestWorkedResumption(t *testing.T) {
 		}
 	}
 	// start gives a session that has sent some bytes, and received others.
-	start := func(conn, peer *tunnel.Conn, sends, gets string) (*Session, <-chan []byte) {
+	start := func(conn, peer *ws.Conn, sends, gets string) (*Session, <-chan []byte) {
 		s := bareSession(conn, key)
 		s.cfg = (*Config)(nil).withDefaults()
 		t.Cleanup(func() { s.link.Close(); s.link.wait() })
@@ -168,7 +168,7 @@ func TestWorkedResumption(t *testing.T) {
 		if _, data := nextData(t, peer); string(data) != sends {
 			t.Fatalf("%q", data)
 		}
-		peer.WriteMessage(tunnel.OpBinary, dataMessage(0, []byte(gets)...))
+		peer.WriteMessage(ws.OpBinary, dataMessage(0, []byte(gets)...))
 		read := func(n int) []byte { b := make([]byte, n); io.ReadFull(s.link, b); return b }
 		if got := read(len(gets)); string(got) != gets {
 			t.Fatalf("%q", got)
@@ -184,12 +184,12 @@ func TestWorkedResumption(t *testing.T) {
 	near, far = newConns(t)
 	done := async(func() error { _, err := client.Resume(context.Background(), near); return err })
 	check("client hello", message(far))
-	far.WriteMessage(tunnel.OpBinary, want["server hello"])
+	far.WriteMessage(ws.OpBinary, want["server hello"])
 	if err := await(t, "resumption", done); err != nil {
 		t.Fatal(err)
 	}
 	check("client data", message(far))
-	far.WriteMessage(tunnel.OpBinary, want["server data"])
+	far.WriteMessage(ws.OpBinary, want["server data"])
 	if got := await(t, "the rest", rest); string(got) != "567" {
 		t.Errorf("the client reads %q", got)
 	}
@@ -199,7 +199,7 @@ func TestWorkedResumption(t *testing.T) {
 	r := &Registry{sessions: map[sessionID]*Session{key.id: server}}
 	far, near = newConns(t)
 	done = async(func() error { _, _, err := r.Serve(context.Background(), near, "", nil, nil); return err })
-	far.WriteMessage(tunnel.OpBinary, want["client hello"])
+	far.WriteMessage(ws.OpBinary, want["client hello"])
 	check("server hello", message(far))
 	if err := await(t, "resumption", done); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // ErrRefusedResumption is wrapped by the error of Serve when somebody asked
@@ -49,7 +49,7 @@ const (
 // one; admit's error is told to the client. Only who has the same owner's name
 // can resume a session. A nil Registry starts sessions that end with their
 // connections; a nil admit always agrees.
-func (r *Registry) Serve(ctx context.Context, conn *tunnel.Conn, owner string, admit func() error, config *Config) (s *Session, resumed bool, err error) {
+func (r *Registry) Serve(ctx context.Context, conn *ws.Conn, owner string, admit func() error, config *Config) (s *Session, resumed bool, err error) {
 	cfg := config.withDefaults()
 	handshake, cancel := context.WithTimeout(ctx, cfg.HandshakeTimeout)
 	defer cancel()
@@ -75,7 +75,7 @@ func (r *Registry) Serve(ctx context.Context, conn *tunnel.Conn, owner string, a
 }
 
 // serve exchanges the hellos. A new session has still to begin.
-func (r *Registry) serve(ctx context.Context, conn *tunnel.Conn, owner string, admit func() error, cfg Config) (*Session, bool, error) {
+func (r *Registry) serve(ctx context.Context, conn *ws.Conn, owner string, admit func() error, cfg Config) (*Session, bool, error) {
 	peer, err := readHello(conn, false)
 	if err != nil {
 		return nil, false, err
@@ -103,7 +103,7 @@ func (r *Registry) serve(ctx context.Context, conn *tunnel.Conn, owner string, a
 		s.registry, s.key, s.owner = r, own.key, owner
 		r.add(s) // before the client can know of it
 	}
-	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
+	if err := conn.WriteMessage(ws.OpBinary, appendHello(nil, own)); err != nil {
 		s.neverBegan()
 		return nil, false, err
 	}
@@ -126,7 +126,7 @@ func newSessionKey() *sessionKey {
 }
 
 // resume gives nil when there is no such session.
-func (r *Registry) resume(ctx context.Context, conn *tunnel.Conn, owner string, ask *resumption) (*Session, error) {
+func (r *Registry) resume(ctx context.Context, conn *ws.Conn, owner string, ask *resumption) (*Session, error) {
 	r.mu.Lock()
 	s := r.sessions[ask.id]
 	r.mu.Unlock()
@@ -142,7 +142,7 @@ func (r *Registry) resume(ctx context.Context, conn *tunnel.Conn, owner string, 
 
 // takeOver puts the session on conn, if ask is right. It gives nil when the
 // session has just ended.
-func (s *Session) takeOver(ctx context.Context, conn *tunnel.Conn, owner string, ask *resumption) (*Session, error) {
+func (s *Session) takeOver(ctx context.Context, conn *ws.Conn, owner string, ask *resumption) (*Session, error) {
 	switch {
 	case !s.key.verify(ask):
 		return nil, fmt.Errorf("%w: the proof is wrong", ErrRefusedResumption)
@@ -171,7 +171,7 @@ func (s *Session) takeOver(ctx context.Context, conn *tunnel.Conn, owner string,
 	}
 	own := s.cfg.hello()
 	own.resumed = &resumed{received, start}
-	if err := conn.WriteMessage(tunnel.OpBinary, appendHello(nil, own)); err != nil {
+	if err := conn.WriteMessage(ws.OpBinary, appendHello(nil, own)); err != nil {
 		if s.link.unattached(err) {
 			s.wentDown(err)
 		}

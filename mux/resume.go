@@ -7,7 +7,7 @@ import (
 	"net"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // ErrNotResumable is wrapped by the error of Resume when the session can never
@@ -79,7 +79,7 @@ func (l *link) unattached(err error) bool {
 }
 
 // attach puts the link, which has been fenced, on its next connection.
-func (l *link) attach(conn *tunnel.Conn) error {
+func (l *link) attach(conn *ws.Conn) error {
 	l.mu.Lock()
 	if l.err != nil {
 		defer l.mu.Unlock()
@@ -92,7 +92,7 @@ func (l *link) attach(conn *tunnel.Conn) error {
 // relieve puts the link on its next connection, where the peer has agreed to
 // go on after this side said that it had received told bytes. Until now the
 // connection before it, if it was alive, has been in use.
-func (l *link) relieve(conn *tunnel.Conn, told uint64, r resumed) error {
+func (l *link) relieve(conn *ws.Conn, told uint64, r resumed) error {
 	l.mu.Lock()
 	received := l.received.Load()
 	var err error
@@ -142,7 +142,7 @@ func (l *link) resumeLocked(c *carrier) {
 // ended if it had none. Otherwise it returns s. After
 // an error s lives on, and another attempt may follow, unless the error wraps
 // ErrNotResumable. Attempts must not overlap.
-func (s *Session) Resume(ctx context.Context, conn *tunnel.Conn) (*Session, error) {
+func (s *Session) Resume(ctx context.Context, conn *ws.Conn) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.CloseNow() })
@@ -167,7 +167,7 @@ func (s *Session) Resume(ctx context.Context, conn *tunnel.Conn) (*Session, erro
 	return next, nil
 }
 
-func (s *Session) resume(ctx context.Context, conn *tunnel.Conn) (*Session, error) {
+func (s *Session) resume(ctx context.Context, conn *ws.Conn) (*Session, error) {
 	if s.key == nil || !s.Resumable() {
 		return nil, ErrNotResumable
 	}

@@ -13,11 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // bareLink is a client's link whose peer is a connection in the test's hands.
-func bareLink(t *testing.T) (*Session, *tunnel.Conn) {
+func bareLink(t *testing.T) (*Session, *ws.Conn) {
 	cc, sc := newConns(t)
 	s := bareSession(cc, newSessionKey())
 	t.Cleanup(func() { s.link.Close(); s.link.wait() })
@@ -26,7 +27,7 @@ func bareLink(t *testing.T) (*Session, *tunnel.Conn) {
 
 // nextData gives the next data message's acknowledgement and bytes, or the
 // next acknowledgement alone.
-func nextData(t *testing.T, conn *tunnel.Conn) (ack uint64, data []byte) {
+func nextData(t *testing.T, conn *ws.Conn) (ack uint64, data []byte) {
 	t.Helper()
 	if _, err := conn.NextMessage(); err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 			read <- b[0]
 		}
 	})
-	old.WriteMessage(tunnel.OpBinary, dataMessage(0, 0, 1, 2, 3))
+	old.WriteMessage(ws.OpBinary, dataMessage(0, 0, 1, 2, 3))
 	eventually(t, "four bytes", func() bool { return s.link.received.Load() == 4 })
 	cc, next := newConns(t)
 	resumed1 := async(func() error { _, err := s.Resume(t.Context(), cc); return err })
@@ -63,9 +64,9 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 	if err != nil || ask.resume == nil || ask.resume.received != 4 {
 		t.Fatalf("%+v, %v", ask.resume, err)
 	}
-	old.WriteMessage(tunnel.OpBinary, dataMessage(0, 4, 5, 6, 7, 8))
+	old.WriteMessage(ws.OpBinary, dataMessage(0, 4, 5, 6, 7, 8))
 	eventually(t, "nine bytes", func() bool { return s.link.received.Load() == 9 })
-	next.WriteMessage(tunnel.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &resumed{start: 4}}))
+	next.WriteMessage(ws.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &resumed{start: 4}}))
 	if err := await(t, "resumption", resumed1); err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +76,11 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 	if ack, data := nextData(t, next); ack != 4 || string(data) != "x" {
 		t.Fatalf("%q with acknowledgement of %d, 4 are known", data, ack)
 	}
-	next.WriteMessage(tunnel.OpBinary, dataMessage(1, 4, 5))
+	next.WriteMessage(ws.OpBinary, dataMessage(1, 4, 5))
 	if ack, _ := nextData(t, next); ack != 6 {
 		t.Fatalf("acknowledgement of %d, 6 have come again", ack)
 	}
-	next.WriteMessage(tunnel.OpBinary, dataMessage(1, 6, 7, 8, 9))
+	next.WriteMessage(ws.OpBinary, dataMessage(1, 6, 7, 8, 9))
 	if ack, _ := nextData(t, next); ack != 10 {
 		t.Fatalf("acknowledgement of %d, 10 have come", ack)
 	}
@@ -131,9 +132,9 @@ func (l watchedListener) Accept() (net.Conn, error) {
 // A writer that was stuck on a connection which another has relieved does not
 // make the reader wait for last words there.
 func TestRelievedReaderGoesOn(t *testing.T) {
-	accepted := make(chan *tunnel.Conn, 1)
+	accepted := make(chan *ws.Conn, 1)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := tunnel.Accept(w, r, nil)
+		c, err := ws.Accept(w, r, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -143,7 +144,7 @@ func TestRelievedReaderGoesOn(t *testing.T) {
 	web.Listener = ln
 	web.Start()
 	defer web.Close()
-	conn, err := new(tunnel.Dialer).Dial(t.Context(), "ws://"+ln.Addr().String())
+	conn, err := dial.Dial(t.Context(), "ws://"+ln.Addr().String(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,13 +242,13 @@ func TestEndWithConnectionFenced(t *testing.T) {
 		t.Fatalf("%q", data)
 	}
 	go s.link.Read(make([]byte, 1)) // acknowledgements
-	far.WriteMessage(tunnel.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 10))
+	far.WriteMessage(ws.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 10))
 	wantFarewell(t, far)
 	await(t, "end", finished)
 }
 
 // wantFarewell reads the next message, which must be a farewell.
-func wantFarewell(t *testing.T, conn *tunnel.Conn) {
+func wantFarewell(t *testing.T, conn *ws.Conn) {
 	t.Helper()
 	if _, err := conn.NextMessage(); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // The model of a resumable link is two counters for each direction: what one
@@ -42,7 +43,7 @@ type world struct {
 	read     [2]atomic.Uint64 // of these bytes
 	write    [2]chan int
 	wires    []*wire // the last one is in use
-	first    chan *tunnel.Conn
+	first    chan *ws.Conn
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -63,7 +64,7 @@ type modelWeb struct {
 func newModelWeb(t testing.TB) *modelWeb {
 	m := &modelWeb{}
 	m.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		conn, err := tunnel.Accept(rw, r, &tunnel.AcceptOptions{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}})
+		conn, err := ws.Accept(rw, r, &ws.AcceptOptions{Conn: ws.Options{LatestPongOnly: true}})
 		if err != nil {
 			return
 		}
@@ -81,7 +82,7 @@ var modelConfig = Config{HandshakeTimeout: watchdog, ResumeTimeout: time.Hour}
 
 // newWorld connects the two sides by a wire that a plan is made for.
 func newWorld(web *modelWeb, p plan) (*world, error) {
-	w := &world{web: web, path: fmt.Sprint("/", web.next.Add(1)), first: make(chan *tunnel.Conn, 1)}
+	w := &world{web: web, path: fmt.Sprint("/", web.next.Add(1)), first: make(chan *ws.Conn, 1)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	var err error
 	if w.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -107,7 +108,7 @@ func newWorld(web *modelWeb, p plan) (*world, error) {
 	return w, nil
 }
 
-func bareSession(conn *tunnel.Conn, key *sessionKey) *Session {
+func bareSession(conn *ws.Conn, key *sessionKey) *Session {
 	cfg := modelConfig
 	s := newSession(cfg.withDefaults(), hello{})
 	s.key = key
@@ -122,7 +123,7 @@ func bareSession(conn *tunnel.Conn, key *sessionKey) *Session {
 }
 
 // accept serves the server's end of a connection.
-func (w *world) accept(conn *tunnel.Conn) {
+func (w *world) accept(conn *ws.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over {
@@ -439,7 +440,7 @@ type wire struct {
 }
 
 // dial connects the client over a wire with a plan.
-func (w *world) dial(p plan) (*tunnel.Conn, error) {
+func (w *world) dial(p plan) (*ws.Conn, error) {
 	x := &wire{stopped: make(chan struct{}), plan: p}
 	x.change.L = &x.mu
 	w.wires = append(w.wires, x)
@@ -458,8 +459,8 @@ func (w *world) dial(p plan) (*tunnel.Conn, error) {
 		x.wg.Go(func() { x.pump(down) })
 		return nil
 	})
-	d := tunnel.Dialer{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}}
-	conn, err := d.Dial(w.ctx, "ws://"+w.ln.Addr().String()+w.path)
+	d := &dial.Options{Conn: ws.Options{LatestPongOnly: true}}
+	conn, err := dial.Dial(w.ctx, "ws://"+w.ln.Addr().String()+w.path, d)
 	return conn, errors.Join(err, <-relayed)
 }
 

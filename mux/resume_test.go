@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // gateway is a server that keeps sessions, with a misbehaving path before it.
@@ -35,7 +36,7 @@ func newGateway(t testing.TB, cfg *Config) *gateway {
 	var open sync.WaitGroup
 	over := false
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}})
+		conn, err := ws.Accept(w, r, &ws.AcceptOptions{Conn: ws.Options{LatestPongOnly: true}})
 		if err != nil {
 			return
 		}
@@ -73,12 +74,12 @@ func newGateway(t testing.TB, cfg *Config) *gateway {
 }
 
 // dial connects as an owner.
-func (g *gateway) dial(t testing.TB, owner string) (*tunnel.Conn, error) {
-	d := tunnel.Dialer{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}}
-	return d.Dial(t.Context(), "ws://"+g.path.Addr()+owner)
+func (g *gateway) dial(t testing.TB, owner string) (*ws.Conn, error) {
+	d := &dial.Options{Conn: ws.Options{LatestPongOnly: true}}
+	return dial.Dial(t.Context(), "ws://"+g.path.Addr()+owner, d)
 }
 
-func (g *gateway) mustDial(t testing.TB, owner string) *tunnel.Conn {
+func (g *gateway) mustDial(t testing.TB, owner string) *ws.Conn {
 	t.Helper()
 	conn, err := g.dial(t, owner)
 	if err != nil {
@@ -183,7 +184,7 @@ func TestResume(t *testing.T) {
 		"path cut":      func(g *gateway, _, _ *Session) { g.path.Cut() },
 		"client's end":  func(_ *gateway, client, _ *Session) { carrierOf(client).conn.CloseNow() },
 		"server's end":  func(_ *gateway, _, server *Session) { carrierOf(server).conn.CloseNow() },
-		"close frame":   func(_ *gateway, _, server *Session) { carrierOf(server).conn.Close(tunnel.StatusGoingAway, "") },
+		"close frame":   func(_ *gateway, _, server *Session) { carrierOf(server).conn.Close(ws.StatusGoingAway, "") },
 		"broken frames": func(_ *gateway, client, _ *Session) { carrierOf(client).conn.NetConn().Write([]byte{0xff, 0xff}) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -503,7 +504,7 @@ func TestResumedNonsense(t *testing.T) {
 		cc, sc := newConns(t)
 		go func() {
 			readFirst(sc)
-			sc.WriteMessage(tunnel.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &r}))
+			sc.WriteMessage(ws.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &r}))
 		}()
 		if _, err := client.Resume(t.Context(), cc); !errors.Is(err, ErrNotResumable) || !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v", name, err)

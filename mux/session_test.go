@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // A session that dies takes its streams along, on both ends and never as a
@@ -28,7 +28,7 @@ func TestSessionLost(t *testing.T) {
 			carrierOf(client).conn.NetConn().(*net.TCPConn).SetLinger(0)
 			carrierOf(client).conn.CloseNow()
 		}},
-		{"close frame", func(client, _ *Session) { carrierOf(client).conn.Close(tunnel.StatusGoingAway, "") }},
+		{"close frame", func(client, _ *Session) { carrierOf(client).conn.Close(ws.StatusGoingAway, "") }},
 		{"Close", func(client, _ *Session) { client.Close() }},
 		{"CloseReason", func(_, server *Session) { server.CloseReason(CloseAway, "maintenance") }},
 	} {

@@ -10,22 +10,24 @@ import (
 
 	"adit/internal/testnet"
 	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // newSecureConns is newConns over TLS, as the link has it.
-func newSecureConns(t testing.TB) (client, server *tunnel.Conn) {
+func newSecureConns(t testing.TB) (client, server *ws.Conn) {
 	t.Helper()
 	ca := testnet.NewCA(t, "link")
 	serve := func(web *httptest.Server) {
-		web.Listener = tls.NewListener(tunnel.DirectListener(web.Listener), ca.ServerConfig(t, "127.0.0.1"))
+		web.Listener = tls.NewListener(tunnel.FastListener(web.Listener), ca.ServerConfig(t, "127.0.0.1"))
 	}
-	return newConnsOn(t, serve, &tunnel.Dialer{TLS: ca.ClientConfig()}, func(addr string) string { return "wss://" + addr })
+	return newConnsOn(t, serve, &dial.Options{TLS: ca.ClientConfig()}, func(addr string) string { return "wss://" + addr })
 }
 
 // Of a frame whose rest is late, what has come is passed on: before each wait for the
 // network, or at once where nobody can tell.
 func TestPartOfFrame(t *testing.T) {
-	for name, conns := range map[string]func(testing.TB) (client, server *tunnel.Conn){"TLS": newSecureConns, "plain": newConns} {
+	for name, conns := range map[string]func(testing.TB) (client, server *ws.Conn){"TLS": newSecureConns, "plain": newConns} {
 		t.Run(name, func(t *testing.T) {
 			cc, sc := conns(t)
 			client, server := newPairOn(t, cc, sc, nil, nil)

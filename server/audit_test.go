@@ -9,7 +9,8 @@ import (
 	"adit/internal/audit"
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // records collects audit records.
@@ -84,21 +85,21 @@ func TestAuditOfRoutes(t *testing.T) {
 		{Path: "/echo", Backends: []string{echo}, Users: []string{"alice"}},
 		{Path: "/dead", Backends: []string{dead}},
 	}})
-	dial := func(name, path string) (*tunnel.Conn, error) {
-		return g.dialer(name).Dial(t.Context(), "wss://"+g.addr+path)
+	dial := func(name, path string) (*ws.Conn, error) {
+		return dial.Dial(t.Context(), "wss://"+g.addr+path, g.dialer(name))
 	}
 	c, err := dial("alice", "/echo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WriteMessage(tunnel.OpBinary, []byte("hello")); err != nil {
+	if err := c.WriteMessage(ws.OpBinary, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.NextMessage(); err != nil {
 		t.Fatal(err)
 	}
 	io.ReadAll(c)
-	c.Close(tunnel.StatusNormal, "")
+	c.Close(ws.StatusNormal, "")
 	if x := r.next(t, 1); x.Kind != audit.Route || x.User != "alice" || x.Target != "/echo" || x.Address != echo || x.Result != audit.Ended ||
 		x.Reason != "the client closed with 1000" || x.ToTarget != 5 || x.ToClient != 5 {
 		t.Errorf("%+v", x)

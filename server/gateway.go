@@ -15,6 +15,7 @@ import (
 	"adit/internal/audit"
 	"adit/mux"
 	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // serveRoute connects a WebSocket to the route's backend. The backend comes
@@ -29,7 +30,7 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	}
 	rec := s.record(audit.Route, newSessionID(), user, addrText(client), rt.id.String())
 	log := s.log.With("route", rt.id.String(), "user", userName(user), "addr", addrText(client))
-	_, err := tunnel.CheckHandshake(w, r)
+	_, err := ws.CheckHandshake(w, r)
 	if err != nil {
 		log.Debug("route refused", "reason", err)
 		return
@@ -92,12 +93,12 @@ func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request, rt *route, w
 	log = log.With("backend", name)
 	rec.dialled(backend)
 
-	accept, inline := tunnel.Accept, false
-	if tunnel.IsExtendedConnect(r) {
-		accept, inline = tunnel.AcceptConnect, true
+	accept, inline := ws.Accept, false
+	if ws.IsExtendedConnect(r) {
+		accept, inline = ws.AcceptConnect, true
 	}
-	conn, err := accept(w, r, &tunnel.AcceptOptions{
-		ConnOptions: tunnel.ConnOptions{ValidateUTF8: true},
+	conn, err := accept(w, r, &ws.AcceptOptions{
+		Conn:        ws.Options{ValidateUTF8: true},
 		Subprotocol: chooseSubprotocol,
 		Timeout:     s.cfg.HandshakeTimeout,
 	})
@@ -168,7 +169,7 @@ func (s *Server) bridge(c *clientEnd, report func(tunnel.Transferred, time.Durat
 	start := time.Now()
 	stop := context.AfterFunc(s.routeCtx, func() {
 		s.routesCut.Add(1)
-		c.cut(tunnel.StatusGoingAway, "the server is stopping")
+		c.cut(ws.StatusGoingAway, "the server is stopping")
 	})
 	c.watch()
 	n, err := tunnel.Relay(c, &backendEnd{Socket: c.backend, broken: c.backendBroke})
@@ -195,7 +196,7 @@ func (s *Server) enlist(c *clientEnd, who caller) (strike func()) {
 // reviewConn applies an Access to a user's connection.
 func reviewConn(c *clientEnd, who caller, a *access) {
 	if a.users.Proved(who.identity.Name, who.proof) == nil {
-		c.cut(tunnel.StatusPolicy, "the user, or the credential, is good no longer")
+		c.cut(ws.StatusPolicy, "the user, or the credential, is good no longer")
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // BenchmarkRoute is one stream through a route in this process, where client
@@ -63,8 +64,8 @@ func benchmarkRoute(b *testing.B, ca *testnet.CA, secure, up bool, size int) {
 		cancel()
 		s.Shutdown(ctx)
 	}()
-	d := &tunnel.Dialer{TLS: ca.ClientConfig(), Header: http.Header{}}
-	conn, err := d.Dial(b.Context(), scheme+"://"+ln.Addr().String()+"/r")
+	d := &dial.Options{TLS: ca.ClientConfig(), Header: http.Header{}}
+	conn, err := dial.Dial(b.Context(), scheme+"://"+ln.Addr().String()+"/r", d)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func benchmarkRoute(b *testing.B, ca *testnet.CA, secure, up bool, size int) {
 	if up {
 		buf := make([]byte, conn.Headroom()+size)
 		for range b.N {
-			if err := conn.WriteBuffer(tunnel.OpBinary, buf); err != nil {
+			if err := conn.WriteBuffer(ws.OpBinary, buf); err != nil {
 				b.Fatal(err)
 			}
 		}

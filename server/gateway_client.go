@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // maxHotReads bounds the connections, of all routes, that wait for more data
@@ -36,7 +37,7 @@ const hotRead = 2 << 10
 //     the server stops: Close 1001. The user, or the credential that was shown,
 //     is removed: Close 1008. The backend gets a reset in all of these.
 type clientEnd struct {
-	conn    *tunnel.Conn
+	conn    *ws.Conn
 	backend *tunnel.Socket
 	route   *route
 	in      input
@@ -63,7 +64,7 @@ type clientEnd struct {
 	closed bool // the relay is done
 }
 
-func newClientEnd(conn *tunnel.Conn, backend *tunnel.Socket, rt *route, hotReads *atomic.Int64) *clientEnd {
+func newClientEnd(conn *ws.Conn, backend *tunnel.Socket, rt *route, hotReads *atomic.Int64) *clientEnd {
 	c := &clientEnd{conn: conn, backend: backend, route: rt, hotReads: hotReads, finished: make(chan struct{})}
 	c.in, c.out = framing(conn, rt.text)
 	now := clock()
@@ -116,11 +117,11 @@ func (c *clientEnd) Read(p []byte) (int, error) {
 // means to the backend.
 func (c *clientEnd) clientEnded(err error) error {
 	c.over.Store(true)
-	var closed *tunnel.CloseError
-	var fault *tunnel.ProtocolError
+	var closed *ws.CloseError
+	var fault *ws.ProtocolError
 	switch {
 	case errors.As(err, &closed):
-		c.end(tunnel.StatusNormal, "", fmt.Sprintf("the client closed with %d", closed.Code))
+		c.end(ws.StatusNormal, "", fmt.Sprintf("the client closed with %d", closed.Code))
 		if !orderly(closed.Code) {
 			return err
 		}
@@ -128,7 +129,7 @@ func (c *clientEnd) clientEnded(err error) error {
 	case errors.As(err, &fault):
 		c.end(fault.Code, fault.Reason, fault.Error()) // the code is already on its way
 	case errors.Is(err, errBase64):
-		c.end(tunnel.StatusInvalidPayload, err.Error(), err.Error())
+		c.end(ws.StatusInvalidPayload, err.Error(), err.Error())
 	default:
 		c.end(0, "", "the client is gone: "+err.Error())
 	}
@@ -137,9 +138,9 @@ func (c *clientEnd) clientEnded(err error) error {
 
 // orderly reports whether a client that closes with code has done what it
 // wanted.
-func orderly(code tunnel.StatusCode) bool {
+func orderly(code ws.StatusCode) bool {
 	switch code {
-	case tunnel.StatusNormal, tunnel.StatusGoingAway, tunnel.StatusNoStatus:
+	case ws.StatusNormal, ws.StatusGoingAway, ws.StatusNoStatus:
 		return true
 	}
 	return code >= 3000
@@ -169,8 +170,8 @@ func (c *clientEnd) WriteBuffer(b []byte) (int, error) {
 	case err == nil:
 		c.sent.Store(clock())
 		c.sentBytes.Add(uint64(n))
-	case errors.Is(err, tunnel.ErrInvalidUTF8):
-		c.end(tunnel.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
+	case errors.Is(err, ws.ErrInvalidUTF8):
+		c.end(ws.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
 		return n, err
 	case errors.Is(err, net.ErrClosed):
 		// There has been a Close, of which the reader will tell.
@@ -198,10 +199,10 @@ func (c *clientEnd) CloseWrite() error {
 		return nil
 	}
 	if err := c.out.end(); err != nil {
-		c.end(tunnel.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
+		c.end(ws.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
 		return err
 	}
-	c.conn.SendClose(tunnel.StatusNormal, "")
+	c.conn.SendClose(ws.StatusNormal, "")
 	c.over.Store(true)
 	now := clock()
 	c.awaitAnswer(now, now+int64(c.route.LingerTimeout))
@@ -211,24 +212,24 @@ func (c *clientEnd) CloseWrite() error {
 // awaitAnswer ends the connection of a client that does not answer our Close.
 // While it sends data it is still on its way to that, though not beyond limit.
 func (c *clientEnd) awaitAnswer(since, limit int64) {
-	c.after(tunnel.DefaultCloseTimeout, func() {
+	c.after(ws.DefaultCloseTimeout, func() {
 		now := clock()
 		if c.received.Load() > since && now < limit {
 			c.awaitAnswer(now, limit)
 			return
 		}
-		c.end(tunnel.StatusNormal, "", "the backend ended, and the client did not answer the close")
+		c.end(ws.StatusNormal, "", "the backend ended, and the client did not answer the close")
 	})
 }
 
 // backendBroke is told that the backend's connection has failed.
 func (c *clientEnd) backendBroke(err error) {
-	c.end(tunnel.StatusInternalError, "the backend's connection failed", "the backend failed: "+err.Error())
+	c.end(ws.StatusInternalError, "the backend's connection failed", "the backend failed: "+err.Error())
 }
 
 // cut ends the connection of a client that has done nothing wrong. The backend
 // is reset first: the client's answer to the Close is no end of its data.
-func (c *clientEnd) cut(code tunnel.StatusCode, reason string) {
+func (c *clientEnd) cut(code ws.StatusCode, reason string) {
 	first := c.claim(reason)
 	c.backend.Abort()
 	if first {
@@ -238,13 +239,13 @@ func (c *clientEnd) cut(code tunnel.StatusCode, reason string) {
 
 // Abort ends the connection. The first reason to do so decides about the code.
 func (c *clientEnd) Abort() {
-	c.end(tunnel.StatusInternalError, "the backend's connection failed", "the relay failed")
+	c.end(ws.StatusInternalError, "the backend's connection failed", "the relay failed")
 }
 
 // end closes the WebSocket with code, or at once if that is 0, and does not
 // wait. Only the first call counts. The rest of the relay then has
 // Route.LingerTimeout to come to its own end.
-func (c *clientEnd) end(code tunnel.StatusCode, reason, cause string) {
+func (c *clientEnd) end(code ws.StatusCode, reason, cause string) {
 	if c.claim(cause) {
 		c.close(code, reason)
 	}
@@ -262,7 +263,7 @@ func (c *clientEnd) claim(cause string) bool {
 	return true
 }
 
-func (c *clientEnd) close(code tunnel.StatusCode, reason string) {
+func (c *clientEnd) close(code ws.StatusCode, reason string) {
 	go func() {
 		defer close(c.finished)
 		if code == 0 {
@@ -285,7 +286,7 @@ func (c *clientEnd) after(d time.Duration, f func()) {
 
 // Close waits until the WebSocket has been closed.
 func (c *clientEnd) Close() error {
-	c.end(tunnel.StatusNormal, "", "both sides ended")
+	c.end(ws.StatusNormal, "", "both sides ended")
 	c.mu.Lock()
 	c.closed = true
 	for _, t := range c.timers {

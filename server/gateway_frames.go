@@ -8,7 +8,7 @@ import (
 	"io"
 	"sync"
 
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // input takes the stream for the backend out of a client's messages.
@@ -33,7 +33,7 @@ type output interface {
 
 // framing is how a connection carries data: its subprotocol decides, or else
 // the route.
-func framing(conn *tunnel.Conn, text bool) (input, output) {
+func framing(conn *ws.Conn, text bool) (input, output) {
 	switch {
 	case conn.Subprotocol() == "base64":
 		return &base64Input{conn: conn}, base64Output{conn}
@@ -44,23 +44,23 @@ func framing(conn *tunnel.Conn, text bool) (input, output) {
 }
 
 // streamInput is the payload of all messages, of either type.
-type streamInput struct{ conn *tunnel.Conn }
+type streamInput struct{ conn *ws.Conn }
 
 func (in streamInput) wait() error                { return in.conn.WaitStream() }
 func (in streamInput) read(p []byte) (int, error) { return in.conn.ReadStream(p) }
 
 // binaryOutput makes a binary message of each write.
-type binaryOutput struct{ conn *tunnel.Conn }
+type binaryOutput struct{ conn *ws.Conn }
 
 func (out binaryOutput) headroom() int        { return out.conn.Headroom() }
-func (out binaryOutput) write(b []byte) error { return out.conn.WriteBuffer(tunnel.OpBinary, b) }
+func (out binaryOutput) write(b []byte) error { return out.conn.WriteBuffer(ws.OpBinary, b) }
 func (out binaryOutput) end() error           { return nil }
 
 // textOutput makes a text message of each write, except that a code point
 // whose end has not come yet waits for the next one.
 type textOutput struct {
-	conn   *tunnel.Conn
-	cutter tunnel.TextCutter
+	conn   *ws.Conn
+	cutter ws.TextCutter
 }
 
 // maxHeld is the longest beginning of a code point.
@@ -76,7 +76,7 @@ func (out *textOutput) write(b []byte) error {
 	text, invalid := out.cutter.Cut(b[begin:])
 	if len(text) > 0 {
 		front := begin - out.conn.Headroom()
-		if err := out.conn.WriteBuffer(tunnel.OpText, b[front:begin+len(text)]); err != nil {
+		if err := out.conn.WriteBuffer(ws.OpText, b[front:begin+len(text)]); err != nil {
 			return err
 		}
 	}
@@ -92,7 +92,7 @@ var errBase64 = errors.New("a message is not base64")
 // itself (RFC 4648 section 4, with padding, without line breaks). It decodes
 // as the bytes arrive.
 type base64Input struct {
-	conn   *tunnel.Conn
+	conn   *ws.Conn
 	inside bool    // of a message
 	part   [4]byte // the beginning of a group of four
 	n      int
@@ -160,7 +160,7 @@ func (in *base64Input) decode(p, b []byte) (int, error) {
 }
 
 // base64Output makes text messages, each encoded for itself.
-type base64Output struct{ conn *tunnel.Conn }
+type base64Output struct{ conn *ws.Conn }
 
 // base64Piece is how much data a message has at most: a multiple of three.
 const base64Piece = 24 << 10
@@ -179,7 +179,7 @@ func (out base64Output) write(b []byte) error {
 		b = b[len(piece):]
 		front := out.conn.Headroom()
 		base64.StdEncoding.Encode(buf[front:], piece)
-		if err := out.conn.WriteBuffer(tunnel.OpText, buf[:front+base64.StdEncoding.EncodedLen(len(piece))]); err != nil {
+		if err := out.conn.WriteBuffer(ws.OpText, buf[:front+base64.StdEncoding.EncodedLen(len(piece))]); err != nil {
 			return err
 		}
 	}

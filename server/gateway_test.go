@@ -21,7 +21,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 func TestFraming(t *testing.T) {
@@ -132,14 +132,14 @@ func TestBase64Messages(t *testing.T) {
 
 // A read, which has a large buffer in hand, is not what waits for a client.
 func TestReadsDoNotWait(t *testing.T) {
-	for name, in := range map[string]func(*tunnel.Conn) input{
-		"binary": func(c *tunnel.Conn) input { return streamInput{c} },
-		"base64": func(c *tunnel.Conn) input { return &base64Input{conn: c} },
+	for name, in := range map[string]func(*ws.Conn) input{
+		"binary": func(c *ws.Conn) input { return streamInput{c} },
+		"base64": func(c *ws.Conn) input { return &base64Input{conn: c} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			conns := make(chan *tunnel.Conn, 1)
+			conns := make(chan *ws.Conn, 1)
 			g := start(t, Config{Site: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c, err := tunnel.Accept(w, r, nil)
+				c, err := ws.Accept(w, r, nil)
 				if err != nil {
 					t.Error(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // watch is the time that passes over a client's connection: its pings, how
@@ -44,7 +45,7 @@ func (w *watch) tick() {
 		return
 	}
 	if w.idle > 0 && now-w.lastPayload() >= w.idle {
-		c.cut(tunnel.StatusGoingAway, "idle")
+		c.cut(ws.StatusGoingAway, "idle")
 		return
 	}
 	if w.awaiting && w.heard() > w.pinged {
@@ -54,7 +55,7 @@ func (w *watch) tick() {
 	case w.interval <= 0:
 	case w.awaiting && w.pong > 0 && now-w.pinged >= w.pong:
 		if !w.excused() {
-			c.cut(tunnel.StatusInternalError, "no answer to a ping")
+			c.cut(ws.StatusInternalError, "no answer to a ping")
 			return
 		}
 		w.pinged = now // it has as long again; the ping is still on its way

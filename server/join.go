@@ -9,7 +9,7 @@ import (
 
 	"adit/auth"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // serveTunnel takes an authenticated request: for a new session, or for one
@@ -24,9 +24,9 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, who caller)
 		http.Error(w, reason, http.StatusServiceUnavailable)
 		return
 	}
-	conn, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{
-		ConnOptions: tunnel.ConnOptions{LatestPongOnly: true},
-		Timeout:     s.cfg.HandshakeTimeout,
+	conn, err := ws.Accept(w, r, &ws.AcceptOptions{
+		Conn:    ws.Options{LatestPongOnly: true},
+		Timeout: s.cfg.HandshakeTimeout,
 	})
 	if err != nil {
 		release()
@@ -70,7 +70,7 @@ func (s *Server) reserve(count map[string]int, identity *auth.Identity) (release
 
 // join gives a connection to the session that its client names, or to a new
 // one. Only then it is known whether that counts as one more.
-func (s *Server) join(conn *tunnel.Conn, who caller, client netip.AddrPort) {
+func (s *Server) join(conn *ws.Conn, who caller, client netip.AddrPort) {
 	identity, addr := who.identity, addrText(client)
 	x := &session{id: newSessionID(), user: identity.Name, proof: who.proof}
 	x.identity.Store(identity)

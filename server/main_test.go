@@ -19,7 +19,8 @@ import (
 	"adit/auth"
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,10 +83,10 @@ func users(t *testing.T, list ...auth.User) *auth.Users {
 }
 
 // dialer dials the tunnel as a user; "" sends no credentials.
-func (g *gateway) dialer(name string) *tunnel.Dialer {
-	return &tunnel.Dialer{
-		TLS:         g.ca.ClientConfig(),
-		ConnOptions: tunnel.ConnOptions{LatestPongOnly: true},
+func (g *gateway) dialer(name string) *dial.Options {
+	return &dial.Options{
+		TLS:  g.ca.ClientConfig(),
+		Conn: ws.Options{LatestPongOnly: true},
 		Authorization: func() (string, error) {
 			if name == "" {
 				return "", nil
@@ -101,7 +102,7 @@ func (g *gateway) url() string { return "wss://" + g.addr + "/tunnel" }
 func (g *gateway) trySession(t *testing.T, name string) (*mux.Session, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
-	conn, err := g.dialer(name).Dial(ctx, g.url())
+	conn, err := dial.Dial(ctx, g.url(), g.dialer(name))
 	if err != nil {
 		return nil, err
 	}

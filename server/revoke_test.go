@@ -8,7 +8,8 @@ import (
 	"adit/auth"
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // twoWays is a gateway whose user alice has a token and a certificate, and what
@@ -35,7 +36,7 @@ func twoWays(t *testing.T) (g *gateway, change func(auth.User)) {
 }
 
 // conn is a connection for a session of alice's.
-func (g *gateway) aliceConn(t *testing.T, byCert bool) *tunnel.Conn {
+func (g *gateway) aliceConn(t *testing.T, byCert bool) *ws.Conn {
 	t.Helper()
 	d := g.dialer("alice")
 	if byCert {
@@ -45,7 +46,7 @@ func (g *gateway) aliceConn(t *testing.T, byCert bool) *tunnel.Conn {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
-	conn, err := d.Dial(ctx, g.url())
+	conn, err := dial.Dial(ctx, g.url(), d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"adit/internal/progress"
 	"adit/mux"
 	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // Defaults of Config and Access that the configuration's reference shows.
@@ -300,7 +301,7 @@ func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	defer s.addListener(ln, config != nil)()
 	socket := ln
 	defer context.AfterFunc(s.listening, func() { socket.Close() })()
-	ln = s.gate.listener(tunnel.DirectListener(ln), s.cfg.Mux.Silence)
+	ln = s.gate.listener(tunnel.FastListener(ln), s.cfg.Mux.Silence)
 	ln = s.progress.Listener(ln)
 	if config != nil {
 		ln = tls.NewListener(ln, s.offerHTTP2(config))
@@ -425,7 +426,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "400 more than one Authorization", http.StatusBadRequest)
 		return
 	}
-	if !tunnel.IsUpgrade(r) && !tunnel.IsExtendedConnect(r) {
+	if !ws.IsUpgrade(r) && !ws.IsExtendedConnect(r) {
 		if !s.serveTicket(w, r) {
 			s.cfg.Site.ServeHTTP(w, r)
 		}
@@ -458,7 +459,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.log.Warn(routeRefused, "route", rt.id.String(), "user", userName(who.identity.Name), "addr", addr, "reason", reason)
 		}
 		s.record(audit.Route, newSessionID(), who.identity.Name, addr, rt.id.String()).end(mux.Forbidden.String(), reason)
-	case r.URL.Path == s.cfg.TunnelPath && tunnel.IsUpgrade(r) && who.mayTunnel():
+	case r.URL.Path == s.cfg.TunnelPath && ws.IsUpgrade(r) && who.mayTunnel():
 		if !fromForeignPage(r) {
 			s.serveTunnel(w, r, who)
 			return

@@ -13,7 +13,8 @@ import (
 
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestMaxSessions(t *testing.T) {
@@ -204,7 +205,7 @@ func TestShutdownSilent(t *testing.T) {
 	defer raw.Close()
 	g.dialTLS(t)
 	io.WriteString(g.dialTLS(t), "GET / HTTP/1.1\r\nHost:")
-	conn, err := g.dialer("alice").Dial(t.Context(), g.url()) // and no hello
+	conn, err := dial.Dial(t.Context(), g.url(), g.dialer("alice")) // and no hello
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestShutdownVisitor(t *testing.T) {
 func TestShutdownHijacked(t *testing.T) {
 	accepted, over := make(chan struct{}), make(chan struct{})
 	site := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := tunnel.Accept(w, r, nil)
+		conn, err := ws.Accept(w, r, nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -267,7 +268,7 @@ func TestShutdownHijacked(t *testing.T) {
 		close(over)
 	})
 	g := start(t, Config{Site: site}, Access{Users: users(t, user("alice", "*:*"))})
-	conn, err := g.dialer("").Dial(t.Context(), "wss://"+g.addr+"/its-own")
+	conn, err := dial.Dial(t.Context(), "wss://"+g.addr+"/its-own", g.dialer(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +333,7 @@ func TestServeTwo(t *testing.T) {
 	ln := testnet.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(ln, nil) }()
-	conn, err := g.dialer("alice").Dial(t.Context(), "ws://"+ln.Addr().String()+"/tunnel")
+	conn, err := dial.Dial(t.Context(), "ws://"+ln.Addr().String()+"/tunnel", g.dialer("alice"))
 	if err != nil {
 		t.Fatal(err)
 	}

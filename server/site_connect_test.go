@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	_ "adit/internal/extendedconnect"
-	"adit/tunnel"
+	"adit/tunnel/ws"
 )
 
 // The site's own WebSockets pass for a browser that speaks HTTP/2 to us.
@@ -19,7 +19,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 	closed := make(chan error, 1)
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !tunnel.IsUpgrade(r) || r.Header.Get(":protocol") != "" || r.Header.Get("Origin") != "https://a.test":
+		case !ws.IsUpgrade(r) || r.Header.Get(":protocol") != "" || r.Header.Get("Origin") != "https://a.test":
 			t.Errorf("the site sees %s %s %v", r.Method, r.URL, r.Header)
 			fallthrough
 		case r.URL.Path == "/page":
@@ -29,7 +29,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{Subprotocol: func(offered []string) string { return offered[0] }})
+		c, err := ws.Accept(w, r, &ws.AcceptOptions{Subprotocol: func(offered []string) string { return offered[0] }})
 		if err != nil {
 			t.Error(err)
 			return

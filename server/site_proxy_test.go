@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // webServer is a web server to be the site.
@@ -302,11 +303,11 @@ func TestProxySiteTargets(t *testing.T) {
 // The site's own WebSockets pass, those of other protocols do not.
 func TestProxySiteUpgrade(t *testing.T) {
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
-		if !tunnel.IsUpgrade(r) || r.URL.Path != "/ws" || r.Header.Get("Origin") != "https://a.test" {
+		if !ws.IsUpgrade(r) || r.URL.Path != "/ws" || r.Header.Get("Origin") != "https://a.test" {
 			http.NotFound(w, r)
 			return
 		}
-		c, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{Subprotocol: func(offered []string) string { return strings.Join(offered, "") }})
+		c, err := ws.Accept(w, r, &ws.AcceptOptions{Subprotocol: func(offered []string) string { return strings.Join(offered, "") }})
 		if err != nil {
 			return
 		}
@@ -327,13 +328,13 @@ func TestProxySiteUpgrade(t *testing.T) {
 	d.Header = http.Header{"Origin": {"https://a.test"}}
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
-	conn, err := d.Dial(ctx, "wss://"+g.addr+"/ws")
+	conn, err := dial.Dial(ctx, "wss://"+g.addr+"/ws", d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
 	for _, text := range []string{"hello", "again"} {
-		if err := conn.WriteMessage(tunnel.OpText, []byte(text)); err != nil {
+		if err := conn.WriteMessage(ws.OpText, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := conn.NextMessage(); err != nil {

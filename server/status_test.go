@@ -10,6 +10,7 @@ import (
 	"adit/auth"
 	"adit/internal/testnet"
 	"adit/mux"
+	"adit/tunnel/dial"
 )
 
 func TestStatus(t *testing.T) {
@@ -103,7 +104,7 @@ func TestRouteStatus(t *testing.T) {
 	dial := func(path string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 		defer cancel()
-		conn, err := g.dialer("").Dial(ctx, "wss://"+g.addr+path)
+		conn, err := dial.Dial(ctx, "wss://"+g.addr+path, g.dialer(""))
 		if err != nil {
 			return err
 		}

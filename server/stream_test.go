@@ -17,7 +17,8 @@ import (
 
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestDialCodes(t *testing.T) {
@@ -217,12 +218,12 @@ func TestSecondAddress(t *testing.T) {
 func TestBadSession(t *testing.T) {
 	g := start(t, Config{Mux: mux.Config{HandshakeTimeout: 200 * time.Millisecond}}, Access{Users: users(t, user("alice", "*:*"))})
 	for _, say := range [][]byte{nil, {}, {1}, []byte("hello"), {1, 1, 9, 255, 255}, {1, 1}, make([]byte, 5000)} {
-		conn, err := g.dialer("alice").Dial(t.Context(), g.url())
+		conn, err := dial.Dial(t.Context(), g.url(), g.dialer("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if say != nil {
-			conn.WriteMessage(tunnel.OpBinary, say)
+			conn.WriteMessage(ws.OpBinary, say)
 		}
 		if _, err := conn.NextMessage(); err == nil {
 			t.Errorf("%q is answered", say)

@@ -32,7 +32,11 @@ const (
 	worthHolding = 1 << 10
 )
 
-// newRecordConn is for TLS over nc, which it takes over.
+// FastConn takes over nc, a socket, with or without TLS to come above it, and returns a connection
+// that reads and writes by the socket fast path (see rawConn). What MessageWriter writes by way of
+// that TLS leaves in few packets.
+func FastConn(nc net.Conn) net.Conn { return newRecordConn(nc) }
+
 func newRecordConn(nc net.Conn) *recordConn {
 	c := &recordConn{Conn: nc, bytes: readWriter(nc)}
 	if w, ok := c.bytes.(interface {
@@ -43,10 +47,9 @@ func newRecordConn(nc net.Conn) *recordConn {
 	return c
 }
 
-// DirectListener returns a listener whose sockets cost less to read and write,
-// also by way of what wraps it, such as tls.NewListener. A Conn over that TLS
-// writes the records of a message in few packets.
-func DirectListener(ln net.Listener) net.Listener { return recordListener{ln} }
+// FastListener returns a listener whose connections are those of FastConn. Another may wrap it, such
+// as that of tls.NewListener.
+func FastListener(ln net.Listener) net.Listener { return recordListener{ln} }
 
 type recordListener struct{ net.Listener }
 
@@ -56,6 +59,37 @@ func (l recordListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return newRecordConn(nc), nil
+}
+
+// MessageWriter returns the best way to write a whole message to nc: where FastConn is right beneath
+// the TLS of nc, the records of the message leave in few packets. Only one goroutine may call the
+// function at a time; nc may be written to by others.
+func MessageWriter(nc net.Conn) func([]byte) (int, error) {
+	c := recordsBelow(nc)
+	if c == nil {
+		return nc.Write
+	}
+	return func(b []byte) (int, error) {
+		if len(b) <= worthHolding {
+			return nc.Write(b)
+		}
+		return c.message(nc, b)
+	}
+}
+
+// OnReadWait has f called whenever a read of the FastConn right beneath the TLS of nc is about to
+// wait for the network, by the goroutine that reads. It reports false, and f is not called, where
+// there is no FastConn, or no socket fast path. It must be called before the first read.
+func OnReadWait(nc net.Conn, f func()) bool {
+	c := recordsBelow(nc)
+	if c == nil {
+		return false
+	}
+	raw, ok := c.bytes.(interface{ onWait(func()) })
+	if ok {
+		raw.onWait(f)
+	}
+	return ok
 }
 
 // recordsBelow finds the recordConn right beneath the TLS of nc, or nil.
@@ -83,11 +117,11 @@ func (c *recordConn) Read(p []byte) (int, error) { return c.bytes.Read(p) }
 
 // message writes b to t, whose connection c is, in few packets. Only one
 // goroutine may call it at a time; t may be written to by others.
-func (c *recordConn) message(t net.Conn, b []byte) error {
+func (c *recordConn) message(t net.Conn, b []byte) (int, error) {
 	c.expect(len(b))
-	_, err := t.Write(b)
+	n, err := t.Write(b)
 	c.expect(0)
-	return err
+	return n, err
 }
 
 func (c *recordConn) expect(n int) {
@@ -120,10 +154,10 @@ func (c *recordConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite ends the sending direction, down to TCP.
 func (c *recordConn) CloseWrite() error {
-	closeWrite(c.Conn)
+	CloseWrite(c.Conn)
 	return nil
 }
 
 // Close closes the socket at once, without waiting to send the alerts of
 // another TLS below.
-func (c *recordConn) Close() error { return rawConn(c.Conn).Close() }
+func (c *recordConn) Close() error { return CloseNow(c.Conn) }

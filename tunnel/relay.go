@@ -1,3 +1,7 @@
+// Package tunnel passes bytes between two connections and keeps what TCP promises: see Relay. It has
+// the socket side of that: reading and writing sockets at low cost, buffers, listening, socket
+// options, and what the kernel knows of a path. tunnel/ws is WebSocket above it, and tunnel/dial
+// opens WebSocket connections. It knows nothing of multiplexing or authentication.
 package tunnel
 
 import (

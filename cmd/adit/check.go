@@ -14,7 +14,7 @@ import (
 	"adit/internal/config"
 	"adit/internal/hint"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func checkCommand() *cobra.Command {
@@ -103,7 +103,7 @@ func runCheck(cmd *cobra.Command, args, targets []string, throughput string, tim
 // checker prints what it finds. Its first failure ends the check.
 type checker struct {
 	out        io.Writer
-	dialer     *tunnel.Dialer
+	dialer     *dial.Options
 	file       string // the configuration's
 	timeout    time.Duration
 	targets    []mux.Target
@@ -146,20 +146,20 @@ func rounded(d time.Duration) string {
 }
 
 // event prints the dialer's hops as they end.
-func (k *checker) event(e tunnel.Event) {
+func (k *checker) event(e dial.Event) {
 	hop := string(e.Step)
 	if e.Err != nil {
 		return // Dial is about to return it
 	}
 	detail := e.Detail
-	if e.Step == tunnel.StepConfiguration && k.file != "" {
+	if e.Step == dial.StepConfiguration && k.file != "" {
 		detail += ", " + k.file
 	}
 	if e.Addr != "" && !strings.Contains(detail, e.Addr) {
 		detail = e.Addr + ": " + detail
 	}
 	k.line("✓", hop, detail, e.Elapsed)
-	if e.Step == tunnel.StepTLS && e.TLS != nil && len(e.TLS.PeerCertificates) > 0 {
+	if e.Step == dial.StepTLS && e.TLS != nil && len(e.TLS.PeerCertificates) > 0 {
 		k.note("", "pin "+certs.PinOf(e.TLS.PeerCertificates[0]).String())
 	}
 }
@@ -167,10 +167,10 @@ func (k *checker) event(e tunnel.Event) {
 // check walks the whole way to one server and its targets.
 func (k *checker) check(ctx context.Context, server string) error {
 	start := time.Now()
-	conn, err := k.dialer.Dial(ctx, server)
+	conn, err := dial.Dial(ctx, server, k.dialer)
 	if err != nil {
 		hop := "connection"
-		var step *tunnel.StepError
+		var step *dial.Error
 		if errors.As(err, &step) {
 			hop = string(step.Step)
 		}

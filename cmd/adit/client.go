@@ -94,7 +94,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	}
 	cl, err := client.New(client.Config{
 		Servers:  c.Servers,
-		Dialer:   dialer,
+		Dial:     dialer,
 		Forwards: forwards,
 		// Zero means the default there, and "not at all" here.
 		LinkWait:         max(c.LinkWait, time.Nanosecond),

@@ -30,6 +30,7 @@ import (
 	"adit/server"
 	"adit/server/demopage"
 	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 func demoCommand() *cobra.Command {
@@ -216,7 +217,7 @@ func (d *demo) startClient() error {
 	}
 	c, err := client.New(client.Config{
 		Servers: []string{"wss://" + d.serverAddr + "/tunnel"},
-		Dialer:  d.dialer(conf),
+		Dial:    d.dialer(conf),
 		Forwards: []client.Forward{
 			{Network: "tcp", Address: "127.0.0.1:0", Target: mux.Target{Kind: mux.Named, Address: "web"}},
 			{Network: "tcp", Address: "127.0.0.1:0", Target: mux.Target{Kind: mux.TCP, Address: "127.0.0.1:22"}},
@@ -240,8 +241,8 @@ func (d *demo) startClient() error {
 	return nil
 }
 
-func (d *demo) dialer(conf *tls.Config) *tunnel.Dialer {
-	return &tunnel.Dialer{
+func (d *demo) dialer(conf *tls.Config) *dial.Options {
+	return &dial.Options{
 		TLS:           conf,
 		Authorization: func() (string, error) { return "Bearer " + d.token, nil },
 	}

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"adit/certs"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // What the demonstration's gateway has for browsers.
@@ -101,13 +102,13 @@ func (d *demo) askRoute(line string) (answer string, err error) {
 	if err != nil {
 		return "", err
 	}
-	c, err := (&tunnel.Dialer{TLS: conf}).Dial(d.ctx, "wss://"+d.serverAddr+demoRoute)
+	c, err := dial.Dial(d.ctx, "wss://"+d.serverAddr+demoRoute, &dial.Options{TLS: conf})
 	if err != nil {
 		return "", err
 	}
 	defer c.CloseNow()
 	defer context.AfterFunc(d.ctx, func() { c.CloseNow() })()
-	if err := c.WriteMessage(tunnel.OpText, []byte(line+"\n")); err != nil {
+	if err := c.WriteMessage(ws.OpText, []byte(line+"\n")); err != nil {
 		return "", err
 	}
 	var b bytes.Buffer
@@ -119,5 +120,5 @@ func (d *demo) askRoute(line string) (answer string, err error) {
 			return "", err
 		}
 	}
-	return b.String(), c.Close(tunnel.StatusNormal, "")
+	return b.String(), c.Close(ws.StatusNormal, "")
 }

@@ -19,14 +19,15 @@ import (
 	"adit/internal/hint"
 	"adit/mux"
 	"adit/tunnel"
+	"adit/tunnel/dial"
 )
 
 // newDialer makes what the client and the check connect with. Every file that
 // the configuration names is read once, so that faults show now; secrets and
 // client certificates are read again for each connection.
-func newDialer(c *config.Client, log *slog.Logger) (*tunnel.Dialer, config.Faults) {
+func newDialer(c *config.Client, log *slog.Logger) (*dial.Options, config.Faults) {
 	var faults config.Faults
-	d := &tunnel.Dialer{
+	d := &dial.Options{
 		Host:      c.Host,
 		ConnectTo: c.ConnectTo,
 		Header:    http.Header{},
@@ -110,14 +111,14 @@ func proxyTLS(c *config.Client) *tls.Config {
 // chooseProxy follows --proxy, or else the environment.
 func chooseProxy(c *config.Client) (func(*url.URL) (*url.URL, error), error) {
 	if c.Proxy != "" {
-		return tunnel.FixedProxy(c.Proxy)
+		return dial.FixedProxy(c.Proxy)
 	}
 	env := proxyVariable
 	httpProxy := env("HTTP_PROXY")
 	if os.Getenv("REQUEST_METHOD") != "" { // set by CGI, where HTTP_PROXY is a request header
 		httpProxy = os.Getenv("http_proxy")
 	}
-	return tunnel.ProxyFromValues(env("HTTPS_PROXY"), httpProxy, env("ALL_PROXY"), env("NO_PROXY"))
+	return dial.ProxyFromValues(env("HTTPS_PROXY"), httpProxy, env("ALL_PROXY"), env("NO_PROXY"))
 }
 
 // proxyVariable reads one of the variables about proxies, whose names may be in

@@ -20,7 +20,8 @@ import (
 	"adit/auth"
 	"adit/certs"
 	"adit/internal/testnet"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // routeFixture is a running server without any user, reached over plain HTTP.
@@ -37,7 +38,7 @@ func newRoutes(t *testing.T, args ...string) *routeFixture {
 }
 
 // dial opens a WebSocket as any client does, with header "Name: value" or "".
-func (r *routeFixture) dial(path, header string) (*tunnel.Conn, error) {
+func (r *routeFixture) dial(path, header string) (*ws.Conn, error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), watchdogTime)
 	defer cancel()
@@ -45,7 +46,7 @@ func (r *routeFixture) dial(path, header string) (*tunnel.Conn, error) {
 	if name, value, ok := strings.Cut(header, ": "); ok {
 		h.Set(name, value)
 	}
-	c, err := (&tunnel.Dialer{Header: h}).Dial(ctx, "ws://"+r.addr+path)
+	c, err := dial.Dial(ctx, "ws://"+r.addr+path, &dial.Options{Header: h})
 	if err == nil {
 		c.NetConn().SetDeadline(time.Now().Add(watchdogTime))
 		r.t.Cleanup(func() { c.CloseNow() })
@@ -54,7 +55,7 @@ func (r *routeFixture) dial(path, header string) (*tunnel.Conn, error) {
 }
 
 // echoes sends a message and reads as much back, all in messages of one type.
-func (r *routeFixture) echoes(path, header string, op tunnel.Opcode, text string) {
+func (r *routeFixture) echoes(path, header string, op ws.Opcode, text string) {
 	r.t.Helper()
 	c, err := r.dial(path, header)
 	if err != nil {
@@ -82,7 +83,7 @@ func (r *routeFixture) echoes(path, header string, op tunnel.Opcode, text string
 	if got.String() != text {
 		r.t.Errorf("%s: %q", path, got.String())
 	}
-	if err := c.Close(tunnel.StatusNormal, ""); err != nil {
+	if err := c.Close(ws.StatusNormal, ""); err != nil {
 		r.t.Errorf("%s: close: %v", path, err)
 	}
 }
@@ -125,13 +126,13 @@ func TestRouteTypesAndOrigins(t *testing.T) {
 	for _, path := range []string{"/bin", "/text", "/json", "/dead"} {
 		r.wait(`level=WARN msg="anyone may reach the backend of this route.*route=` + path + ` `)
 	}
-	r.echoes("/bin", "", tunnel.OpBinary, "\x00\xff bytes")
-	r.echoes("/bin/below", "", tunnel.OpBinary, "bytes")
-	r.echoes("/text", "", tunnel.OpText, "größer")
-	r.echoes("/text", "Origin: http://"+r.addr, tunnel.OpText, "from a page of the same host")
+	r.echoes("/bin", "", ws.OpBinary, "\x00\xff bytes")
+	r.echoes("/bin/below", "", ws.OpBinary, "bytes")
+	r.echoes("/text", "", ws.OpText, "größer")
+	r.echoes("/text", "Origin: http://"+r.addr, ws.OpText, "from a page of the same host")
 	r.refuses("/text", "Origin: https://evil.example", "403")
-	r.echoes("/json", "Origin: https://app.example", tunnel.OpText, "{}")
-	r.echoes("/json", "Origin: https://a.sub.example", tunnel.OpText, "{}")
+	r.echoes("/json", "Origin: https://app.example", ws.OpText, "{}")
+	r.echoes("/json", "Origin: https://a.sub.example", ws.OpText, "{}")
 	r.refuses("/json", "Origin: https://app.example.evil", "403")
 	r.refuses("/json", "Origin: http://app.example", "403")
 	r.refuses("/json", "", "403")
@@ -149,8 +150,8 @@ func TestRouteUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRoutes(t, "--config", file, "--demo-page", "/console")
-	r.echoes("/mine", "Authorization: Bearer "+token, tunnel.OpBinary, "x")
-	r.echoes("/mine", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("alice:"+token)), tunnel.OpBinary, "x")
+	r.echoes("/mine", "Authorization: Bearer "+token, ws.OpBinary, "x")
+	r.echoes("/mine", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("alice:"+token)), ws.OpBinary, "x")
 	r.refuses("/mine", "", "404")
 	r.refuses("/mine", "Authorization: Bearer "+auth.NewToken(), "404")
 	// A public page does not name what strangers must not know of.
@@ -188,7 +189,7 @@ func TestReloadRoutesAndSite(t *testing.T) {
 	write("index.html", "from a directory")
 	write("server.toml", "demo-page = \"/console\"\n"+route("/a")+fmt.Sprintf("[site]\nroot = %q\n", dir))
 	r := newRoutes(t, "--config", file)
-	r.echoes("/a", "", tunnel.OpBinary, "x")
+	r.echoes("/a", "", ws.OpBinary, "x")
 	r.refuses("/b", "", "404")
 	if _, body := r.page("/"); body != "from a directory" {
 		t.Error(body)
@@ -213,12 +214,12 @@ func TestReloadRoutesAndSite(t *testing.T) {
 	write("server.toml", "trusted-proxies = [\"127.0.0.1\"]\n"+route("/b")+fmt.Sprintf("[site]\nproxy = %q\n", site.URL))
 	r.signal(syscall.SIGHUP)
 	r.wait(`msg=reloaded users=0 targets=0 routes=1`)
-	r.echoes("/b", "", tunnel.OpBinary, "x")
+	r.echoes("/b", "", ws.OpBinary, "x")
 	r.refuses("/a", "", "200") // the site's own answer
 	if _, body := r.page("/console/"); body != "from /console/" {
 		t.Error(body)
 	}
-	if err := old.WriteMessage(tunnel.OpBinary, []byte("still there")); err != nil {
+	if err := old.WriteMessage(ws.OpBinary, []byte("still there")); err != nil {
 		t.Error(err)
 	}
 	if _, err := old.NextMessage(); err != nil {
@@ -232,7 +233,7 @@ func TestReloadRoutesAndSite(t *testing.T) {
 	write("server.toml", "")
 	r.signal(syscall.SIGHUP)
 	r.wait(`reload refused, nothing is changed.*nobody may use the tunnel`)
-	r.echoes("/b", "", tunnel.OpBinary, "x")
+	r.echoes("/b", "", ws.OpBinary, "x")
 }
 
 // Over HTTP/2, which is offered while there are routes and only then.

@@ -20,7 +20,8 @@ import (
 	"adit/internal/dialout"
 	"adit/internal/testnet"
 	"adit/mux"
-	"adit/tunnel"
+	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +69,7 @@ func sessions(t *testing.T) (near, far *mux.Session) {
 	t.Helper()
 	accepted := make(chan *mux.Session, 1)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := tunnel.Accept(w, r, &tunnel.AcceptOptions{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}})
+		conn, err := ws.Accept(w, r, &ws.AcceptOptions{Conn: ws.Options{LatestPongOnly: true}})
 		if err != nil {
 			t.Error(err)
 			return
@@ -82,7 +83,7 @@ func sessions(t *testing.T) (near, far *mux.Session) {
 	ln := testnet.Listen(t)
 	go server.Serve(ln)
 	t.Cleanup(func() { server.Close() })
-	conn, err := (&tunnel.Dialer{ConnOptions: tunnel.ConnOptions{LatestPongOnly: true}}).Dial(t.Context(), "ws://"+ln.Addr().String()+"/")
+	conn, err := dial.Dial(t.Context(), "ws://"+ln.Addr().String()+"/", &dial.Options{Conn: ws.Options{LatestPongOnly: true}})
 	if err != nil {
 		t.Fatal(err)
 	}

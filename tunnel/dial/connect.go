@@ -1,0 +1,200 @@
+package dial
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"adit/tunnel"
+)
+
+// connectHTTP asks the HTTP proxy at the other end of nc for a tunnel to
+// target, a HOST:PORT (RFC 9110, section 9.3.6). Bytes that the proxy sent
+// right behind its reply are the first that the returned connection reads.
+// It returns the reply's status line too, for the trace.
+func connectHTTP(nc net.Conn, proxy *url.URL, target, userAgent string) (net.Conn, string, error) {
+	var b bytes.Buffer
+	// Some proxies refuse a request without a User-Agent, and some close the
+	// connection after a reply to a client that does not ask to keep it.
+	fmt.Fprintf(&b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Connection: keep-alive\r\nUser-Agent: %s\r\n", target, target, userAgent)
+	if proxy.User != nil {
+		password, _ := proxy.User.Password()
+		basic := base64.StdEncoding.EncodeToString([]byte(proxy.User.Username() + ":" + password))
+		fmt.Fprintf(&b, "Proxy-Authorization: Basic %s\r\n", basic)
+	}
+	b.WriteString("\r\n")
+	br := bufio.NewReader(nc)
+	r, err := exchange(nc, br, b.Bytes())
+	if err != nil {
+		return nil, "", err
+	}
+	status := &StatusError{Code: r.status, Reason: r.reason}
+	if r.status/100 != 2 {
+		status.Schemes = authSchemes(r.header["Proxy-Authenticate"])
+		status.Detail = proxyDetail(r)
+		return nil, "", status
+	}
+	return withBuffered(nc, br), status.Error(), nil
+}
+
+// proxyDetail gathers what proxies say of a refusal outside the status line.
+func proxyDetail(r *reply) string {
+	var parts []string
+	for _, name := range []string{"X-Squid-Error", "Proxy-Status"} {
+		if v := r.header.Get(name); v != "" {
+			parts = append(parts, printable(v))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// authSchemes lists the names of the schemes in Proxy-Authenticate or
+// WWW-Authenticate fields, each once. A field may hold several challenges
+// (RFC 9110, section 11.6.1); a part that is a name=value pair belongs to the
+// challenge before it.
+func authSchemes(fields []string) []string {
+	const maxSchemes = 8
+	var names []string
+	for _, f := range fields {
+		for _, part := range splitUnquoted(f) {
+			name, _, _ := strings.Cut(strings.TrimSpace(part), " ")
+			if name == "" || strings.ContainsAny(name, "=\"") {
+				continue
+			}
+			name = printable(name)
+			seen := slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+			if !seen && len(names) < maxSchemes {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// splitUnquoted splits at commas outside quoted strings.
+func splitUnquoted(s string) []string {
+	var parts []string
+	quoted, start := false, 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			if quoted {
+				i++
+			}
+		case '"':
+			quoted = !quoted
+		case ',':
+			if !quoted {
+				parts = append(parts, s[start:i])
+				start = i + 1
+			}
+		}
+	}
+	return append(parts, s[start:])
+}
+
+// connectFailure says what a failed CONNECT means.
+func connectFailure(err error, proxy *url.URL, target string) (text error, hint string, permanent bool) {
+	var status *StatusError
+	var notHTTP *notHTTPError
+	switch {
+	case errors.As(err, &status):
+		hint, permanent = connectStatusHint(status, proxy, target)
+		return fmt.Errorf("CONNECT %s: %w", target, err), hint, permanent
+	case errors.As(err, &notHTTP):
+		hint = "check the address: this is not an HTTP proxy"
+		switch {
+		case notHTTP.looksLikeTLS():
+			hint = "the proxy speaks TLS: write its address with https://"
+		case len(notHTTP.first) > 0 && (notHTTP.first[0] == 5 || notHTTP.first[0] == 0):
+			hint = "this may be a SOCKS proxy: write its address with socks5://"
+		}
+	case errors.Is(err, io.EOF):
+		err = &described{"the proxy closed the connection without an answer", err}
+		hint = "check that this is an HTTP proxy that lets this host in; a proxy that wants TLS needs https:// in its address"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = &described{"the proxy closed the connection in the middle of its reply", err}
+		hint = "see the proxy's log"
+	default:
+		err, hint = ioFailure(err, theProxy)
+	}
+	return fmt.Errorf("CONNECT %s: %w", target, err), hint, false
+}
+
+func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint string, permanent bool) {
+	_, port, _ := net.SplitHostPort(target)
+	switch s.Code {
+	case 407:
+		offersBasic := len(s.Schemes) == 0 || slices.ContainsFunc(s.Schemes, func(n string) bool { return strings.EqualFold(n, "Basic") })
+		switch {
+		case !offersBasic:
+			return "only Basic is spoken here: run a local authenticating proxy such as cntlm or px and name that one", true
+		case proxy.User != nil:
+			return "the proxy rejected the user name or password: check them, and percent-encode special characters", true
+		default:
+			return "give the proxy's user name and password: " + proxy.Scheme + "://USER:PASSWORD@" + proxy.Host, true
+		}
+	case 403, 401:
+		if port != "443" {
+			return "the proxy's rules forbid this destination; many allow CONNECT to port 443 only, so let the server listen there", true
+		}
+		return "the proxy's rules forbid this destination: ask its administrator to allow CONNECT to " + target, true
+	case 400, 405, 501:
+		return "check that this is a forward proxy that allows CONNECT, and not a web server", false
+	case 404, 502, 503, 504:
+		return "the proxy is there but cannot reach " + target + ": check the name and port, and that the server is up", false
+	case 429:
+		return "the proxy asks to slow down: try again later", false
+	}
+	if s.Code/100 == 3 {
+		return "the proxy redirects, as a captive portal does: log in with a browser first", false
+	}
+	return "see the proxy's log", false
+}
+
+// withBuffered returns a connection that first reads what br has buffered from
+// nc, and nc itself when that is nothing.
+func withBuffered(nc net.Conn, br *bufio.Reader) net.Conn {
+	n := br.Buffered()
+	if n == 0 {
+		return nc
+	}
+	p, _ := br.Peek(n)
+	return &prefixConn{Conn: nc, prefix: bytes.Clone(p)}
+}
+
+// prefixConn reads prefix before what comes from the connection.
+type prefixConn struct {
+	net.Conn
+	prefix []byte
+}
+
+func (c *prefixConn) Read(p []byte) (int, error) {
+	if len(c.prefix) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.prefix)
+	if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
+		c.prefix = nil
+	}
+	return n, nil
+}
+
+// NetConn returns the connection below, as that of crypto/tls does.
+func (c *prefixConn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends the sending direction, down to TCP.
+func (c *prefixConn) CloseWrite() error {
+	tunnel.CloseWrite(c.Conn)
+	return nil
+}
+
+// Close closes the socket at once, without waiting to send TLS alerts.
+func (c *prefixConn) Close() error { return tunnel.CloseNow(c.Conn) }

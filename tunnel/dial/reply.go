@@ -1,0 +1,157 @@
+package dial
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"strings"
+)
+
+// maxReplyHead bounds the head of a reply from a proxy or a server, interim
+// replies included.
+const maxReplyHead = 16 << 10
+
+// reply is the head of an HTTP/1.x reply.
+type reply struct {
+	status int
+	reason string
+	header textproto.MIMEHeader
+}
+
+var errReplyTooLarge = fmt.Errorf("the reply's head exceeds %d KiB", maxReplyHead>>10)
+
+// notHTTPError reports a reply that is no HTTP/1.x, with its first bytes.
+type notHTTPError struct{ first []byte }
+
+func (e *notHTTPError) Error() string {
+	return fmt.Sprintf("the reply is not HTTP, it begins with %q", e.first)
+}
+
+// looksLikeTLS reports whether the bytes begin a TLS record: an alert or a
+// handshake message.
+func (e *notHTTPError) looksLikeTLS() bool {
+	return len(e.first) >= 2 && (e.first[0] == 0x15 || e.first[0] == 0x16) && e.first[1] == 3
+}
+
+// readReply reads the head of a final reply (or a 101), skipping interim 1xx
+// ones (RFC 9110, section 15.2), and leaves every byte behind it in br. It
+// fails as soon as the bytes cannot be HTTP, without waiting for a line's end.
+// A connection that closes before the first byte gives io.EOF, later
+// io.ErrUnexpectedEOF.
+func readReply(br *bufio.Reader) (*reply, error) {
+	budget := maxReplyHead
+	for {
+		r, err := readReplyHead(br, &budget)
+		if err != nil {
+			return nil, err
+		}
+		if r.status >= 200 || r.status == 101 {
+			return r, nil
+		}
+	}
+}
+
+// exchange sends a request and reads the reply. A peer may refuse a connection
+// while the request is on its way, so that the sending fails; what it said of
+// the reason is worth more than that failure.
+func exchange(nc net.Conn, br *bufio.Reader, request []byte) (*reply, error) {
+	_, werr := nc.Write(request)
+	r, err := readReply(br)
+	if err != nil && werr != nil && !isRemoteAlert(err) {
+		err = werr
+	}
+	return r, err
+}
+
+func readReplyHead(br *bufio.Reader, budget *int) (*reply, error) {
+	const magic = "HTTP/1."
+	for i := range len(magic) {
+		b, err := br.Peek(i + 1)
+		if err != nil {
+			if i > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if b[i] != magic[i] {
+			b, _ = br.Peek(min(br.Buffered(), 32))
+			return nil, &notHTTPError{first: bytes.Clone(b)}
+		}
+	}
+	statusLine, err := readReplyLine(br, budget)
+	if err != nil {
+		return nil, err
+	}
+	r, err := parseStatusLine(string(statusLine))
+	if err != nil {
+		return nil, err
+	}
+	var head bytes.Buffer
+	for {
+		line, err := readReplyLine(br, budget)
+		if err != nil {
+			return nil, err
+		}
+		head.Write(line)
+		head.WriteString("\r\n")
+		if len(line) == 0 {
+			break
+		}
+	}
+	r.header, err = textproto.NewReader(bufio.NewReader(&head)).ReadMIMEHeader()
+	if err != nil {
+		return nil, fmt.Errorf("the reply's header is malformed: %s", printable(err.Error()))
+	}
+	return r, nil
+}
+
+// readReplyLine returns the next line without its end, CR LF or a bare LF.
+func readReplyLine(br *bufio.Reader, budget *int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := br.ReadSlice('\n')
+		*budget -= len(part)
+		if *budget < 0 {
+			return nil, errReplyTooLarge
+		}
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
+		case errors.Is(err, io.EOF):
+			return nil, io.ErrUnexpectedEOF
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		}
+	}
+}
+
+// parseStatusLine takes "HTTP/1.x NNN" with or without a reason phrase.
+func parseStatusLine(line string) (*reply, error) {
+	bad := func() (*reply, error) {
+		return nil, fmt.Errorf("the reply's status line is malformed: %q", printable(line))
+	}
+	version, rest, ok := strings.Cut(line, " ")
+	if !ok || len(version) != len("HTTP/1.x") || version[7] < '0' || version[7] > '9' {
+		return bad()
+	}
+	code, reason, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+	if len(code) != 3 {
+		return bad()
+	}
+	status := 0
+	for _, c := range []byte(code) {
+		if c < '0' || c > '9' {
+			return bad()
+		}
+		status = status*10 + int(c-'0')
+	}
+	if status < 100 {
+		return bad()
+	}
+	return &reply{status: status, reason: printable(strings.TrimSpace(reason))}, nil
+}

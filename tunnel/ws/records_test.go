@@ -1,0 +1,173 @@
+package ws
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"adit/internal/testnet"
+	"adit/tunnel"
+)
+
+// maxRecord is the most that one TLS record carries.
+const maxRecord = 16 << 10
+
+// countedConn counts the writes to it after which it may send.
+type countedConn struct {
+	net.Conn
+	writes atomic.Int64
+	held   atomic.Bool // more must follow
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	c.held.Store(false)
+	return c.Conn.Write(p)
+}
+
+func (c *countedConn) WriteMore(p []byte) (int, error) {
+	c.held.Store(true)
+	return c.Conn.Write(p)
+}
+
+// recordPair gives the two ends of a WebSocket over TLS of some version, and what
+// is beneath the client's.
+func recordPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
+	t.Helper()
+	x, y := testnet.Pair(t, "tcp")
+	ca := testnet.NewCA(t, "records")
+	below = &countedConn{Conn: x}
+	clientConfig, serverConfig := ca.ClientConfig(), ca.ServerConfig(t, "localhost")
+	clientConfig.ServerName, clientConfig.MaxVersion = "localhost", version
+	near, far := tls.Client(tunnel.FastConn(below), clientConfig), tls.Server(tunnel.FastConn(y), serverConfig)
+	done := make(chan error, 1)
+	go func() { done <- far.Handshake() }()
+	if err := errors.Join(near.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	client = newConn(near, nil, true, true, Options{})
+	server = newConn(far, nil, false, true, Options{})
+	t.Cleanup(func() {
+		client.CloseNow()
+		server.CloseNow()
+	})
+	return client, server, below
+}
+
+// Messages of all sizes arrive whole, each sent at once or, where records are
+// smaller than they might be, in two parts. Nothing is held back for the next.
+func TestRecords(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client, server, below := recordPair(t, version)
+		p := make([]byte, 1<<20)
+		for _, size := range []int{0, 1, maxRecord - 20, maxRecord, maxRecord + 1, 64 << 10, tunnel.BufferSize, tunnel.BufferSize + 100, 1 << 20} {
+			sent := make([]byte, size)
+			rand.NewChaCha8([32]byte{byte(size)}).Read(sent)
+			for range 3 { // at first, crypto/tls writes small records
+				before := below.writes.Load()
+				failed := make(chan error, 1)
+				go func() { failed <- client.WriteBuffer(OpBinary, append(make([]byte, client.Headroom()), sent...)) }()
+				if _, err := server.NextMessage(); err != nil {
+					t.Fatal(err)
+				}
+				n, err := io.ReadFull(server, p[:size])
+				if err != nil || !bytes.Equal(p[:n], sent) {
+					t.Fatalf("%d bytes of %d: %v", n, size, err)
+				}
+				select {
+				case err := <-failed:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(watchdog):
+					t.Fatalf("WriteBuffer takes more than %v", watchdog)
+				}
+				if writes := below.writes.Load() - before; writes < 1 || writes > 2 {
+					t.Errorf("sent %d times for %d bytes", writes, size)
+				}
+				if below.held.Load() {
+					t.Errorf("the end of %d bytes is held back", size)
+				}
+			}
+		}
+	}
+}
+
+// A write that fails in the middle of the records is the last one.
+func TestRecordsCutShort(t *testing.T) {
+	client, _, below := recordPair(t, tls.VersionTLS13)
+	below.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	b := make([]byte, client.Headroom()+64<<20) // more than the socket takes
+	if err := client.WriteBuffer(OpBinary, b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	below.SetWriteDeadline(time.Time{})
+	before := below.writes.Load()
+	tunnel.CloseWrite(client.nc) // wants to send an alert
+	if below.writes.Load() != before {
+		t.Error("something was written behind half a record")
+	}
+}
+
+// Read deadlines end a read that waits for more than one record, and lose
+// nothing.
+func TestRecordsReadDeadline(t *testing.T) {
+	client, server, _ := recordPair(t, tls.VersionTLS13)
+	b := make([]byte, client.Headroom()+tunnel.BufferSize)
+	p := make([]byte, tunnel.BufferSize)
+	for range 20 {
+		if err := client.WriteBuffer(OpBinary, b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.NextMessage(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(server, p); err != nil {
+			t.Fatal(err)
+		}
+		server.nc.SetReadDeadline(time.Unix(1, 0))
+		if _, err := server.NextMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		server.nc.SetReadDeadline(time.Time{})
+	}
+}
+
+// A steady stream over TLS allocates nothing of ours. crypto/tls allocates a
+// reader for each time it reads.
+func TestRecordsNoAllocations(t *testing.T) {
+	client, server, _ := recordPair(t, tls.VersionTLS13)
+	done := sink(server.nc)
+	b := make([]byte, client.Headroom()+tunnel.BufferSize)
+	if n := testing.AllocsPerRun(300, func() {
+		if err := client.WriteBuffer(OpBinary, b); err != nil {
+			t.Error(err)
+		}
+	}); n > 0.5+float64(tunnel.BufferSize/maxRecord) { // the sink's reads
+		t.Errorf("%v allocations per message", n)
+	}
+	client.CloseNow()
+	<-done
+}
+
+func BenchmarkRecords(b *testing.B) {
+	client, server, _ := recordPair(b, tls.VersionTLS13)
+	done := sink(server.nc)
+	p := make([]byte, client.Headroom()+tunnel.BufferSize)
+	b.SetBytes(tunnel.BufferSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := client.WriteBuffer(OpBinary, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	client.CloseNow()
+	<-done
+}
