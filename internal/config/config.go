@@ -22,4 +22,4 @@
 // not opened here; that is the caller's.
 package config
 
-//go:generate go test -run TestGenerated -update .
+//go:generate go test -run TestGenerated|TestMessagesOfTheReader -update .

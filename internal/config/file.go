@@ -109,6 +109,8 @@ func (r *reader) pair(prefix string, p tomlPair) {
 		for _, inner := range p.value.pairs {
 			r.pair(key, inner)
 		}
+	case r.element == nil && r.isTable(key):
+		r.notAValue(p.line, key, "["+key+"]")
 	default:
 		r.unknown(p.line, key, false)
 	}
@@ -130,9 +132,14 @@ func (r *reader) inlineElements(key string, p tomlPair, array elements) {
 		}
 	}
 	if wrong {
-		r.failed[key] = true
-		r.fault(p.line, key, bad("write [["+key+"]] on a line of its own and its keys below", "is a table, not a value"))
+		r.notAValue(p.line, key, "[["+key+"]]")
 	}
+}
+
+// notAValue reports a table that is written as a value.
+func (r *reader) notAValue(line int, key, header string) {
+	r.failed[key] = true
+	r.fault(line, key, bad("write "+header+" on a line of its own and its keys below", "is a table, not a value"))
 }
 
 // lookup returns the setting with the full key, and its id in origins.
@@ -159,25 +166,16 @@ func (r *reader) store(s *setting, id, key string, v tomlValue) {
 		r.storeList(s, id, key, v.items)
 		return
 	}
-	content := v.text
 	switch kind := s.to.kind(); {
 	case (kind == kindText || kind == kindList) && v.kind == tomlText:
 	case kind == kindBoolean && v.kind == tomlBoolean:
 	case kind == kindNumber && v.kind == tomlInteger:
-		// TOML also has 4_096 and 0x1000.
-		n, err := strconv.ParseInt(v.text, 0, 64)
-		if err != nil {
-			r.failed[id] = true
-			r.faults.Add(origin, bad("write a whole number, e.g. "+key+" = "+s.example, "%s is too large", v.text))
-			return
-		}
-		content = strconv.FormatInt(n, 10)
 	default:
 		r.failed[id] = true
 		r.faults.Add(origin, bad("write "+key+" = "+form(s), "is %s", describe(s, v)))
 		return
 	}
-	if r.assignOne(s, id, origin, content) && s.to.kind() == kindList {
+	if r.assignOne(s, id, origin, v.text) && s.to.kind() == kindList {
 		r.origins[itemID(id, 0)] = origin
 	}
 }

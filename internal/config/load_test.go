@@ -209,7 +209,7 @@ func TestServerFaults(t *testing.T) {
 		{"trusted proxy", tls + user, []string{"--trusted-proxy=10.0.0.0/99"}, "--trusted-proxy: \"10.0.0.0/99\"", "10.0.0.0/8"},
 		{"trusted everybody", "trusted-proxies = [\"10.0.0.0/8\",\n\"0.0.0.0/0\"]", nil, ":2: trusted-proxies: ", "192.0.2.7"},
 		{"trusted host bits", "trusted-proxies = \"10.1.0.0/8\"", nil, "bits set", "did you mean 10.0.0.0/8?"},
-		{"key outside of tables in a users file", tls, []string{"--users=" + write(t, "u.toml", "zzzz = 1")}, ":1: zzzz: unknown key", "[target], [user]"},
+		{"key outside of tables in a users file", tls, []string{"--users=" + write(t, "u.toml", "zzzz = 1")}, ":1: zzzz: unknown key", "[[target]], [[user]]"},
 		{"missing users file", tls, []string{"--users=/nonexistent/u"}, "--users: open /nonexistent/u", "check the path"},
 	}
 	for _, tt := range tests {

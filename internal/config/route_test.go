@@ -230,7 +230,7 @@ func TestEveryFaultOfARouteFlag(t *testing.T) {
 func TestUsersFileHasNoRoutes(t *testing.T) {
 	users := write(t, "u.toml", "[[route]]\npath = \"/x\"\nbackend = \"h:1\"\n")
 	_, faults := LoadServer(sources(t, ServerFlags, []string{"-c", write(t, "s.toml", goodServer), "--users", users}))
-	expectFault(t, faults, "u.toml:1: [route]: unknown table", "[target], [user]")
+	expectFault(t, faults, "u.toml:1: [route]: unknown table", "[[target]], [[user]]")
 }
 
 func FuzzRouteFlag(f *testing.F) {

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -42,7 +43,7 @@ const (
 type tomlValue struct {
 	kind  tomlKind
 	line  int
-	text  string      // content of a text; number or boolean as the file has it
+	text  string      // content of a text; an integer in decimal; others as the file has them
 	items []tomlValue // of a list
 	pairs []tomlPair  // of an inline table
 }
@@ -129,6 +130,10 @@ func (t *tree) value(n *unstable.Node, line int) tomlValue {
 		v.kind = tomlText
 	case unstable.Integer:
 		v.kind = tomlInteger
+		// TOML also has 4_096 and 0x1000. Unmarshal has refused what is too large.
+		if i, err := strconv.ParseInt(v.text, 0, 64); err == nil {
+			v.text = strconv.FormatInt(i, 10)
+		}
 	case unstable.Float:
 		v.kind = tomlFloat
 	case unstable.Bool:

@@ -35,11 +35,10 @@ func (r *reader) unknown(line int, key string, table bool) {
 }
 
 func (r *reader) suggestTable(name string) string {
-	names := r.tableNames()
-	if m := Nearest(name, names); m != "" {
-		return "did you mean [" + m + "]?"
+	if m := Nearest(name, r.tableNames()); m != "" {
+		return "did you mean " + r.header(m) + "?"
 	}
-	return "the tables are " + bracketed(names)
+	return "the tables are " + r.headers()
 }
 
 func (r *reader) suggestKey(key string) string {
@@ -50,7 +49,7 @@ func (r *reader) suggestKey(key string) string {
 	for _, k := range keys {
 		if k[strings.LastIndexByte(k, '.')+1:] == own {
 			if table, _, in := strings.Cut(k, "."); in {
-				return fmt.Sprintf("the key is %s: put it below [%s]", k, table)
+				return fmt.Sprintf("the key is %s: put it below %s", k, r.header(table))
 			}
 			return fmt.Sprintf("%s belongs at the top of the file, before the first [table]", k)
 		}
@@ -71,8 +70,11 @@ func (r *reader) suggestKey(key string) string {
 	if m := Nearest(key, keys); m != "" {
 		return fmt.Sprintf("did you mean %s?", m)
 	}
+	if s := find(r.doc.settings, inside); s != nil && r.element == nil {
+		return "write " + inside + " = " + form(s)
+	}
 	if len(here) == 0 {
-		return "only tables belong here: " + bracketed(r.tableNames())
+		return "only tables belong here: " + r.headers()
 	}
 	return "the keys here are " + strings.Join(here, ", ")
 }
@@ -109,6 +111,18 @@ func (r *reader) tableNames() []string {
 	return names
 }
 
-func bracketed(names []string) string {
-	return "[" + strings.Join(names, "], [") + "]"
+// header is how a table begins in the file.
+func (r *reader) header(table string) string {
+	if r.doc.array(table) != nil {
+		return "[[" + table + "]]"
+	}
+	return "[" + table + "]"
+}
+
+func (r *reader) headers() string {
+	var all []string
+	for _, name := range r.tableNames() {
+		all = append(all, r.header(name))
+	}
+	return strings.Join(all, ", ")
 }
