@@ -123,20 +123,32 @@ func closePayload(code StatusCode, reason string) []byte {
 // and return its result. Writers and readers that are blocked meanwhile are
 // released by a timeout at the latest.
 func (c *Conn) Close(code StatusCode, reason string) error {
-	c.closeOnce.Do(func() { c.closeErr = c.close(code, reason) })
+	c.closeOnce.Do(func() { c.closeErr = c.close(nil, code, reason) })
 	return c.closeErr
 }
 
-func (c *Conn) close(code StatusCode, reason string) error {
+// CloseWith is Close with one more binary message before the Close frame, within
+// the same CloseTimeout. Nothing tells whether the message was sent.
+func (c *Conn) CloseWith(last []byte, code StatusCode, reason string) error {
+	c.closeOnce.Do(func() { c.closeErr = c.close(last, code, reason) })
+	return c.closeErr
+}
+
+func (c *Conn) close(last []byte, code StatusCode, reason string) error {
 	timeout := c.opts.CloseTimeout
 	// The deadlines below do the work. This catches a connection that has
 	// none, and the alert of TLS, for which crypto/tls allows itself 5 s.
-	last := time.AfterFunc(2*timeout+timeout/8, func() { _ = tunnel.CloseNow(c.nc) })
-	defer last.Stop()
+	atLast := time.AfterFunc(2*timeout+timeout/8, func() { _ = tunnel.CloseNow(c.nc) })
+	defer atLast.Stop()
 
-	c.queueClose(closePayload(code, reason))
 	// The deadline frees a writer that is stuck and a reader that waits.
-	_ = c.nc.SetDeadline(time.Now().Add(timeout))
+	if !c.setCloseDeadline(timeout) {
+		return c.CloseNow()
+	}
+	if last != nil {
+		_ = c.WriteMessage(OpBinary, last)
+	}
+	c.queueClose(closePayload(code, reason))
 	c.writeMu.Lock()
 	_, err := c.writeControl()
 	c.writeMu.Unlock()
@@ -148,7 +160,7 @@ func (c *Conn) close(code StatusCode, reason string) error {
 		answered, err = c.awaitClose()
 	}
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = c.nc.SetDeadline(time.Now().Add(timeout))
+		c.setCloseDeadline(timeout)
 		// Of two well-behaved ends the server closes TCP first (RFC 6455
 		// section 7.1.1), so that TIME_WAIT stays off the client's ports.
 		if !answered || !c.client {

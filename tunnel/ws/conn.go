@@ -100,15 +100,17 @@ type Conn struct {
 
 	// Control frames that wait for a writer, under controlMu. It may be
 	// taken while holding either lock above.
-	controlMu sync.Mutex
-	queue     []controlFrame
-	pongs     int       // in queue
-	pings     int       // in queue
-	room      sync.Cond // signalled when queue has been emptied
-	closing   bool      // our Close frame is queued or sent: it was the last
-	stuck     bool      // writing failed or the connection is gone
-	flushing  bool      // the flusher goroutine runs
-	flusher   sync.WaitGroup
+	controlMu   sync.Mutex
+	queue       []controlFrame
+	pongs       int       // in queue
+	pings       int       // in queue
+	room        sync.Cond // signalled when queue has been emptied
+	closing     bool      // our Close frame is queued or sent: it was the last
+	stuck       bool      // writing failed or the connection is gone
+	flushing    bool      // the flusher goroutine runs
+	interrupted bool      // by Interrupt
+	closeBegun  bool      // Close has set its deadlines
+	flusher     sync.WaitGroup
 
 	closeOnce sync.Once
 	closeErr  error
@@ -167,7 +169,7 @@ func (c *Conn) OnPong(f func(payload []byte)) { c.onPong = f }
 
 // NetConn returns the connection beneath, for deadlines and socket options.
 // A read that ends by a deadline may be repeated without loss; a write that
-// does may not.
+// does may not. Interrupt and StopReadingAfter set deadlines, too.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // LocalAddr returns our address.
