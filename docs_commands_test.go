@@ -96,7 +96,7 @@ func newCommands(t *testing.T) *commands {
 	if len(c.flags) < 10 || len(c.flags["client"]) < 30 {
 		t.Fatalf("the program completes only %v", c.flags)
 	}
-	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9]+):`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
 		c.targets = append(c.targets, m[1])
 	}
 	return c
