@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds what should take no time.
+// patience is how long a test waits for an event before it fails.
 const patience = time.Minute
 
 func closed(t *testing.T, l *Log) {
@@ -59,7 +59,7 @@ func open(t *testing.T, path string) Sink {
 	return s
 }
 
-// A file is private, appended to, and made anew after it was moved away.
+// A file has mode 0600, is appended to, and is created again after a rotation.
 func TestFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	want := Record{Time: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Kind: Stream, Session: "s", User: "alice", Client: "192.0.2.1:5",
@@ -90,7 +90,7 @@ func TestFile(t *testing.T) {
 		l.Put(want)
 	}
 	closed(t, l)
-	// Those put at once after Replace may still go to the old file; none is lost.
+	// Records put right after Replace may still go to the old file; none is lost.
 	if n := len(read(t, path)) + len(read(t, path+".1")) - 2; n != 600 {
 		t.Errorf("%d records", n)
 	}
@@ -101,23 +101,24 @@ func TestOpenFileRefuses(t *testing.T) {
 	for _, path := range []string{dir, filepath.Join(dir, "none", "x"), os.DevNull} {
 		if s, err := OpenFile(path); err == nil {
 			s.Close()
-			t.Errorf("%s is taken", path)
+			t.Errorf("%s is accepted", path)
 		}
 	}
 }
 
-// gated is a sink that waits for leave.
+// gated is a sink whose Write waits for its result on a channel.
 type gated struct {
-	leave chan error
-	mu    sync.Mutex
-	kept  int
-	once  sync.Once
-	began chan struct{}
+	result chan error
+	once   sync.Once
+	began  chan struct{} // closed at the first Write
+
+	mu   sync.Mutex
+	kept int // guarded by mu
 }
 
 func (g *gated) Write(records []Record) error {
 	g.once.Do(func() { close(g.began) })
-	err := <-g.leave
+	err := <-g.result
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
@@ -133,10 +134,10 @@ type report struct {
 	err  error
 }
 
-// A sink that is too slow, or fails, holds nobody up: what it does not keep is
-// counted and told of, at once and then now and then.
+// A sink that is slow or fails does not block Put: lost records are counted and
+// reported, at once and then at the configured interval.
 func TestLoss(t *testing.T) {
-	g := &gated{leave: make(chan error), began: make(chan struct{})}
+	g := &gated{result: make(chan error), began: make(chan struct{})}
 	reports := make(chan report, 100)
 	l := New(g, Options{Queue: 4, Every: time.Hour, Report: func(lost int64, err error) { reports <- report{lost, err} }})
 	l.Put(Record{})
@@ -148,9 +149,9 @@ func TestLoss(t *testing.T) {
 		t.Errorf("%+v", r)
 	} else {
 		r.lost -= 3
-		g.leave <- nil
+		g.result <- nil
 		full := errors.New("the disk is full")
-		g.leave <- full // the other four, at once
+		g.result <- full // the other four, in one batch
 		ended := make(chan struct{})
 		go func() { closed(t, l); close(ended) }()
 		<-ended
@@ -167,10 +168,9 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-// A sink that blocks for ever does not keep the program from ending, and what it was given counts as
-// lost, too.
+// Close returns although the sink blocks, and counts the records in its Write as lost.
 func TestCloseGivesUp(t *testing.T) {
-	g := &gated{leave: make(chan error), began: make(chan struct{})}
+	g := &gated{result: make(chan error), began: make(chan struct{})}
 	var lost int64
 	l := New(g, Options{Report: func(n int64, _ error) { lost += n }})
 	for range 3 {
@@ -185,11 +185,11 @@ func TestCloseGivesUp(t *testing.T) {
 	if lost != 3 {
 		t.Errorf("%d records are lost, want 3", lost)
 	}
-	close(g.leave)
+	close(g.result)
 	<-l.written
 }
 
-// short writes half of what it is given the first time.
+// short writes half of the first Write and then fails.
 type short struct {
 	bytes.Buffer
 	failed bool
@@ -204,8 +204,8 @@ func (s *short) Write(p []byte) (int, error) {
 	return n, errors.New("the disk is full")
 }
 
-// A line that was cut spoils only itself.
-func TestTornLine(t *testing.T) {
+// A record after an incomplete line begins a line of its own.
+func TestPartialLine(t *testing.T) {
 	var w short
 	s := Lines(&w)
 	if err := s.Write([]Record{{User: "alice"}}); err == nil {
@@ -221,9 +221,8 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// So does one that was cut before: by a full disk and a restart, or in the hands of the sink that this
-// one takes over from.
-func TestTornFile(t *testing.T) {
+// The same holds for a line left incomplete by an earlier process or by the sink that was replaced.
+func TestPartialLineInFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	const whole, half = `{"user":"alice"}` + "\n", `{"user":"al`
 	for _, test := range []struct{ before, between string }{{"", ""}, {whole, ""}, {whole + half, "\n"}, {half, "\n"}} {
@@ -246,7 +245,7 @@ func TestTornFile(t *testing.T) {
 	}
 }
 
-// The journal's fields have the names of JSON, and no text grows beyond bounds.
+// Attrs and JSON have the same names, and trim bounds the texts.
 func TestAttrs(t *testing.T) {
 	r := Record{Target: strings.Repeat("ä", maxText)}
 	r.trim()
@@ -273,7 +272,7 @@ func TestAttrs(t *testing.T) {
 	}
 }
 
-// docs/audit.md promises the names, and shows a record.
+// docs/audit.md describes every field, and its example is a valid record.
 func TestDocumented(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "audit.md"))
 	if err != nil {
@@ -290,7 +289,7 @@ func TestDocumented(t *testing.T) {
 	}
 	again, err := json.Marshal(r)
 	if err != nil || string(again) != strings.TrimSpace(example) {
-		t.Errorf("the example is\n%s\nand would be written as\n%s", example, again)
+		t.Errorf("the example is\n%s\nbut encodes to\n%s", example, again)
 	}
 	for _, a := range append(r.Attrs(), slog.Time("time", r.Time)) {
 		if !strings.Contains(text, "`"+a.Key+"`") {

@@ -11,11 +11,11 @@ import (
 	"syscall"
 )
 
-// OpenFile returns a sink that appends to a file one JSON object on a line for
-// each record. It makes the file, with mode 0600. To have a file that was moved
-// away made anew, open it again and use Log.Replace.
+// OpenFile returns a sink that appends one line of JSON per record to a file,
+// which it creates (0600) if it does not exist. After a rotation, open the path
+// again and call Log.Replace.
 func OpenFile(path string) (Sink, error) {
-	// Nonblocking: of a pipe nobody reads, opening must not wait.
+	// Opening a FIFO without a reader must not block.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the audit file: %w", err)
@@ -37,32 +37,32 @@ var errNotRegular = errors.New("it is not a regular file")
 func Lines(w io.Writer) Sink { return &lines{w: w} }
 
 type lines struct {
-	w      io.Writer
-	file   *os.File // w, if it is ours
-	buf    bytes.Buffer
-	looked bool // at how file ended
-	torn   bool // the last line is incomplete
+	w       io.Writer
+	file    *os.File // w, if the sink owns it
+	buf     bytes.Buffer
+	checked bool // whether file ended in an incomplete line
+	partial bool // the last line is incomplete
 }
 
 func (s *lines) Write(records []Record) error {
-	if s.file != nil && !s.looked {
-		// Not when it is opened: the sink before may still write.
-		s.looked, s.torn = true, endsTorn(s.file)
+	if s.file != nil && !s.checked {
+		// OpenFile cannot check this: the previous sink may still write.
+		s.checked, s.partial = true, endsWithinLine(s.file)
 	}
 	s.buf.Reset()
-	if s.torn {
+	if s.partial {
 		s.buf.WriteByte('\n')
 	}
 	enc := json.NewEncoder(&s.buf)
 	enc.SetEscapeHTML(false)
 	for i := range records {
 		if err := enc.Encode(&records[i]); err != nil {
-			return fmt.Errorf("encode an audit record: %w", err) // a float that is no number; there is none
+			return fmt.Errorf("encode an audit record: %w", err) // only if Seconds is NaN or infinite
 		}
 	}
 	n, err := s.w.Write(s.buf.Bytes())
 	if n > 0 {
-		s.torn = s.buf.Bytes()[n-1] != '\n'
+		s.partial = s.buf.Bytes()[n-1] != '\n'
 	}
 	if err != nil {
 		return fmt.Errorf("write audit records: %w", err)
@@ -77,8 +77,8 @@ func (s *lines) Close() error {
 	return s.file.Close()
 }
 
-// endsTorn reports whether a file ends within a line.
-func endsTorn(f *os.File) bool {
+// endsWithinLine reports whether a file ends without a newline.
+func endsWithinLine(f *os.File) bool {
 	st, err := f.Stat()
 	if err != nil || st.Size() == 0 {
 		return false

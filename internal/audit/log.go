@@ -7,46 +7,47 @@ import (
 	"time"
 )
 
-// A Sink is where records go. Only one goroutine uses it.
+// Sink writes records. One goroutine uses it.
 type Sink interface {
-	// Write keeps records, in order. It may block. On an error none of them
-	// counts as kept.
+	// Write writes records in order. It may block. If it returns an error, all
+	// of them count as lost.
 	Write([]Record) error
 	Close() error
 }
 
-// Options of a Log. The zero value is useful.
+// Options configure a Log. Zero and nil fields mean their defaults.
 type Options struct {
-	// Queue is how many records may wait for the sink; more are dropped.
-	// Default 4096.
+	// Queue is how many records may wait for the sink; further ones are
+	// dropped. Default 4096.
 	Queue int
-	// Report is told how many records were lost since the last time, and the
-	// sink's last error, which is nil if it is merely too slow. Nil: nobody.
+	// Report is called with the number of records lost since the previous
+	// call and the sink's last error, which is nil if the sink is only too
+	// slow. It is called from one goroutine at a time. Default: no reports.
 	Report func(lost int64, err error)
-	// Every is the least time between two reports. Default 10 s.
+	// Every is the minimum interval between two reports. Default 10 s.
 	Every time.Duration
 }
 
-// Log takes records and has a sink write them in the background. A record that
-// the sink cannot keep up with, or fails to write, is lost and counted.
+// Log queues records and writes them to a sink in the background. Records that
+// the sink is too slow for or fails to write are lost and counted.
 type Log struct {
 	opts    Options
 	queue   chan Record
-	waiting atomic.Int64 // in the queue and at the sink
+	pending atomic.Int64 // records in the queue and in the sink's Write
 
-	next    chan Sink // the sink that takes over; at most one waits
-	replace sync.Mutex
+	replace sync.Mutex // serializes Replace
+	next    chan Sink  // the sink that replaces the current one; capacity 1
 
-	lost    atomic.Int64
+	lost    atomic.Int64 // since the last report
 	lastErr atomic.Pointer[error]
-	some    chan struct{} // lost has grown
+	anyLost chan struct{} // wakes the reporter; capacity 1
 
-	stop    chan struct{}
-	written chan struct{} // closed when the writer has ended
-	told    chan struct{} // closed when the reporter has ended
+	stop     chan struct{} // closed by Close
+	written  chan struct{} // closed when the writer has ended
+	reported chan struct{} // closed when the reporter has ended
 }
 
-// New starts a Log, which owns the sink. End it with Close.
+// New starts a Log, which owns the sink. The caller must Close it.
 func New(sink Sink, o Options) *Log {
 	if o.Queue <= 0 {
 		o.Queue = 4096
@@ -59,29 +60,29 @@ func New(sink Sink, o Options) *Log {
 	}
 	l := &Log{
 		opts: o, queue: make(chan Record, o.Queue),
-		next: make(chan Sink, 1), some: make(chan struct{}, 1),
-		stop: make(chan struct{}), written: make(chan struct{}), told: make(chan struct{}),
+		next: make(chan Sink, 1), anyLost: make(chan struct{}, 1),
+		stop: make(chan struct{}), written: make(chan struct{}), reported: make(chan struct{}),
 	}
 	go l.write(sink)
 	go l.report()
 	return l
 }
 
-// Put hands over a record. It never blocks. After Close the record is lost.
+// Put queues a record. It never blocks. After Close the record is lost.
 func (l *Log) Put(r Record) {
 	r.trim()
-	l.waiting.Add(1)
+	l.pending.Add(1)
 	select {
 	case l.queue <- r:
 	default:
-		l.waiting.Add(-1)
+		l.pending.Add(-1)
 		l.lose(1)
 	}
 }
 
-// Replace makes another sink take over, which the Log then owns: the same file
-// anew, after it was moved away. The old one is closed once it has written
-// what it is at.
+// Replace makes the Log use and own another sink, for example the same path
+// opened again after a rotation. The old sink is closed after its current
+// Write.
 func (l *Log) Replace(sink Sink) {
 	l.replace.Lock()
 	defer l.replace.Unlock()
@@ -93,9 +94,9 @@ func (l *Log) Replace(sink Sink) {
 	l.next <- sink
 }
 
-// Close lets the sink write what is queued, closes it, and makes the last
-// report. When ctx ends first it gives up, counts as lost what is not written,
-// and returns the error of ctx; a sink that blocks for ever then stays behind.
+// Close writes the queued records, closes the sink and makes the last report.
+// If ctx ends first, Close counts the unwritten records as lost and returns
+// ctx's error; a sink that blocks forever then keeps its goroutine.
 func (l *Log) Close(ctx context.Context) error {
 	close(l.stop)
 	var err error
@@ -103,28 +104,29 @@ func (l *Log) Close(ctx context.Context) error {
 	case <-l.written:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		l.lose(l.waiting.Load())
+		l.lose(l.pending.Load())
 	}
-	<-l.told
-	l.tell()
+	<-l.reported
+	l.reportLost()
 	return err
 }
 
+// lose counts n records as lost and wakes the reporter.
 func (l *Log) lose(n int64) {
 	if n == 0 {
 		return
 	}
 	l.lost.Add(n)
 	select {
-	case l.some <- struct{}{}:
+	case l.anyLost <- struct{}{}:
 	default:
 	}
 }
 
-// batchSize is how many records the sink gets at once.
+// batchSize is how many records one Write of the sink gets at most.
 const batchSize = 256
 
-// write is the goroutine that owns the sink.
+// write is the writer goroutine, which owns the sink.
 func (l *Log) write(sink Sink) {
 	defer close(l.written)
 	defer func() { sink.Close() }()
@@ -132,13 +134,13 @@ func (l *Log) write(sink Sink) {
 	for {
 		select {
 		case r := <-l.queue:
-			l.keep(sink, l.more(append(batch, r)))
+			l.writeBatch(sink, l.fill(append(batch, r)))
 		case next := <-l.next:
 			sink.Close()
 			sink = next
 		case <-l.stop:
-			for rest := l.more(batch); len(rest) > 0; rest = l.more(batch) {
-				l.keep(sink, rest)
+			for rest := l.fill(batch); len(rest) > 0; rest = l.fill(batch) {
+				l.writeBatch(sink, rest)
 			}
 			select {
 			case unused := <-l.next:
@@ -150,16 +152,16 @@ func (l *Log) write(sink Sink) {
 	}
 }
 
-func (l *Log) keep(sink Sink, batch []Record) {
+func (l *Log) writeBatch(sink Sink, batch []Record) {
 	if err := sink.Write(batch); err != nil {
 		l.lastErr.Store(&err)
 		l.lose(int64(len(batch)))
 	}
-	l.waiting.Add(-int64(len(batch)))
+	l.pending.Add(-int64(len(batch)))
 }
 
-// more adds what is queued to a batch, as much as fits.
-func (l *Log) more(batch []Record) []Record {
+// fill appends queued records to a batch up to its capacity, without waiting.
+func (l *Log) fill(batch []Record) []Record {
 	for len(batch) < cap(batch) {
 		select {
 		case r := <-l.queue:
@@ -171,13 +173,13 @@ func (l *Log) more(batch []Record) []Record {
 	return batch
 }
 
-// report is the goroutine that tells of losses. The first is told of at once.
+// report is the reporter goroutine. It reports the first loss at once.
 func (l *Log) report() {
-	defer close(l.told)
+	defer close(l.reported)
 	for {
 		select {
-		case <-l.some:
-			l.tell()
+		case <-l.anyLost:
+			l.reportLost()
 		case <-l.stop:
 			return
 		}
@@ -189,7 +191,7 @@ func (l *Log) report() {
 	}
 }
 
-func (l *Log) tell() {
+func (l *Log) reportLost() {
 	n := l.lost.Swap(0)
 	if n == 0 {
 		return

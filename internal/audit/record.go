@@ -1,6 +1,7 @@
-// Package audit keeps records of who reached what: one for each stream of a
-// tunnel and each connection of a route. Whoever makes the records is never
-// held up by where they go.
+// Package audit writes a record of each tunnel stream and each route
+// connection: which user reached which target, and with what result. Adding a
+// record never blocks; a record that cannot be written in time is dropped and
+// counted.
 package audit
 
 import (
@@ -9,21 +10,21 @@ import (
 	"time"
 )
 
-// Record says what became of a stream or of a connection of a route. It is
-// made at its end, or when it was refused. The names in JSON, in which the
-// journal's fields are derived from them, too, are the ones that
-// docs/audit.md promises; only new ones may be added.
+// Record describes one stream or one route connection. It is made when the
+// stream or connection ends or is refused. docs/audit.md documents the JSON
+// names, from which the journal's fields are derived; names may be added but
+// not changed.
 type Record struct {
 	Time    time.Time `json:"time"`    // of the end
 	Kind    string    `json:"kind"`    // Stream or Route
-	Session string    `json:"session"` // of the tunnel, or of this one connection of a route
-	User    string    `json:"user"`    // "" is anonymous
-	Client  string    `json:"client"`  // where the client comes from, IP:PORT, IP or "(local)"
-	Target  string    `json:"target"`  // as asked for; of a route its host and path
-	Address string    `json:"address"` // as dialled; "" when nothing was
+	Session string    `json:"session"` // the tunnel session's ID, or one of the route connection's own
+	User    string    `json:"user"`    // "" if anonymous
+	Client  string    `json:"client"`  // the client's IP:PORT, IP or "(local)"
+	Target  string    `json:"target"`  // as requested; for a route its host and path
+	Address string    `json:"address"` // as dialed; "" if nothing was dialed
 	Result  string    `json:"result"`  // Ended, Reset, or why it was refused
-	Reason  string    `json:"reason"`  // in words; may be ""
-	// Payload bytes that were relayed.
+	Reason  string    `json:"reason"`  // explanation for people; may be ""
+	// Payload bytes relayed.
 	ToTarget int64 `json:"bytes_to_target"`
 	ToClient int64 `json:"bytes_to_client"`
 	// Seconds from the request to the end.
@@ -36,13 +37,13 @@ const (
 	Route  = "route"
 )
 
-// Results of what was not refused.
+// Results of streams and connections that were not refused.
 const (
-	Ended = "ended" // both sides have ended their data
-	Reset = "reset" // one of them was cut off
+	Ended = "ended" // both sides finished sending
+	Reset = "reset" // one side was cut off
 )
 
-// Attrs are the fields by the names that they have in JSON, but for the time.
+// Attrs returns the fields except Time as attributes with their JSON names.
 func (r *Record) Attrs() []slog.Attr {
 	return []slog.Attr{
 		slog.String("kind", r.Kind), slog.String("session", r.Session), slog.String("user", r.User),
@@ -52,10 +53,11 @@ func (r *Record) Attrs() []slog.Attr {
 	}
 }
 
-// maxText is how many bytes of a text that a client has a say in are kept. A
-// target is at most 1 KiB anyway.
+// maxText bounds, in bytes, each text that a client can influence. A target is
+// at most 1 KiB anyway.
 const maxText = 1 << 10
 
+// trim bounds the texts, makes them valid UTF-8, and rounds the time to ms.
 func (r *Record) trim() {
 	r.Time = r.Time.UTC().Truncate(time.Millisecond)
 	for _, s := range []*string{&r.Target, &r.Address, &r.Reason} {

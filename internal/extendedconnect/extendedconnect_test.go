@@ -1,5 +1,5 @@
-// The tests are a package of their own: as part of the package they would make
-// it depend on net/http, which it has to come before.
+// The tests are an external package: otherwise the package under test would
+// depend on net/http and be initialized after it.
 package extendedconnect_test
 
 import (
@@ -16,7 +16,7 @@ import (
 	_ "adit/internal/extendedconnect"
 )
 
-// The server's first SETTINGS say whether net/http saw the variable in time.
+// The server's first SETTINGS frame shows whether net/http saw the variable.
 func TestNetHTTPAcceptsExtendedConnect(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,8 +58,8 @@ func TestNetHTTPAcceptsExtendedConnect(t *testing.T) {
 	}
 }
 
-// What the operator has set is kept. The setting is read once, at the start of
-// a process, so this looks at processes.
+// An operator's setting is kept. The setting is read once, at the start of a
+// process, so this test starts processes.
 func TestGODEBUG(t *testing.T) {
 	if os.Getenv("SHOW_GODEBUG") != "" {
 		fmt.Print(os.Getenv("GODEBUG"))

@@ -6,30 +6,30 @@ import (
 	"adit/mux"
 )
 
-// Link is one session's link, in the form of /status.
+// Link is the state of one session's link, in the format of /status.
 type Link struct {
-	// Connected says whether there is a connection at the moment. Without one
-	// the session waits to be resumed, or is about to end.
+	// Connected is whether the link has a connection now. Without one the
+	// session can be resumed, or is about to end.
 	Connected bool `json:"connected"`
-	// Since is when the present connection was made, or lost.
+	// Since is when the current connection was made, or the last one lost.
 	Since   time.Time `json:"since"`
-	Address string    `json:"address"` // of the other end, as the connection has it
-	Streams int       `json:"streams"` // open ones
+	Address string    `json:"address"` // the connection's remote address
+	Streams int       `json:"streams"` // open streams
 
-	// Bytes of the link's stream: the data of its streams and their framing.
+	// Bytes of the link: the data of its streams and their framing.
 	Received uint64 `json:"received_bytes"`
 	Sent     uint64 `json:"sent_bytes"`
-	// Queued bytes wait to be written; unacknowledged ones, which include them,
-	// are kept until the other end has them.
+	// Queued bytes are not yet written to a connection. Unacknowledged bytes
+	// include them and are kept until the other end acknowledges them.
 	Queued         int `json:"queued_bytes"`
 	Unacknowledged int `json:"unacknowledged_bytes"`
 
 	RTT      float64 `json:"rtt_seconds"` // smoothed; 0 while unknown
 	Resumes  int     `json:"resumes"`
-	Replayed uint64  `json:"replayed_bytes"` // sent again after resumes
+	Replayed uint64  `json:"replayed_bytes"` // retransmitted after resumes
 }
 
-// LinkOf makes a Link of a session's statistics.
+// LinkOf returns a session's statistics as a Link.
 func LinkOf(s mux.Stats) Link {
 	l := Link{
 		Connected: s.Connected, Since: s.Since.UTC(), Streams: s.Streams,
@@ -42,7 +42,7 @@ func LinkOf(s mux.Stats) Link {
 	return l
 }
 
-// Traffic is what sessions that may have ended have done together.
+// Traffic is the sum over sessions, including ended ones.
 type Traffic struct {
 	Received uint64 `json:"received_bytes"`
 	Sent     uint64 `json:"sent_bytes"`
@@ -50,7 +50,7 @@ type Traffic struct {
 	Replayed uint64 `json:"replayed_bytes"`
 }
 
-// Add counts a link in.
+// Add adds a link's traffic.
 func (t *Traffic) Add(l Link) {
 	t.Received += l.Received
 	t.Sent += l.Sent

@@ -1,6 +1,6 @@
-// Package metrics has what server and client count with, and what they have in
-// common to show. It knows nothing of the form in which that is read; package
-// admin does.
+// Package metrics has the counters and histograms of server and client, and the
+// parts of their status that both share. Package admin exports them; this
+// package does not know Prometheus.
 package metrics
 
 import (
@@ -10,17 +10,18 @@ import (
 	"time"
 )
 
-// Other is what counts under a name that is not one of the set.
+// Other is the name under which Tally and Durations count unknown names.
 const Other = "other"
 
-// Tally counts events by name: a reason, a result. The names are a fixed set, so
-// that nobody outside can make it grow. Make one with NewTally.
+// Tally counts events by name, such as a reason or a result. The set of names is
+// fixed, so that peers cannot make it grow. Make one with NewTally. It is safe
+// for concurrent use.
 type Tally struct {
 	mu     sync.Mutex
 	counts map[string]uint64
 }
 
-// NewTally makes a tally of the given names and Other, all zero.
+// NewTally returns a tally of the given names and Other, all zero.
 func NewTally(names ...string) *Tally {
 	t := &Tally{counts: map[string]uint64{Other: 0}}
 	for _, name := range names {
@@ -29,7 +30,7 @@ func NewTally(names ...string) *Tally {
 	return t
 }
 
-// Add counts one event.
+// Add counts one event under name, or under Other if the name is unknown.
 func (t *Tally) Add(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -39,31 +40,31 @@ func (t *Tally) Add(name string) {
 	t.counts[name]++
 }
 
-// Counts is a copy of all counts, also of those that are zero.
+// Counts returns a copy of all counts, including zeros.
 func (t *Tally) Counts() map[string]uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.counts)
 }
 
-// buckets are the upper bounds of a Durations, in seconds: from what a
-// neighbour in the rack takes to the usual time limit of a dial.
+// buckets are the upper bounds of a histogram, in seconds: from a host in the
+// same rack to the usual dial timeout.
 var buckets = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 
-// Durations is a histogram of durations for each result of what took them. The
-// results are a fixed set. Make one with NewDurations.
+// Durations is a histogram of durations for each of a fixed set of results. Make
+// one with NewDurations. It is safe for concurrent use.
 type Durations struct {
 	mu       sync.Mutex
 	byResult map[string]*histogram
 }
 
 type histogram struct {
-	counts [len(buckets)]uint64 // above the bound before, up to this one
-	all    uint64
+	counts [len(buckets)]uint64 // durations up to this bound and above the previous one
+	all    uint64               // including those above the last bound
 	sum    time.Duration
 }
 
-// NewDurations makes an empty histogram for each of the results and Other.
+// NewDurations returns empty histograms for the given results and Other.
 func NewDurations(results ...string) *Durations {
 	d := &Durations{byResult: map[string]*histogram{Other: {}}}
 	for _, r := range results {
@@ -72,7 +73,7 @@ func NewDurations(results ...string) *Durations {
 	return d
 }
 
-// Add counts one duration.
+// Add counts one duration under result, or under Other if that is unknown.
 func (d *Durations) Add(result string, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -90,14 +91,14 @@ func (d *Durations) Add(result string, took time.Duration) {
 	h.sum += took
 }
 
-// Distribution is how long something has taken so far.
+// Distribution is the state of a histogram.
 type Distribution struct {
 	Count  uint64
-	Sum    float64            // seconds
-	Within map[float64]uint64 // how many took at most so many seconds
+	Sum    float64            // in seconds
+	Within map[float64]uint64 // by bucket: how many took at most so many seconds
 }
 
-// Distributions are by result.
+// Distributions returns a copy of the histograms by result.
 func (d *Durations) Distributions() map[string]Distribution {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,14 +115,14 @@ func (d *Durations) Distributions() map[string]Distribution {
 	return all
 }
 
-// Reloads counts how often the configuration was read again. The zero value is
-// ready for use.
+// Reloads counts reloads of the configuration. The zero value is ready for use.
+// It is safe for concurrent use.
 type Reloads struct {
 	good, bad atomic.Uint64
-	last      atomic.Int64 // Unix seconds; 0: never
+	last      atomic.Int64 // Unix seconds; 0: none succeeded
 }
 
-// Note counts one reload. One that is not good has changed nothing.
+// Note counts one reload, which succeeded if good is true.
 func (r *Reloads) Note(good bool) {
 	if !good {
 		r.bad.Add(1)
@@ -135,10 +136,10 @@ func (r *Reloads) Note(good bool) {
 type ReloadCounts struct {
 	Good uint64    `json:"good"`
 	Bad  uint64    `json:"bad"`
-	Last time.Time `json:"last"` // of the last good one; when the process started if there was none
+	Last time.Time `json:"last"` // of the last successful reload, or the start of the process
 }
 
-// Counts says how it went; started is when the process did.
+// Counts returns the counts; started is when the process started.
 func (r *Reloads) Counts(started time.Time) ReloadCounts {
 	c := ReloadCounts{Good: r.good.Load(), Bad: r.bad.Load(), Last: started}
 	if s := r.last.Load(); s != 0 {

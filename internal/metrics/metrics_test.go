@@ -17,13 +17,13 @@ func TestTally(t *testing.T) {
 	}
 	c.Counts()["b"] = 7
 	if got := c.Counts(); !maps.Equal(got, want) {
-		t.Errorf("a copy was changed, and the counts are %v", got)
+		t.Errorf("changing a copy changed the counts: %v", got)
 	}
 }
 
 func TestDurations(t *testing.T) {
 	d := NewDurations("connected", "refused")
-	d.Add("connected", time.Millisecond) // a bound belongs to its bucket
+	d.Add("connected", time.Millisecond) // buckets include their bound
 	d.Add("connected", 30*time.Millisecond)
 	d.Add("connected", time.Minute)
 	d.Add("from a peer", time.Second)
@@ -49,7 +49,7 @@ func TestReloads(t *testing.T) {
 	started := time.Now().Add(-time.Hour)
 	var r Reloads
 	if got := r.Counts(started); got != (ReloadCounts{Last: started}) {
-		t.Errorf("at first %+v", got)
+		t.Errorf("initially %+v", got)
 	}
 	r.Note(false)
 	r.Note(true)

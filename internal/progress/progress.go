@@ -1,8 +1,9 @@
-// Package progress tells a process that is wedged from one that has nothing to do.
+// Package progress is the health check of server and client: it distinguishes a stuck process from
+// an idle one.
 //
-// What waits for events may wait for ever, and so silence proves nothing. A Monitor looks at what
-// must be quick however idle or busy the process is: a loop comes back to where it waits, and a lock
-// that every connection needs can be had.
+// Goroutines that wait for events may wait forever, so inactivity proves nothing. A Monitor checks
+// what must be fast whether the process is idle or busy: accept loops return to Accept, and the
+// locks and loops that every connection needs respond.
 package progress
 
 import (
@@ -15,29 +16,30 @@ import (
 	"time"
 )
 
-// acceptPatience is how long an accept loop may take from one connection to the next call of Accept.
-// After an error, say for want of descriptors, loops pause for up to a second.
-const acceptPatience = 5 * time.Second
+// acceptTimeout is how long an accept loop may take from one connection to the next call of Accept.
+// After an error, such as a lack of file descriptors, loops pause for up to a second.
+const acceptTimeout = 5 * time.Second
 
-// Monitor watches the loops of one owner. The zero value is ready; it must not be copied. Its methods
-// may be called by several goroutines.
+// Monitor checks the progress of one server or client. The zero value is ready for use. It is safe
+// for concurrent use and must not be copied.
 type Monitor struct {
+	// Guarded by mu.
 	mu       sync.Mutex
 	loops    map[*listener]struct{}
-	checking chan struct{} // full while something touches
+	checking chan struct{} // holds one element while a probe runs
 }
 
-// Listener returns ln for an accept loop that is to be watched: from its first call of Accept until
+// Listener wraps ln so that Check watches its accept loop, from the first call of Accept until
 // Accept fails because ln is closed.
 func (m *Monitor) Listener(ln net.Listener) net.Listener {
 	return &listener{Listener: ln, monitor: m}
 }
 
-// listener notes since when its loop has not been back.
+// listener records when its accept loop last left Accept.
 type listener struct {
 	net.Listener
 	monitor *Monitor
-	away    time.Time // zero while it waits in Accept; guarded by monitor.mu
+	left    time.Time // zero while the loop waits in Accept; guarded by monitor.mu
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -47,10 +49,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-func (m *Monitor) note(l *listener, away time.Time, closed bool) {
+func (m *Monitor) note(l *listener, left time.Time, closed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.away = away
+	l.left = left
 	if closed {
 		delete(m.loops, l)
 		return
@@ -61,14 +63,14 @@ func (m *Monitor) note(l *listener, away time.Time, closed bool) {
 	m.loops[l] = struct{}{}
 }
 
-// Check returns nil when every accept loop is where it should be and touch has returned nil before
-// ctx is done. touch goes through the locks and loops that the owner's work depends on; before each
-// of them it calls at with what comes next, for the error. It should not do more than one of its
-// size does in a millisecond, and heed ctx where it waits in a select.
+// Check returns nil if every accept loop is in Accept or was recently, and probe returns nil before
+// ctx ends. probe acquires and releases the locks and queries the loops on which the owner's work
+// depends. Before each it calls at with its name, which an error then contains. It should take about
+// a millisecond, and must return when ctx ends while it waits in a select.
 //
-// One touch runs at a time, and further calls wait for it: one that never returns keeps a goroutine,
-// but only one.
-func (m *Monitor) Check(ctx context.Context, touch func(ctx context.Context, at func(place string)) error) error {
+// One probe runs at a time; concurrent calls wait for it. So a probe that never returns costs one
+// goroutine, however often Check is called.
+func (m *Monitor) Check(ctx context.Context, probe func(ctx context.Context, at func(place string)) error) error {
 	if err := m.acceptLoops(); err != nil {
 		return err
 	}
@@ -76,16 +78,16 @@ func (m *Monitor) Check(ctx context.Context, touch func(ctx context.Context, at 
 	select {
 	case checking <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("stuck: the check before this one has not come back: %w", context.Cause(ctx))
+		return fmt.Errorf("stuck: the previous check has not returned: %w", context.Cause(ctx))
 	}
 	var place atomic.Pointer[string]
-	touched := make(chan error, 1)
+	probed := make(chan error, 1)
 	go func() {
 		defer func() { <-checking }()
-		touched <- touch(ctx, func(p string) { place.Store(&p) })
+		probed <- probe(ctx, func(p string) { place.Store(&p) })
 	}()
 	select {
-	case err := <-touched:
+	case err := <-probed:
 		return err
 	case <-ctx.Done():
 	}
@@ -96,6 +98,7 @@ func (m *Monitor) Check(ctx context.Context, touch func(ctx context.Context, at 
 	return fmt.Errorf("stuck at %s: %w", where, context.Cause(ctx))
 }
 
+// slot returns the channel that limits probes to one at a time.
 func (m *Monitor) slot() chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,12 +108,13 @@ func (m *Monitor) slot() chan struct{} {
 	return m.checking
 }
 
+// acceptLoops returns an error if a loop has left Accept for longer than acceptTimeout.
 func (m *Monitor) acceptLoops() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for l := range m.loops {
-		if !l.away.IsZero() && time.Since(l.away) > acceptPatience {
-			return fmt.Errorf("stuck: nobody accepts on %s any more", l.Addr())
+		if !l.left.IsZero() && time.Since(l.left) > acceptTimeout {
+			return fmt.Errorf("stuck: the accept loop of %s", l.Addr())
 		}
 	}
 	return nil

@@ -28,11 +28,11 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestCheckThatIsStuck(t *testing.T) {
+func TestCheckStuck(t *testing.T) {
 	var m Monitor
 	var lock sync.Mutex
 	lock.Lock()
-	touch := func(_ context.Context, at func(string)) error {
+	probe := func(_ context.Context, at func(string)) error {
 		at("the lock")
 		lock.Lock()
 		defer lock.Unlock()
@@ -40,22 +40,22 @@ func TestCheckThatIsStuck(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := m.Check(ctx, touch); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stuck at the lock") {
+	if err := m.Check(ctx, probe); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stuck at the lock") {
 		t.Error(err)
 	}
-	if err := m.Check(ctx, touch); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not come back") {
-		t.Errorf("a second one: %v", err)
+	if err := m.Check(ctx, probe); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "previous check has not returned") {
+		t.Errorf("second check: %v", err)
 	}
 	lock.Unlock()
 	well, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := m.Check(well, touch); err != nil {
-		t.Errorf("it is not well again: %v", err)
+	if err := m.Check(well, probe); err != nil {
+		t.Errorf("after the lock was released: %v", err)
 	}
 }
 
-// Checks that come at once, the watchdog's and a scraper's, all have their answer.
-func TestChecksAtOnce(t *testing.T) {
+// Concurrent checks, such as the watchdog's and a scraper's, all return.
+func TestConcurrentChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m Monitor
 		busy, release := 0, make(chan struct{})
@@ -63,7 +63,7 @@ func TestChecksAtOnce(t *testing.T) {
 		for range cap(results) {
 			go func() {
 				results <- m.Check(t.Context(), func(context.Context, func(string)) error {
-					busy++ // the race detector would see two of them
+					busy++ // the race detector reports two concurrent probes
 					<-release
 					return nil
 				})
@@ -71,7 +71,7 @@ func TestChecksAtOnce(t *testing.T) {
 		}
 		synctest.Wait()
 		if busy != 1 || len(results) > 0 {
-			t.Errorf("%d of them look, %d have an answer", busy, len(results))
+			t.Errorf("%d probes run, %d checks have returned", busy, len(results))
 		}
 		close(release)
 		for range cap(results) {
@@ -108,23 +108,23 @@ func TestAcceptLoops(t *testing.T) {
 	defer client.Close()
 	defer (<-accepted).Close()
 	if err := m.Check(t.Context(), fine); err != nil {
-		t.Errorf("a loop that has just left: %v", err)
+		t.Errorf("a loop that has just left Accept: %v", err)
 	}
-	later := func(d time.Duration) { // as if the time had passed
+	later := func(d time.Duration) { // as if d had passed
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		for l := range m.loops {
-			if !l.away.IsZero() {
-				l.away = l.away.Add(-d)
+			if !l.left.IsZero() {
+				l.left = l.left.Add(-d)
 			}
 		}
 	}
-	later(2 * acceptPatience)
+	later(2 * acceptTimeout)
 	if err := m.Check(t.Context(), fine); err == nil || !strings.Contains(err.Error(), inner.Addr().String()) {
 		t.Errorf("a loop that is stuck: %v", err)
 	}
 	proceed <- struct{}{}
-	// It waits again, and may do so for ever.
+	// The loop waits in Accept again, for as long as it likes.
 	second, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestAcceptLoops(t *testing.T) {
 	ln.Close()
 	proceed <- struct{}{}
 	<-ended
-	later(2 * acceptPatience)
+	later(2 * acceptTimeout)
 	if err := m.Check(t.Context(), fine); err != nil {
 		t.Errorf("a loop that has ended: %v", err)
 	}

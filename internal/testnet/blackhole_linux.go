@@ -9,7 +9,7 @@ import (
 )
 
 // Blackhole returns a loopback HOST:PORT where connecting neither succeeds nor
-// fails: the kernel drops the SYNs, as the listener's queue is full.
+// fails: the listener's queue is full, so the kernel drops SYNs.
 func Blackhole(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// CA is a throw-away certificate authority.
+// CA is a certificate authority for one test.
 type CA struct {
 	Cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewCA makes a CA whose subject has the common name.
+// NewCA returns a CA with this common name.
 func NewCA(t testing.TB, commonName string) *CA {
 	t.Helper()
 	key := newKey(t)
@@ -38,8 +38,8 @@ func NewCA(t testing.TB, commonName string) *CA {
 	return &CA{Cert: sign(t, tmpl, tmpl, key, key), key: key}
 }
 
-// Leaf says what a certificate is to be like. The zero value is a server's
-// for localhost, 127.0.0.1 and ::1, valid from an hour ago for a day.
+// Leaf describes a certificate to issue. The zero value is a server certificate
+// for localhost, 127.0.0.1 and ::1, valid for the past hour and the next day.
 type Leaf struct {
 	CommonName string
 	Names      []string // DNS names and IP addresses
@@ -47,10 +47,11 @@ type Leaf struct {
 	Client     bool // for client instead of server authentication
 	NotBefore  time.Time
 	NotAfter   time.Time
-	SelfSigned bool // by its own key, not by the CA
+	SelfSigned bool // signed by its own key instead of the CA's
 }
 
-// Issue makes a certificate with its key. The chain does not include the CA.
+// Issue returns a new certificate with its key. The chain does not include the
+// CA.
 func (ca *CA) Issue(t testing.TB, l Leaf) tls.Certificate {
 	t.Helper()
 	key := newKey(t)
@@ -92,7 +93,7 @@ func (ca *CA) Issue(t testing.TB, l Leaf) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
-// Pool returns a pool that holds the CA alone.
+// Pool returns a pool of only this CA.
 func (ca *CA) Pool() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(ca.Cert)
@@ -104,7 +105,7 @@ func (ca *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
 }
 
-// WritePEM writes the CA's certificate into a temporary file.
+// WritePEM writes the CA's certificate to a temporary file and returns its path.
 func (ca *CA) WritePEM(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -114,17 +115,17 @@ func (ca *CA) WritePEM(t testing.TB) string {
 	return file
 }
 
-// ServerConfig returns a server's configuration with a fresh certificate for
-// the names (none: localhost, 127.0.0.1, ::1) and ALPN http/1.1.
+// ServerConfig returns a server's configuration with a new certificate for the
+// names (none: localhost, 127.0.0.1, ::1) and ALPN http/1.1.
 func (ca *CA) ServerConfig(t testing.TB, names ...string) *tls.Config {
 	t.Helper()
 	return &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, Leaf{Names: names})}, NextProtos: []string{"http/1.1"}}
 }
 
-// ClientConfig returns a client's configuration that trusts the CA alone.
+// ClientConfig returns a client's configuration that trusts only this CA.
 func (ca *CA) ClientConfig() *tls.Config { return &tls.Config{RootCAs: ca.Pool()} }
 
-// WriteCert writes a certificate and its key into temporary PEM files.
+// WriteCert writes a certificate and its key to temporary PEM files.
 func WriteCert(t testing.TB, c tls.Certificate) (certFile, keyFile string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)

@@ -12,41 +12,42 @@ import (
 	"testing"
 )
 
-// ProxyOptions says how an HTTP proxy behaves. The zero value is an open proxy
-// that connects wherever it is asked to.
+// ProxyOptions configure a Proxy. The zero value requires no authentication and
+// allows every target.
 type ProxyOptions struct {
-	// User and Password, if User is not empty, are asked for by Basic.
+	// User and Password, if User is not empty, are required by Basic
+	// authentication.
 	User, Password string
-	// TLS makes it an https proxy.
+	// TLS, if not nil, makes it an https proxy.
 	TLS *tls.Config
 	// Hosts maps the HOST:PORT of a CONNECT to the address to dial.
 	Hosts map[string]string
-	// Allow, if not nil, decides on a CONNECT's HOST:PORT; no means 403.
+	// Allow, if not nil, decides on a CONNECT's HOST:PORT; false means 403.
 	Allow func(target string) bool
 	// Behind is sent in the same write as the 200, before the backend's bytes.
 	Behind []byte
-	// Raw, if not nil, replaces every reply; the connection then stays open,
+	// Raw, if not nil, replaces every reply. The connection then stays open,
 	// or closes at once if CloseAfterRaw is set.
 	Raw           []byte
 	CloseAfterRaw bool
-	// Chop sends a reply in pieces of so many bytes, 0 in one.
+	// Chop, if positive, splits a reply into writes of this many bytes.
 	Chop int
-	// Interim precedes the reply, for instance with a 1xx.
+	// Interim precedes the reply, for example a 1xx response.
 	Interim string
-	// Hang never replies at all.
+	// Hang makes the proxy never reply.
 	Hang bool
 }
 
-// Proxy is an HTTP proxy that knows CONNECT.
+// Proxy is an HTTP proxy that supports CONNECT.
 type Proxy struct {
 	*server
 	o ProxyOptions
 
 	mu       sync.Mutex
-	requests []*http.Request
+	requests []*http.Request // guarded by mu
 }
 
-// NewProxy starts a proxy.
+// NewProxy starts an HTTP proxy.
 func NewProxy(t testing.TB, o ProxyOptions) *Proxy {
 	t.Helper()
 	p := &Proxy{o: o}
@@ -74,7 +75,7 @@ func (p *Proxy) URL() *url.URL {
 	return u
 }
 
-// Requests returns the requests that have come so far.
+// Requests returns the requests received so far.
 func (p *Proxy) Requests() []*http.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +135,7 @@ func (p *Proxy) serve(c net.Conn) {
 	relay(&readAhead{c, br}, back)
 }
 
-// send writes a reply whole, or chopped.
+// send writes a reply in one write, or as Chop says.
 func (p *Proxy) send(c net.Conn, b []byte) {
 	n := p.o.Chop
 	if n <= 0 {
@@ -149,7 +150,7 @@ func (p *Proxy) send(c net.Conn, b []byte) {
 	}
 }
 
-// readAhead is a connection some of whose bytes are in a reader already.
+// readAhead is a connection with some bytes already in a buffered reader.
 type readAhead struct {
 	net.Conn
 	br *bufio.Reader

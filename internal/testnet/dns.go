@@ -11,11 +11,10 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// NewResolver starts a name server and returns a resolver that asks nobody
-// else. It knows the names in hosts, has no answer to names that contain
-// "silent", fails (SERVFAIL) for names that contain "broken", and says that
-// there is no such name for all others. Names that the system's hosts file
-// has are answered from there.
+// NewResolver starts a DNS server and returns a resolver that uses only it. The
+// server answers for the names in hosts, does not respond for names that
+// contain "silent", responds SERVFAIL for names that contain "broken", and
+// NXDOMAIN for all others. Names in the system's hosts file resolve from there.
 func NewResolver(t testing.TB, hosts map[string][]netip.Addr) *net.Resolver {
 	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -46,7 +45,7 @@ func NewResolver(t testing.TB, hosts map[string][]netip.Addr) *net.Resolver {
 	}}
 }
 
-// answer returns nil for no answer.
+// answer returns the response to a query, or nil for none.
 func answer(query []byte, hosts map[string][]netip.Addr) []byte {
 	var p dnsmessage.Parser
 	h, err := p.Start(query)

@@ -6,21 +6,22 @@ import (
 	"testing"
 )
 
-// Fault is a TCP relay in front of a backend that misbehaves on demand. Its
-// methods may be called at any time and from any goroutine.
+// Fault is a TCP relay to a backend that injects faults. It is safe for
+// concurrent use.
 type Fault struct {
 	*server
 
+	// Guarded by mu.
 	mu      sync.Mutex
+	change  *sync.Cond // stall, a pair's cut or gone has changed
 	backend string
-	change  *sync.Cond // of the fields below, and of the wakeups of Stall
 	pairs   map[*pair]bool
 	stall   bool
 	chop    int
-	quota   int64 // bytes until a cut, counted over both directions; <0 none
+	quota   int64 // bytes until a cut, over both directions; negative: none
 	total   int   // connections so far
 	down    bool
-	gone    bool
+	gone    bool // the test has ended
 }
 
 // pair is one relayed connection.
@@ -29,14 +30,14 @@ type pair struct {
 	cut         bool // guarded by Fault.mu
 }
 
-// NewFault starts a relay to backend, a HOST:PORT. Until told otherwise it
-// passes everything on.
+// NewFault starts a relay to backend, a HOST:PORT. It injects no fault until
+// one of its methods is called.
 func NewFault(t testing.TB, backend string) *Fault {
 	t.Helper()
 	f := &Fault{backend: backend, pairs: map[*pair]bool{}, quota: -1}
 	f.change = sync.NewCond(&f.mu)
 	f.server = newServer(t, Listen(t))
-	// Runs before the server's own cleanup, which waits for the pumps.
+	// This cleanup runs before the server's, which waits for the pumps.
 	t.Cleanup(func() {
 		f.mu.Lock()
 		f.gone = true
@@ -64,7 +65,7 @@ func (f *Fault) Total() int {
 	return f.total
 }
 
-// Cut resets every open connection, on both sides. Both peers see a RST.
+// Cut resets every open connection with a RST to both peers.
 func (f *Fault) Cut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,16 +83,16 @@ func (f *Fault) cutLocked(p *pair) {
 	f.change.Broadcast()
 }
 
-// CutAfter resets every open connection once n more bytes have passed, counted
-// over all connections and both directions. A negative n means never.
+// CutAfter resets every open connection after n more bytes, counted over all
+// connections and both directions. A negative n means never.
 func (f *Fault) CutAfter(n int64) {
 	f.mu.Lock()
 	f.quota = n
 	f.mu.Unlock()
 }
 
-// Stall stops (or resumes) passing bytes on, without closing anything and for
-// new connections too: a path that has gone dead.
+// Stall stops or resumes forwarding, on new connections too, without closing
+// any: a dead path.
 func (f *Fault) Stall(on bool) {
 	f.mu.Lock()
 	f.stall = on
@@ -99,7 +100,7 @@ func (f *Fault) Stall(on bool) {
 	f.mu.Unlock()
 }
 
-// Chop passes bytes on in pieces of at most n; 0 means as they come.
+// Chop forwards at most n bytes per write; 0 means no limit.
 func (f *Fault) Chop(n int) {
 	f.mu.Lock()
 	f.chop = n
@@ -168,8 +169,8 @@ func (f *Fault) serve(front net.Conn) {
 	f.mu.Unlock()
 }
 
-// pump moves bytes from src to dst. A reader puts what comes into a queue, so
-// that it sees a reset also while dst is stalled.
+// pump forwards bytes from src to dst. A goroutine reads into a queue, so that
+// it notices a reset of src while dst is stalled.
 func (f *Fault) pump(p *pair, dst, src net.Conn) {
 	queue := make(chan []byte, 1024)
 	var wg sync.WaitGroup
@@ -190,7 +191,7 @@ func (f *Fault) pump(p *pair, dst, src net.Conn) {
 	})
 	ok := true
 	for data := range queue {
-		// After a failure the rest is dropped, so that the reader ends.
+		// After a failure the rest is discarded, so that the reader ends.
 		ok = ok && f.forward(p, dst, data)
 	}
 	wg.Wait()
@@ -201,7 +202,7 @@ func (f *Fault) pump(p *pair, dst, src net.Conn) {
 		closeWrite(dst)
 		return
 	}
-	// A reset on one side is a reset on the other.
+	// A reset of one side resets the other.
 	f.mu.Lock()
 	f.cutLocked(p)
 	f.mu.Unlock()
@@ -214,6 +215,8 @@ func (f *Fault) waitLocked(p *pair) {
 	}
 }
 
+// forward writes data to dst, subject to the faults. It returns false after a
+// failure or a cut.
 func (f *Fault) forward(p *pair, dst net.Conn, data []byte) bool {
 	for len(data) > 0 {
 		f.mu.Lock()

@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// Log collects what a logger is told, one line of slog's text format each, at
-// all levels.
+// Log is a logger that keeps its records, of all levels, as lines of slog's
+// text format.
 type Log struct {
 	*slog.Logger
 
+	// Guarded by mu.
 	mu      sync.Mutex
 	lines   []string
 	changed chan struct{} // closed at the next line
 }
 
-// NewLog makes an empty log.
+// NewLog returns an empty log.
 func NewLog() *Log {
 	l := &Log{changed: make(chan struct{})}
 	l.Logger = slog.New(slog.NewTextHandler(lineWriter{l}, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -27,7 +28,7 @@ func NewLog() *Log {
 
 type lineWriter struct{ log *Log }
 
-// Write takes one line: slog writes each by itself.
+// Write adds one line; slog writes each record in one call.
 func (w lineWriter) Write(p []byte) (int, error) {
 	l := w.log
 	l.mu.Lock()
@@ -38,7 +39,7 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Lines returns the lines so far that have all the parts.
+// Lines returns the lines so far that contain all the parts.
 func (l *Log) Lines(parts ...string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,8 +61,8 @@ func hasAll(line string, parts []string) bool {
 	return true
 }
 
-// Wait waits for n lines that have all the parts, and returns them. It fails
-// the test when they do not come.
+// Wait waits for n lines that contain all the parts, and returns them. It fails
+// the test after 30 s.
 func (l *Log) Wait(t testing.TB, n int, parts ...string) []string {
 	t.Helper()
 	watchdog := time.After(30 * time.Second)
@@ -75,7 +76,7 @@ func (l *Log) Wait(t testing.TB, n int, parts ...string) []string {
 		select {
 		case <-changed:
 		case <-watchdog:
-			t.Fatalf("testnet: no %d log lines with %q in:\n%s", n, parts, strings.Join(l.Lines(), "\n"))
+			t.Fatalf("testnet: fewer than %d log lines with %q in:\n%s", n, parts, strings.Join(l.Lines(), "\n"))
 		}
 	}
 }

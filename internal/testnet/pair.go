@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Pair gives the two ends of a "tcp" (over loopback) or "unix" stream
-// connection, closed when the test ends.
-func Pair(t testing.TB, network string) (dialled, accepted net.Conn) {
+// Pair returns the two ends of a "tcp" (over loopback) or "unix" stream
+// connection, which are closed when the test ends.
+func Pair(t testing.TB, network string) (dialed, accepted net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// AwaitReadable skips the test: it takes a system that can look at what a
-// socket has to read.
+// AwaitReadable skips the test, because this system has no MSG_PEEK.
 func AwaitReadable(t testing.TB, _ net.Conn) {
 	t.Helper()
 	t.Skip("needs MSG_PEEK")

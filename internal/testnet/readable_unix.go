@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AwaitReadable waits until c, a socket, has something to read, and leaves it
-// there.
+// AwaitReadable waits until the socket c has data or an end to read, and does
+// not consume it.
 func AwaitReadable(t testing.TB, c net.Conn) {
 	t.Helper()
 	raw, err := c.(syscall.Conn).SyscallConn()

@@ -12,9 +12,10 @@ import (
 	"testing"
 )
 
-// SOCKSOptions says how a SOCKS5 proxy behaves. The zero value is an open one.
+// SOCKSOptions configure a SOCKS proxy. The zero value requires no
+// authentication and allows every target.
 type SOCKSOptions struct {
-	// User and Password, if User is not empty, are asked for (RFC 1929).
+	// User and Password, if User is not empty, are required (RFC 1929).
 	User, Password string
 	// Hosts maps the HOST:PORT of a request to the address to dial.
 	Hosts map[string]string
@@ -25,13 +26,13 @@ type SOCKSOptions struct {
 	Behind []byte
 }
 
-// SOCKS is a SOCKS5 proxy that knows CONNECT.
+// SOCKS is a SOCKS5 proxy (RFC 1928) that supports CONNECT.
 type SOCKS struct {
 	*server
 	o SOCKSOptions
 
 	mu      sync.Mutex
-	targets []string
+	targets []string // guarded by mu
 }
 
 // NewSOCKS starts a SOCKS5 proxy.
@@ -55,7 +56,7 @@ func (s *SOCKS) URL() *url.URL {
 	return u
 }
 
-// Targets returns the HOST:PORT of each request so far, as the client gave it.
+// Targets returns the HOST:PORT of each request so far, as the client sent it.
 func (s *SOCKS) Targets() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,6 +102,7 @@ func (s *SOCKS) serve(c net.Conn) {
 	relay(c, back)
 }
 
+// authenticate negotiates the method and checks the password, if required.
 func (s *SOCKS) authenticate(c net.Conn) bool {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(c, head); err != nil || head[0] != 5 {
@@ -128,6 +130,7 @@ func (s *SOCKS) authenticate(c net.Conn) bool {
 	return false
 }
 
+// password performs username/password authentication (RFC 1929).
 func (s *SOCKS) password(c net.Conn) bool {
 	field := func() (string, error) {
 		n := make([]byte, 1)
@@ -157,6 +160,7 @@ func (s *SOCKS) password(c net.Conn) bool {
 	return true
 }
 
+// readSOCKSRequest returns the HOST:PORT of a request.
 func readSOCKSRequest(c net.Conn) (string, error) {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(c, head); err != nil {

@@ -1,9 +1,6 @@
-// Package testnet has the surroundings that tests of a tunnel need, all in
-// this process and on loopback: a throw-away CA, an HTTP proxy, a SOCKS5
-// proxy, a name server, and a TCP relay that can be made to fail. Everything
-// is released by t.Cleanup, which waits for the goroutines it ends.
-//
-// It is for tests only.
+// Package testnet is the environment of tests, in this process and on loopback:
+// a CA, an HTTP proxy, a SOCKS5 proxy, a DNS server, and a TCP relay that
+// injects faults. t.Cleanup closes everything and waits for the goroutines.
 package testnet
 
 import (
@@ -26,8 +23,8 @@ func Listen(t testing.TB) net.Listener {
 	return ln
 }
 
-// RefusedAddr returns a loopback HOST:PORT where nothing listens. It is the
-// local end of a connection, so that nobody else gets the port meanwhile.
+// RefusedAddr returns a loopback HOST:PORT that refuses connections. It is the
+// local address of an open connection, so that no other process gets the port.
 func RefusedAddr(t testing.TB) string {
 	t.Helper()
 	c, err := net.Dial("tcp", Listen(t).Addr().String())
@@ -38,9 +35,9 @@ func RefusedAddr(t testing.TB) string {
 	return c.LocalAddr().String()
 }
 
-// Serve accepts connections on a free port of 127.0.0.1, runs handle for each
-// in a goroutine of its own, and closes the connection when it returns. It
-// returns the address.
+// Serve accepts connections on a free port of 127.0.0.1 and returns the
+// address. Each connection is passed to handle in its own goroutine and closed
+// when handle returns.
 func Serve(t testing.TB, handle func(net.Conn)) string {
 	t.Helper()
 	s := newServer(t, Listen(t))
@@ -48,9 +45,9 @@ func Serve(t testing.TB, handle func(net.Conn)) string {
 	return s.addr
 }
 
-// Reply serves connections by writing each of the texts, one after the other,
-// after the first bytes have come, and then waiting for the client's end. It
-// is a server that answers in the wrong protocol.
+// Reply starts a server of a wrong protocol and returns its address: after the
+// first bytes of a connection it writes the texts, each in one write, and then
+// reads until the client ends.
 func Reply(t testing.TB, texts ...string) string {
 	t.Helper()
 	return Serve(t, func(c net.Conn) {
@@ -67,14 +64,14 @@ func Reply(t testing.TB, texts ...string) string {
 	})
 }
 
-// Silent accepts connections, reads what comes, and never answers.
+// Silent starts a server that reads and never writes, and returns its address.
 func Silent(t testing.TB) string {
 	t.Helper()
 	return Serve(t, drain)
 }
 
-// Echo sends back what it reads, and ends its direction when the client ends
-// its own.
+// Echo starts an echo server and returns its address. It closes a connection
+// when the client has finished sending.
 func Echo(t testing.TB) string {
 	t.Helper()
 	return Serve(t, func(c net.Conn) {
@@ -93,6 +90,7 @@ func Echo(t testing.TB) string {
 	})
 }
 
+// drain reads until the peer ends the connection.
 func drain(c net.Conn) {
 	b := make([]byte, 4096)
 	for {
@@ -106,16 +104,17 @@ func drain(c net.Conn) {
 type server struct {
 	addr   string
 	handle func(net.Conn)
+	wg     sync.WaitGroup
 
-	wg    sync.WaitGroup
+	// Guarded by mu.
 	mu    sync.Mutex
-	ln    net.Listener // nil while it is down
+	ln    net.Listener // nil while a Fault is down
 	conns map[net.Conn]bool
 	ended bool
 }
 
-// newServer makes a server that start sets to work: in between, its owner
-// keeps it where handle expects it.
+// newServer returns a server that does not accept yet: the caller stores it
+// where handle expects it, and then calls start.
 func newServer(t testing.TB, ln net.Listener) *server {
 	s := &server{addr: ln.Addr().String(), ln: ln, conns: map[net.Conn]bool{}}
 	t.Cleanup(s.close)
@@ -145,7 +144,7 @@ func (s *server) accept(ln net.Listener) {
 	}
 }
 
-// track makes close end c. It reports false when close has begun.
+// track makes close also close c. It returns false if close has been called.
 func (s *server) track(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,8 +155,8 @@ func (s *server) track(c net.Conn) bool {
 	return true
 }
 
-// dial connects to a backend. Who calls it releases the connection, which close
-// ends, too.
+// dial connects to a backend and tracks the connection. The caller must release
+// it.
 func (s *server) dial(addr string) (net.Conn, error) {
 	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err == nil && !s.track(c) {
@@ -187,7 +186,7 @@ func (s *server) close() {
 	s.wg.Wait()
 }
 
-// relay copies both ways between a and b, passing ends of streams on, until
+// relay copies in both directions between a and b, half-closes included, until
 // both directions have ended or one has failed.
 func relay(a, b net.Conn) {
 	var wg sync.WaitGroup

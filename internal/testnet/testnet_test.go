@@ -101,7 +101,7 @@ func TestFaultStall(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Fatalf("after the stall: %q, %v", b, err)
 	}
-	f.Stall(true) // ends at cleanup nevertheless
+	f.Stall(true) // cleanup must end a stalled connection
 	io.WriteString(c, "lost")
 }
 
