@@ -13,7 +13,8 @@ import (
 	"adit/internal/testnet"
 )
 
-// A keyPair is the paths of a certificate and its key, and of the throw-away CA that signed it.
+// A keyPair holds the paths of a certificate, its key, and the certificate of the temporary CA that
+// signed it.
 type keyPair struct{ cert, key, ca string }
 
 func newKeyPair(t *testing.T, names ...string) keyPair {
@@ -23,10 +24,10 @@ func newKeyPair(t *testing.T, names ...string) keyPair {
 	return keyPair{cert, key, ca.WritePEM(t)}
 }
 
-// tunnelPath is where the servers of these tests have their tunnel endpoint.
+// tunnelPath is the path of the tunnel endpoint of every server here.
 const tunnelPath = "/tunnel"
 
-// adit runs a subcommand to its end in the host, and returns its standard output.
+// adit runs a subcommand in the host, waits for it and returns its standard output.
 func (h *host) adit(t *testing.T, args ...string) string {
 	t.Helper()
 	return h.run(t, "", append([]string{aditBin}, args...)...)
@@ -35,11 +36,11 @@ func (h *host) adit(t *testing.T, args ...string) string {
 // A server is a running adit server.
 type server struct {
 	*process
-	addr string // where it listens, HOST:PORT
+	addr string // listen address, HOST:PORT
 }
 
-// server starts adit server and waits until it listens. It has to stop cleanly at the test's end,
-// if it was not stopped before.
+// server starts adit server and waits until it listens. A test that does not stop it does so at its
+// end, and then it has to exit cleanly.
 func (h *host) server(t *testing.T, args ...string) *server {
 	t.Helper()
 	p := h.start(t, "adit server", spec{argv: append([]string{aditBin, "server"}, args...)})
@@ -52,7 +53,7 @@ type client struct {
 	*process
 }
 
-// client starts adit client and waits for its link.
+// client starts adit client and waits until its link is up.
 func (h *host) client(t *testing.T, args ...string) *client {
 	t.Helper()
 	c := h.clientUnlinked(t, args...)
@@ -60,7 +61,7 @@ func (h *host) client(t *testing.T, args ...string) *client {
 	return c
 }
 
-// clientUnlinked starts adit client, which may not reach its server yet.
+// clientUnlinked starts adit client and does not wait for its link.
 func (h *host) clientUnlinked(t *testing.T, args ...string) *client {
 	t.Helper()
 	p := h.start(t, "adit client", spec{argv: append([]string{aditBin, "client"}, args...)})
@@ -68,25 +69,25 @@ func (h *host) clientUnlinked(t *testing.T, args ...string) *client {
 	return &client{p}
 }
 
-// Lines of the client's log.
+// Messages of the client's log.
 const (
-	linkUp       = `msg="link up"`       // with a new session
-	linkLost     = `msg="link lost"`     // the session waits for the next connection
-	linkResumed  = `msg="link resumed"`  // and goes on
-	linkMigrated = `msg="link migrated"` // from one connection to the next
-	linkReplaced = `msg="link replaced"` // for another server's
-	linkDown     = `msg="link down"`     // the session is over
+	linkUp       = `msg="link up"`       // a session has been made
+	linkLost     = `msg="link lost"`     // the session has no connection
+	linkResumed  = `msg="link resumed"`  // the session has a new connection
+	linkMigrated = `msg="link migrated"` // from one connection to another
+	linkReplaced = `msg="link replaced"` // new streams use another session
+	linkDown     = `msg="link down"`     // the session has ended
 	streamLost   = `msg="stream lost"`
 )
 
-// listens waits until the client listens for its forward to target, and returns the local address.
+// listens waits until the client listens for its forward to target, and returns the address.
 func (c *client) listens(t *testing.T, target string) string {
 	t.Helper()
 	return c.wait(t, `msg=listening forward=`+regexp.QuoteMeta(target)+` addr=(\S+)`, 1)[1]
 }
 
-// cleanStop stops a process at the test's end, if the test did not. One that has ended by itself is
-// an error.
+// cleanStop stops the process at the end of the test unless the test has done so. It is an error if
+// the process ended by itself.
 func cleanStop(t *testing.T, p *process) {
 	t.Cleanup(func() {
 		if !p.stopped {
@@ -95,13 +96,12 @@ func cleanStop(t *testing.T, p *process) {
 	})
 }
 
-// An account is a user whom a server knows: the token's file for the client, the hash for the
-// server.
+// An account is a user of a server: the client has the token file, the server has the hash.
 type account struct {
 	name, tokenFile, hash string
 }
 
-// newAccount makes a token with adit token.
+// newAccount makes an account with adit token.
 func newAccount(t *testing.T, h *host, name string) account {
 	t.Helper()
 	out := h.adit(t, "token", name)
@@ -119,13 +119,13 @@ func newAccount(t *testing.T, h *host, name string) account {
 	return account{name, tokenFile, value("token-hash")}
 }
 
-// users writes a server's [[user]] table for the account.
+// users returns the [[user]] table of the account for the server's configuration.
 func (a account) users(allow ...string) string {
 	return fmt.Sprintf("[[user]]\nname = %q\ntoken-hash = %q\nallow = [\"%s\"]\n", a.name, a.hash, strings.Join(allow, `", "`))
 }
 
-// A gateway is what the network tests reach through the tunnel: a host with backends, and what a
-// server and its users need to know.
+// A gateway is the host behind the tunnel in network tests: its backends, its key pair and its
+// user.
 type gateway struct {
 	host     *host
 	backends *backends
@@ -133,10 +133,10 @@ type gateway struct {
 	alice    account
 }
 
-// gatewayURL is the gateway's tunnel endpoint for clients.
+// gatewayURL is the URL of the gateway's tunnel endpoint.
 const gatewayURL = "wss://" + gatewayName + tunnelPath
 
-// newGateway starts the given backends on a new host.
+// newGateway makes a host and starts the given backends on it.
 func newGateway(t *testing.T, start ...func(*backends, *testing.T)) *gateway {
 	t.Helper()
 	h := isolated(t, "gateway")
@@ -147,8 +147,8 @@ func newGateway(t *testing.T, start ...func(*backends, *testing.T)) *gateway {
 	return &gateway{h, b, newKeyPair(t, gatewayName), newAccount(t, h, "alice")}
 }
 
-// serve starts the gateway's server: on port 443 of the gateway's address, or behind a front that
-// listens there.
+// serve starts the gateway's server: on port 443 of the gateway's address, or behind a reverse
+// proxy that listens there.
 func (g *gateway) serve(t *testing.T, before front) *server {
 	t.Helper()
 	listen, tls := gatewayAddr+":443", fmt.Sprintf("cert = %q\nkey = %q", g.pair.cert, g.pair.key)
@@ -174,8 +174,8 @@ address = %q
 	return s
 }
 
-// connect starts a client at h that forwards to every backend, and returns its user. proxy may be
-// empty.
+// connect starts a client on h with a forward to every backend, and returns its user. proxy is
+// empty for none.
 func (g *gateway) connect(t *testing.T, h *host, proxy string) (*client, *tunnelUser) {
 	t.Helper()
 	conf := fmt.Sprintf(`server = [%q]
@@ -186,7 +186,7 @@ forward = [%q, %q, %q, %q, %q]
 	command := []string{aditBin, "client", "--token-file", g.alice.tokenFile, "--ca", g.pair.ca}
 	if proxy != "" {
 		conf += fmt.Sprintf("proxy = %q\n", proxy)
-		// The other way to say it.
+		// The command line takes the proxy from the environment instead.
 		command = append([]string{"env", "HTTPS_PROXY=" + proxy}, command...)
 	}
 	conf += fmt.Sprintf("[tls]\nca = %q\n", g.pair.ca)

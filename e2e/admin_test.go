@@ -23,8 +23,8 @@ import (
 	"adit/tunnel/ws"
 )
 
-// watched is a server with an admin address on loopback, and what it takes to run clients of it.
-type watched struct {
+// observed is a server with an admin address on loopback, and what its clients need.
+type observed struct {
 	host   *host
 	pair   keyPair
 	server *server
@@ -33,12 +33,12 @@ type watched struct {
 	users  []account
 }
 
-// newWatched starts a server with the given users, all of whom may reach the targets, and more
+// newObserved starts a server whose users may reach the targets. more is added to its
 // configuration.
-func newWatched(t *testing.T, names []string, more string, targets ...string) *watched {
+func newObserved(t *testing.T, names []string, more string, targets ...string) *observed {
 	t.Helper()
 	h := machine(t)
-	w := &watched{host: h, pair: newKeyPair(t, "localhost", "127.0.0.1")}
+	w := &observed{host: h, pair: newKeyPair(t, "localhost", "127.0.0.1")}
 	var tables strings.Builder
 	for i, name := range names {
 		a := newAccount(t, h, fmt.Sprintf("user%d", i))
@@ -59,16 +59,16 @@ listen = "127.0.0.1:0"
 	return w
 }
 
-// client starts a user's client with a forward to the target and more arguments. It returns where it
-// listens.
-func (w *watched) client(t *testing.T, user int, server, target string, more ...string) (c *client, forward string) {
+// client starts a client of a user with a forward to target and more arguments. It returns the
+// forward's address.
+func (w *observed) client(t *testing.T, user int, server, target string, more ...string) (c *client, forward string) {
 	t.Helper()
 	c = w.host.clientUnlinked(t, append(append([]string{"--proxy", "none", "--token-file", w.users[user].tokenFile, "--ca", w.pair.ca,
 		"-L", "127.0.0.1:0:" + target}, more...), "wss://"+server+tunnelPath)...)
 	return c, c.listens(t, target)
 }
 
-// get asks the admin address.
+// get requests a path of the admin address.
 func get(t *testing.T, admin, path string) (status int, body string) {
 	t.Helper()
 	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -80,19 +80,18 @@ func get(t *testing.T, admin, path string) (status int, body string) {
 	}
 	reply, err := c.Get("http://" + admin + path)
 	if err != nil {
-		t.Fatalf("ask the admin address: %v", err)
+		t.Fatalf("request to the admin address: %v", err)
 	}
 	defer reply.Body.Close()
 	data, err := io.ReadAll(reply.Body)
 	if err != nil {
-		t.Fatalf("ask the admin address: %v", err)
+		t.Fatalf("request to the admin address: %v", err)
 	}
 	return reply.StatusCode, string(data)
 }
 
-// chatter keeps a connection to an echo busy until the test ends: n bytes there and back, again and
-// again.
-func chatter(t *testing.T, wg *sync.WaitGroup, addr string, n int, pause time.Duration, stop <-chan struct{}) {
+// echoLoop sends n bytes to an echo and reads them back, again and again, until stop is closed.
+func echoLoop(t *testing.T, wg *sync.WaitGroup, addr string, n int, pause time.Duration, stop <-chan struct{}) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -120,12 +119,13 @@ func chatter(t *testing.T, wg *sync.WaitGroup, addr string, n int, pause time.Du
 	})
 }
 
-// The status page in a browser, light, dark and as wide as a phone, while 200 streams of five users
-// run; and adit status in a terminal. One of the users has a name that is meant to be taken for HTML.
+// The status page works in a browser in light and dark mode and at the width of a phone while 200
+// streams of five users are open, and so does adit status in a terminal. One user's name contains
+// HTML.
 func TestStatusPage(t *testing.T) {
 	echo := testnet.Echo(t)
 	const hostile = `<img src=x onerror=alert(1)>`
-	w := newWatched(t, []string{"alice", "bob", "carol", "deploy", hostile}, fmt.Sprintf(`[[route]]
+	w := newObserved(t, []string{"alice", "bob", "carol", "deploy", hostile}, fmt.Sprintf(`[[route]]
 path = "/json"
 backend = [%q]
 [[route]]
@@ -144,14 +144,14 @@ users = ["alice", "bob"]
 			clientPage = "http://" + c.wait(t, `msg="admin address" addr=(\S+)`, 1)[1] + "/"
 		}
 		for range load.streams {
-			chatter(t, &wg, forward, load.bytes, time.Duration(load.pauseMS)*time.Millisecond, stop)
+			echoLoop(t, &wg, forward, load.bytes, time.Duration(load.pauseMS)*time.Millisecond, stop)
 		}
 	}
-	// Some of what goes wrong every day.
+	// Cause some common failures.
 	for range 3 {
 		if conn, err := tls.Dial("tcp", w.server.addr, &tls.Config{}); err == nil {
 			conn.Close()
-			t.Error("a certificate of an unknown authority is good")
+			t.Error("a certificate of an unknown authority is accepted")
 		}
 	}
 	wrong := newAccount(t, w.host, "wrong")
@@ -164,21 +164,21 @@ users = ["alice", "bob"]
 		dark bool
 	}{{"light", false}, {"dark", true}} {
 		t.Run(theme.name, func(t *testing.T) {
-			b := surfer{dark: theme.dark}.chromium(t, w.host)
+			b := browserOptions{dark: theme.dark}.chromium(t, w.host)
 			b.resize(1280, 1100)
 			b.open(page)
 			b.waitFor("#state", "Ready")
 			b.waitFor(".tile:nth-child(2) .value", "200")
 			if got := b.eval(`[...document.querySelectorAll("#sessions tbody tr .strong")].map((e) => e.textContent).sort().join(" ")`); got != hostile+" alice bob carol deploy" {
-				t.Errorf("the sessions are of %q", got)
+				t.Errorf("the sessions belong to %q", got)
 			}
 			if got := b.eval(`String(document.images.length)`); got != "0" {
-				t.Error("a user's name was taken for HTML")
+				t.Error("a user's name was rendered as HTML")
 			}
-			// The lines have some history.
+			// Wait until the charts have several points.
 			b.eval(`new Promise((done) => { const wait = () => (document.querySelector(".tile.wide path:last-child").getAttribute("d") ?? "").split("L").length > 5 ? done("") : setTimeout(wait, 50); wait(); })`)
 			if got := b.eval(`document.querySelector("#trouble").innerText`); !strings.Contains(got, "tls 3") || !strings.Contains(got, "authentication") {
-				t.Errorf("what has failed: %q", got)
+				t.Errorf("failures: %q", got)
 			}
 			b.screenshot("status-" + theme.name)
 			b.eval(`document.querySelector("#find").value = "carol", document.querySelector("#find").dispatchEvent(new Event("input")), ""`)
@@ -188,7 +188,7 @@ users = ["alice", "bob"]
 			b.eval(`document.querySelector("#find").value = "", document.querySelector("#find").dispatchEvent(new Event("input")), ""`)
 			b.resize(390, 844)
 			if wide := b.eval(`String(document.documentElement.scrollWidth > innerWidth)`); wide != "false" {
-				t.Error("on a phone the page is wider than the screen")
+				t.Error("at a phone's width the page is wider than the screen")
 			}
 			b.screenshot("status-" + theme.name + "-phone")
 			b.eval(`document.querySelector("#sessions").scrollIntoView(), ""`)
@@ -215,7 +215,8 @@ users = ["alice", "bob"]
 	t.Logf("adit status:\n%s", out)
 }
 
-// What systemd runs is found by adit status without being told where, and nobody else may ask.
+// adit status finds the services that systemd runs without an address; other users may not query
+// them.
 func TestStatusFindsServices(t *testing.T) {
 	h := isolated(t, "machine")
 	pair, alice := newKeyPair(t, "127.0.0.1"), newAccount(t, h, "alice")
@@ -235,23 +236,25 @@ func TestStatusFindsServices(t *testing.T) {
 			t.Errorf("adit status does not say %q:\n%s", want, out)
 		}
 	}
-	stranger := h.start(t, "adit status", spec{argv: []string{aditBin, "status"}, cred: &syscall.Credential{Uid: 65534, Gid: 65534}})
-	<-stranger.done
-	if stranger.cmd.ProcessState.ExitCode() != 1 || stranger.count("permission denied") != 2 || stranger.count("sudo adit status") == 0 {
-		t.Errorf("another user's adit status: %v\n%s", stranger.cmd.ProcessState, stranger.log.tail(20))
+	other := h.start(t, "adit status", spec{argv: []string{aditBin, "status"}, cred: &syscall.Credential{Uid: 65534, Gid: 65534}})
+	<-other.done
+	if other.cmd.ProcessState.ExitCode() != 1 || other.count("permission denied") != 2 || other.count("sudo adit status") == 0 {
+		t.Errorf("another user's adit status: %v\n%s", other.cmd.ProcessState, other.log.tail(20))
 	}
 }
 
-// A board collects what an admin address has exposed over time.
-type board struct {
+// A metricHistory collects the values that an admin address has exposed over time.
+type metricHistory struct {
 	admin  string
-	values map[string]map[string]bool // all that a metric has ever been, its series added up
+	values map[string]map[string]bool // every value of a metric, summed over its series
 }
 
-func newBoard(admin string) *board { return &board{admin, make(map[string]map[string]bool)} }
+func newBoard(admin string) *metricHistory {
+	return &metricHistory{admin, make(map[string]map[string]bool)}
+}
 
-// look takes one look.
-func (b *board) look(t *testing.T) map[string]float64 {
+// poll reads all metrics once and returns their values.
+func (b *metricHistory) poll(t *testing.T) map[string]float64 {
 	t.Helper()
 	status, text := get(t, b.admin, "/metrics")
 	if status != http.StatusOK {
@@ -279,11 +282,11 @@ func (b *board) look(t *testing.T) map[string]float64 {
 	return now
 }
 
-// await looks until a metric has a value.
-func (b *board) await(t *testing.T, name string, good func(float64) bool) {
+// await polls until a metric has a value for which good is true.
+func (b *metricHistory) await(t *testing.T, name string, good func(float64) bool) {
 	t.Helper()
-	eventually(t, patience, name+" has moved", func() error {
-		if v := b.look(t)[name]; !good(v) {
+	eventually(t, patience, name+" has the value", func() error {
+		if v := b.poll(t)[name]; !good(v) {
 			return fmt.Errorf("it is %v", v)
 		}
 		return nil
@@ -293,14 +296,14 @@ func (b *board) await(t *testing.T, name string, good func(float64) bool) {
 func positive(v float64) bool { return v > 0 }
 func zero(v float64) bool     { return v == 0 }
 
-// Every metric that docs/metrics.md has is exposed by the ends that it says, there are no others, and
-// every one of them has moved after a day in the life of a server and a client.
-func TestMetricsMove(t *testing.T) {
+// Both ends expose the metrics that docs/metrics.md lists for them and no others, and each metric
+// changes in a scenario that has all kinds of events.
+func TestEveryMetricChanges(t *testing.T) {
 	h := machine(t)
 	app := newApplication(t, h)
 	limited := newAccount(t, h, "limited")
 	dead := testnet.RefusedAddr(t)
-	w := newWatched(t, []string{"alice"}, fmt.Sprintf(`[[user]]
+	w := newObserved(t, []string{"alice"}, fmt.Sprintf(`[[user]]
 name = "limited"
 token-hash = %q
 allow = [%q]
@@ -318,17 +321,17 @@ backend = [%q]
 	forbidden := testnet.RefusedAddr(t)
 	c, forward := w.client(t, 0, way.Addr(), app.addr, "-L", "127.0.0.1:0:"+forbidden, "--admin-listen", "unix:"+socket)
 	server, client := newBoard(w.admin), newBoard("unix:"+socket)
-	began := time.Now() // the server has read its file, and made its certificate
+	began := time.Now() // the server has loaded its configuration and certificate
 
-	// The way to the server is not there yet.
+	// The path to the server is still down.
 	client.await(t, `adit_handshake_failures_total{step="tcp"}`, positive)
 	client.await(t, "adit_link_up", zero)
-	server.look(t)
+	server.poll(t)
 	way.Up(t)
 	client.await(t, "adit_link_up", positive)
 	server.await(t, "adit_link_rtt_seconds", positive)
 
-	// A connection, and one that is not allowed.
+	// Open a connection, and one that is forbidden.
 	near, err := net.Dial("tcp", forward)
 	if err != nil {
 		t.Fatal(err)
@@ -347,7 +350,7 @@ backend = [%q]
 	server.await(t, `adit_streams_refused_total{reason="forbidden"}`, positive)
 	client.await(t, "adit_forward_connections_refused_total", positive)
 
-	// So much data, both ways, that it waits for the connection.
+	// Send so much data both ways that it is queued for the connection.
 	full, err := net.Dial("tcp", forward)
 	if err != nil {
 		t.Fatal(err)
@@ -364,34 +367,34 @@ backend = [%q]
 			}
 		})
 	}
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		b.await(t, "adit_link_queued_bytes", positive)
 	}
 	for _, end := range ends {
 		end.Close()
 	}
 	wg.Wait()
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		b.await(t, "adit_streams", func(v float64) bool { return v == 1 })
 	}
 
-	// The way is gone while data is under way, which is sent again.
+	// Stop the path while data is in flight, so that it is sent again.
 	way.Stall(true)
 	for _, end := range []io.Writer{near, far} {
 		if _, err := end.Write(make([]byte, 20000)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		b.await(t, "adit_link_unacknowledged_bytes", func(v float64) bool { return v >= 20000 })
 	}
 	way.Down()
 	way.Stall(false)
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		b.await(t, "adit_sessions_disconnected", positive)
 	}
 	way.Up(t)
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		b.await(t, "adit_link_resumes_total", positive)
 		b.await(t, "adit_link_replayed_bytes_total", positive)
 	}
@@ -401,7 +404,7 @@ backend = [%q]
 		}
 	}
 
-	// Strangers, wrong tokens, and one client too many.
+	// Unauthenticated clients, wrong tokens, and one client more than is allowed.
 	conns := make([]net.Conn, 257)
 	for i := range conns {
 		if conns[i], err = net.Dial("tcp", w.server.addr); err != nil {
@@ -415,7 +418,7 @@ backend = [%q]
 	}
 	if conn, err := tls.Dial("tcp", w.server.addr, &tls.Config{}); err == nil {
 		conn.Close()
-		t.Error("a certificate of an unknown authority is good")
+		t.Error("a certificate of an unknown authority is accepted")
 	}
 	server.await(t, `adit_handshake_failures_total{step="tls"}`, positive)
 	wrong := newAccount(t, h, "wrong")
@@ -425,10 +428,10 @@ backend = [%q]
 	}
 	server.await(t, `adit_handshake_failures_total{step="authentication"}`, positive)
 	server.await(t, `adit_sessions_refused_total{reason="limit"}`, positive)
-	client.look(t)
+	client.poll(t)
 
 	// A route that works, and one without a backend.
-	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}} // whose server it is, other tests see
+	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}} // other tests verify the certificate
 	conn, err := dial.Dial(t.Context(), "wss://"+w.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)
@@ -456,12 +459,12 @@ backend = [%q]
 	}
 	server.await(t, `adit_route_connections_refused_total{reason="backend",route="/dead"}`, positive)
 
-	// A bad file, and a good one with another certificate.
+	// Reload an invalid file, and a valid one with another certificate.
 	good := readFile(t, w.conf)
 	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), good+"\nnonsense = 1\n")
 	w.server.signal(t, syscall.SIGHUP)
 	server.await(t, `adit_config_reloads_total{result="failure"}`, positive)
-	// Both of the times that it changes are in seconds: of another than at the start.
+	// The two timestamps have a resolution of one second; they must differ from those of the start.
 	time.Sleep(time.Until(time.Unix(began.Unix()+1, 0)))
 	next := newKeyPair(t, "next.test")
 	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), strings.NewReplacer(w.pair.cert, next.cert, w.pair.key, next.key).Replace(good))
@@ -469,12 +472,12 @@ backend = [%q]
 	server.await(t, `adit_config_reloads_total{result="success"}`, positive)
 	server.await(t, `adit_certificate_expiry_timestamp_seconds{name="next.test"}`, positive)
 
-	// The end: live streams may finish, for as long as they like.
+	// Drain without a time limit: open streams may finish.
 	w.server.signal(t, syscall.SIGTERM)
 	server.await(t, "adit_draining", positive)
 	server.await(t, "adit_ready", zero)
 	if status, text := get(t, w.admin, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "stopping") {
-		t.Errorf("/readyz of a server that drains: %d %q", status, text)
+		t.Errorf("/readyz of a draining server: %d %q", status, text)
 	}
 	near.Close()
 	far.Close()
@@ -492,12 +495,12 @@ backend = [%q]
 	documented := make(map[string]bool)
 	for _, part := range []struct {
 		text  string
-		ends  []*board
-		never []string // these do not move
+		ends  []*metricHistory
+		never []string // metrics that do not change here
 	}{
-		{both, []*board{server, client}, []string{"adit_build_info"}},
-		{ofServer, []*board{server}, nil},
-		{ofClient, []*board{client}, nil},
+		{both, []*metricHistory{server, client}, []string{"adit_build_info"}},
+		{ofServer, []*metricHistory{server}, nil},
+		{ofClient, []*metricHistory{client}, nil},
 	} {
 		for _, m := range names.FindAllStringSubmatch(part.text, -1) {
 			name, moved := m[1], false
@@ -509,11 +512,11 @@ backend = [%q]
 				moved = moved || len(b.values[name]) > 1
 			}
 			if moved == slices.Contains(part.never, name) {
-				t.Errorf("%s: did it move? %v", name, moved)
+				t.Errorf("%s: changed: %v", name, moved)
 			}
 		}
 	}
-	for _, b := range []*board{server, client} {
+	for _, b := range []*metricHistory{server, client} {
 		for name := range b.values {
 			if !strings.Contains(name, "{") && !documented[name] && !documented[strings.TrimSuffix(name, "_count")] {
 				t.Errorf("docs/metrics.md does not have %s", name)

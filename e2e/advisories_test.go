@@ -28,15 +28,15 @@ import (
 	"adit/tunnel/ws"
 )
 
-// The tests of this file replay, against the real binary, what others had to publish advisories
-// about. The table at the end of docs/security.md names them.
+// The tests of this file reproduce, against the binary, published advisories about similar
+// programs. The table at the end of docs/security.md lists them.
 
-// Every test that the table names is there.
+// Every test that the table names exists.
 func TestAdvisoriesTable(t *testing.T) {
 	t.Parallel()
 	_, table, found := strings.Cut(readFile(t, "../docs/security.md"), "## Advisories of the field")
 	if !found {
-		t.Fatal("docs/security.md has no such chapter")
+		t.Fatal("docs/security.md has no chapter about advisories")
 	}
 	tests := regexp.MustCompile("((?:`\\w+`(?:, )?)+) \\((\\w+)\\)")
 	named := 0
@@ -63,7 +63,7 @@ func TestAdvisoriesTable(t *testing.T) {
 	}
 }
 
-// dialer is a client of ours that is not adit client: it does what the tests want.
+// dialer returns a dialer with which tests act as a client other than adit client.
 func (r *rig) dialer(t *testing.T, trust *tls.Config, authorization string) *dial.Options {
 	t.Helper()
 	return &dial.Options{TLS: trust, Authorization: func() (string, error) {
@@ -71,7 +71,7 @@ func (r *rig) dialer(t *testing.T, trust *tls.Config, authorization string) *dia
 	}}
 }
 
-// session opens a session of the link protocol with these credentials.
+// session opens a session of the link protocol with the given credentials.
 func (r *rig) session(t *testing.T, trust *tls.Config, authorization string) (*mux.Session, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -97,7 +97,7 @@ func (r *rig) mustSession(t *testing.T, authorization string) *mux.Session {
 	return s
 }
 
-// asks opens a stream and returns the server's answer.
+// asks opens a stream and returns the code of the server's answer.
 func asks(t *testing.T, s *mux.Session, kind mux.Kind, address string) mux.Code {
 	t.Helper()
 	st, err := s.Open(t.Context(), mux.Target{Kind: kind, Address: address})
@@ -123,8 +123,8 @@ func wantAnswer(t *testing.T, s *mux.Session, who, address string, want mux.Code
 	}
 }
 
-// chisel CVE-2024-43798: a documented source of credentials that was never read left servers open.
-// Every source of ours is tried without credentials, with wrong and with right ones.
+// chisel CVE-2024-43798: a documented source of credentials was never read, which left servers
+// open. The test tries every source without, with wrong and with right credentials.
 func TestAdvisoryEverySourceOfUsers(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -161,7 +161,7 @@ func TestAdvisoryEverySourceOfUsers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		server []string // flags, and variables NAME=VALUE
+		server []string // flags, and environment variables NAME=VALUE
 		yes    [][]string
 		no     [][]string
 	}{
@@ -198,7 +198,8 @@ func TestAdvisoryEverySourceOfUsers(t *testing.T) {
 	}
 }
 
-// command is adit with arguments and, where they are NAME=VALUE, variables.
+// command returns the argv of a subcommand. Arguments of the form NAME=VALUE become environment
+// variables.
 func command(subcommand string, args ...string) []string {
 	argv := []string{"env"}
 	var rest []string
@@ -212,7 +213,7 @@ func command(subcommand string, args ...string) []string {
 	return append(append(argv, aditBin, subcommand), rest...)
 }
 
-// exitStatus is that of a command that host.try has run.
+// exitStatus returns the exit status of a command that host.try has run.
 func exitStatus(err error) int {
 	var exit *exec.ExitError
 	switch {
@@ -224,8 +225,8 @@ func exitStatus(err error) int {
 	return -1
 }
 
-// chisel GHSA-24fp-5v3p-rvpw: the policy was asked at login, not for each stream. A client of the
-// attacker's own making asks for what is not its user's.
+// chisel GHSA-24fp-5v3p-rvpw: the policy was checked at login, not for each stream. The attacker's
+// own client requests targets that its user may not reach.
 func TestAdvisoryPolicyForEachStream(t *testing.T) {
 	t.Parallel()
 	mine, other := testnet.Echo(t), testnet.Echo(t)
@@ -243,8 +244,8 @@ func TestAdvisoryPolicyForEachStream(t *testing.T) {
 	wantAnswer(t, s, "alice", mine, mux.Connected)
 }
 
-// wstunnel #442: a restriction to HOST:PORT looked at the port only. All other ways to write, or to
-// reach, another host at the port that is allowed are tried.
+// wstunnel #442: a restriction to HOST:PORT checked the port only. The test tries every other way
+// to write or to reach another host at the allowed port.
 func TestAdvisoryOtherHostSamePort(t *testing.T) {
 	t.Parallel()
 	h := isolated(t, "gateway")
@@ -256,9 +257,9 @@ func TestAdvisoryOtherHostSamePort(t *testing.T) {
 		"db.lan.test": "192.0.2.9", "other.lan.test": "192.0.2.10", "inner.lan.test": "127.0.0.1",
 		"meta.lan.test": "169.254.169.254", "evillan.test": "192.0.2.9", "mapped.lan.test": "::ffff:127.0.0.1",
 	} {
-		h.knows(t, name, addr)
+		h.addName(t, name, addr)
 	}
-	// Every address answers on this port.
+	// The listener accepts connections to every address of the host.
 	l := h.listen(t, "0.0.0.0:0")
 	serve(t, l, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
@@ -307,8 +308,8 @@ func TestAdvisoryOtherHostSamePort(t *testing.T) {
 	}
 }
 
-// wstunnel PR #272: a client with one certificate could use what another's may. Here a certificate
-// is an identity, and nobody's but its own.
+// wstunnel PR #272: a client with one certificate could use the rights of another certificate. Here
+// a certificate identifies exactly one user.
 func TestAdvisoryOthersCertificate(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -325,7 +326,7 @@ func TestAdvisoryOthersCertificate(t *testing.T) {
 		conf := ca.ClientConfig()
 		if from != nil {
 			leaf := from.Issue(t, testnet.Leaf{Emails: []string{email}, Client: true})
-			// Even where the server does not name its issuer.
+			// The client sends its certificate even if the server does not name its issuer.
 			conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &leaf, nil }
 		}
 		return conf
@@ -346,7 +347,7 @@ func TestAdvisoryOthersCertificate(t *testing.T) {
 		"alice's certificate with bob's token": func() (*mux.Session, error) {
 			return r.session(t, with(ca, "alice@example.com"), bob.bearer(t))
 		},
-		"a name that nobody has": func() (*mux.Session, error) { return r.session(t, with(ca, "mallory@example.com"), "") },
+		"an unknown name": func() (*mux.Session, error) { return r.session(t, with(ca, "mallory@example.com"), "") },
 		"alice's name from another authority": func() (*mux.Session, error) {
 			return r.session(t, with(testnet.NewCA(t, "adit e2e CA"), "alice@example.com"), "")
 		},
@@ -358,8 +359,8 @@ func TestAdvisoryOthersCertificate(t *testing.T) {
 	}
 }
 
-// frp CVE-2026-40910: one of two conflicting headers decided where a request goes, the other one
-// whether it may. What is there twice is refused.
+// frp CVE-2026-40910: of two conflicting headers one decided where a request went and the other
+// whether it was allowed. A doubled header is refused.
 func TestAdvisoryConflictingHeaders(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
@@ -374,18 +375,18 @@ func TestAdvisoryConflictingHeaders(t *testing.T) {
 		"two versions":           upgrade(tunnelPath, good, "Sec-WebSocket-Version: 8"),
 		"two lengths":            upgrade(tunnelPath, good, "Content-Length: 0", "Content-Length: 5"),
 	} {
-		if status, answer := ask(t, r.stranger(t), text); status != http.StatusBadRequest {
+		if status, answer := ask(t, r.dialTLS(t), text); status != http.StatusBadRequest {
 			t.Errorf("%s: want 400, got\n%s", what, answer)
 		}
 	}
-	if status, answer := ask(t, r.stranger(t), upgrade(tunnelPath, good)); status != http.StatusSwitchingProtocols {
+	if status, answer := ask(t, r.dialTLS(t), upgrade(tunnelPath, good)); status != http.StatusSwitchingProtocols {
 		t.Fatalf("each once:\n%s", answer)
 	}
 	r.undisturbed(t, echo)
 }
 
-// gost CVE-2024-39223: the peer's key was not checked. A server that the client has no reason to
-// trust does not get to see the token.
+// gost CVE-2024-39223: the peer's key was not verified. The client sends no token to a server that
+// it has no reason to trust.
 func TestAdvisoryUntrustedServer(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
@@ -411,15 +412,15 @@ func TestAdvisoryUntrustedServer(t *testing.T) {
 	}
 }
 
-// gorilla CVE-2020-27813 and undici: the length of a frame, and a compressed frame, made the reader
-// allocate. Lengths are believed only as far as the data comes; compression is never agreed on.
+// gorilla CVE-2020-27813 and undici: the length of a frame, or a compressed frame, made the reader
+// allocate memory. adit allocates only for data that has arrived, and never negotiates compression.
 func TestAdvisoryFrameLengths(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
 	before := r.server.usage(t)
 	tunnelled := func() *tls.Conn {
-		conn := r.stranger(t)
+		conn := r.dialTLS(t)
 		status, answer := ask(t, conn, upgrade(tunnelPath, r.alice.bearer(t), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "Sec-WebSocket-Protocol: chat"))
 		if status != http.StatusSwitchingProtocols || strings.Contains(answer, "Extensions") || strings.Contains(answer, "Protocol:") {
 			t.Fatalf("the answer to an upgrade that offers compression:\n%s", answer)
@@ -446,7 +447,7 @@ func TestAdvisoryFrameLengths(t *testing.T) {
 		if _, err := conn.Write(c.say); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
-		// Closed for the fault, or because no hello comes; not kept for ever.
+		// The server closes the connection because of the fault, or because it receives no hello.
 		if b, err := io.ReadAll(conn); errIsTimeout(err) {
 			t.Errorf("%s: the connection stays open after %x", c.what, b)
 		}
@@ -455,9 +456,9 @@ func TestAdvisoryFrameLengths(t *testing.T) {
 	r.undisturbed(t, echo)
 }
 
-// frp GHSA-26gq-p25f-99cp, rust-yamux CVE-2026-32314 and CVE-2024-32984: lengths that overflow,
-// an oversized first frame, frames without end that are kept. A user who breaks the protocol loses
-// the session, and the server neither falls nor grows.
+// frp GHSA-26gq-p25f-99cp, rust-yamux CVE-2026-32314 and CVE-2024-32984: overflowing lengths, an
+// oversized first frame, unlimited buffered frames. A user who violates the protocol loses the
+// session; the server neither crashes nor grows.
 func TestAdvisoryHostileFrames(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
@@ -473,9 +474,9 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 	before := r.server.usage(t)
 	for _, c := range []struct {
 		what  string
-		send  [][]byte // each is a message of link data, but for its first byte
+		send  [][]byte // messages of link data, without their first byte
 		times int
-		lives bool // the session may go on
+		lives bool // the session may stay open
 	}{
 		{what: "an oversized first frame", send: [][]byte{message(frame(data, syn, 1, 0xffffffff), make([]byte, 4096))}},
 		{what: "an oversized frame", send: [][]byte{message(bytesOf(first), frame(data, syn, 3, 0xffffffff))}},
@@ -504,7 +505,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended := make(chan struct{})
-			go func() { // whatever it answers
+			go func() { // discard the answers
 				defer close(ended)
 				for {
 					if _, err := conn.NextMessage(); err != nil {
@@ -516,7 +517,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 				for _, m := range c.send {
 					m[0] = 2
 					if err := conn.WriteMessage(ws.OpBinary, m); err != nil {
-						break // it has hung up
+						break // the server has closed the connection
 					}
 				}
 			}
@@ -527,7 +528,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(patience):
-				t.Error("the session goes on")
+				t.Error("the session is still open")
 				conn.CloseNow()
 				<-ended
 			}
@@ -537,7 +538,7 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 	r.undisturbed(t, echo)
 }
 
-// bytesOf reads hexadecimal digits.
+// bytesOf decodes hexadecimal digits.
 func bytesOf(digits string) []byte {
 	b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
 	if err != nil {
@@ -546,7 +547,7 @@ func bytesOf(digits string) []byte {
 	return b
 }
 
-// manyStreams opens so many yamux streams and says nothing on them.
+// manyStreams returns the frames that open n yamux streams and send nothing on them.
 func manyStreams(n int) (frames []byte) {
 	for i := range uint32(n) {
 		frames = append(frames, 0, 1, 0, 1)
@@ -556,8 +557,8 @@ func manyStreams(n int) (frames []byte) {
 	return frames
 }
 
-// lighttpd CVE-2022-37797 and CVE-2022-41556: bad handshakes crashed the server, and each half-closed
-// connection cost it a slot for good.
+// lighttpd CVE-2022-37797 and CVE-2022-41556: bad handshakes crashed the server, and each
+// half-closed connection permanently used up a slot.
 func TestAdvisoryHalfClosedConnections(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
@@ -571,7 +572,7 @@ func TestAdvisoryHalfClosedConnections(t *testing.T) {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 		conn.SetDeadline(time.Now().Add(patience))
-		if i%50 == 0 { // an upgrade, cut somewhere
+		if i%50 == 0 { // a truncated upgrade
 			secure := tls.Client(conn, trust)
 			if err := secure.Handshake(); err != nil {
 				t.Fatalf("connection %d: %v", i, err)
@@ -580,7 +581,7 @@ func TestAdvisoryHalfClosedConnections(t *testing.T) {
 		}
 		conn.(*net.TCPConn).CloseWrite()
 		if i%2 == 0 {
-			io.Copy(io.Discard, conn) // to its end of the connection
+			io.Copy(io.Discard, conn) // until the server closes
 		}
 		conn.Close()
 	}
@@ -588,15 +589,16 @@ func TestAdvisoryHalfClosedConnections(t *testing.T) {
 	r.undisturbed(t, echo)
 }
 
-// Consul CVE-2020-7219: connections without credentials, without bound. Ten thousand of them are
-// held down to a number. TestStrangersStaySilent and TestStrangersCrowd hold them down to a time.
-func TestAdvisoryTenThousandStrangers(t *testing.T) {
+// Consul CVE-2020-7219: unlimited connections without credentials. The server bounds the number of
+// ten thousand of them. TestUnauthenticatedSilence and TestUnauthenticatedFlood cover the time that
+// each may last.
+func TestAdvisoryUnauthenticatedConnections(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
 	before := r.server.usage(t)
 	conn := r.connect(t, echo)
-	crowd(t, r, 10_000, 50)
+	flood(t, r, 10_000, 50)
 	if now := r.server.usage(t); now.descriptors > before.descriptors+4096+16 {
 		t.Errorf("the server holds %v, before %v", now, before)
 	}
@@ -604,9 +606,9 @@ func TestAdvisoryTenThousandStrangers(t *testing.T) {
 	r.undisturbed(t, echo)
 }
 
-// gogs GHSA-w6j9-vw59-27wv: identity from a header that anybody can write. Where a request comes from
-// is what the connection says, in the log and for the bound on guessing passwords; who sends it is
-// what it can prove.
+// gogs GHSA-w6j9-vw59-27wv: the identity came from a header that anybody can set. The address in
+// the log and in the limit on failed authentications is the connection's; the user is the
+// authenticated one.
 func TestAdvisoryForgedIdentity(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -621,11 +623,11 @@ func TestAdvisoryForgedIdentity(t *testing.T) {
 		return []string{"X-Forwarded-For: " + addr, "X-Real-IP: " + addr, "Forwarded: for=" + addr,
 			"X-Forwarded-User: alice", "X-Remote-User: alice", "X-SSL-Client-S-DN: CN=alice", "X-Client-Cert: alice"}
 	}
-	if status, answer := ask(t, r.stranger(t), upgrade(tunnelPath, forged(1)...)); status != http.StatusNotFound {
+	if status, answer := ask(t, r.dialTLS(t), upgrade(tunnelPath, forged(1)...)); status != http.StatusNotFound {
 		t.Errorf("headers that claim to be alice:\n%s", answer)
 	}
-	// From one address to a guess each, it would seem.
-	conn := r.stranger(t)
+	// The requests claim another address each.
+	conn := r.dialTLS(t)
 	for i := range 20 {
 		guess := "Authorization: Basic " + base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "alice:guess %d", i))
 		if status, answer := ask(t, conn, upgrade(tunnelPath, append(forged(i), guess)...)); status != http.StatusNotFound {
@@ -641,8 +643,8 @@ func TestAdvisoryForgedIdentity(t *testing.T) {
 	}
 }
 
-// Cross-site WebSocket hijacking: a browser adds its user's certificate or password to what any web
-// page asks for. A page of another site gets no tunnel by it.
+// Cross-site WebSocket hijacking: a browser adds its user's certificate or password to requests of
+// any page. A page of another origin gets no tunnel.
 func TestAdvisoryForeignPage(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -661,7 +663,7 @@ func TestAdvisoryForeignPage(t *testing.T) {
 		fields []string
 		want   int
 	}{
-		{nil, http.StatusSwitchingProtocols}, // no page
+		{nil, http.StatusSwitchingProtocols}, // not a browser
 		{[]string{"Origin: https://gw.test"}, http.StatusSwitchingProtocols},
 		{[]string{"Origin: https://evil.test"}, http.StatusNotFound},
 		{[]string{"Origin: https://gw.test.evil.test"}, http.StatusNotFound},

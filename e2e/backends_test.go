@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// Backends are what the tunnel leads to, all on the gateway's loopback, on their usual ports.
+// backends are the programs behind the tunnel, on the gateway's loopback at their usual ports.
 type backends struct {
 	host  *host
 	dir   string
@@ -40,7 +40,7 @@ const (
 	bulkBackend  = "127.0.0.1:9001"
 )
 
-// allBackends starts every one.
+// allBackends starts all of them.
 var allBackends = []func(*backends, *testing.T){
 	(*backends).startBulk, (*backends).startJSON, (*backends).startSSH, (*backends).startRedis, (*backends).startPostgres,
 }
@@ -75,7 +75,7 @@ Subsystem sftp %s
 	b.host.start(t, "sshd", spec{argv: []string{"sshd", "-D", "-e", "-f", conf}}).awaitPort(t, b.host, sshBackend)
 }
 
-// mkdirRun makes a directory under the host's private /run.
+// mkdirRun makes a directory in the host's private /run.
 func (b *backends) mkdirRun(name string) (err error) {
 	b.host.do(func() { err = os.MkdirAll(filepath.Join("/run", name), 0o755) })
 	return err
@@ -95,7 +95,7 @@ func (b *backends) startPostgres(t *testing.T) {
 	need(t, "initdb", "postgres")
 	postgres, err := user.Lookup("postgres")
 	if err != nil {
-		lacks(t, "the user postgres: "+err.Error())
+		skipWithout(t, "the user postgres: "+err.Error())
 	}
 	uid, _ := strconv.Atoi(postgres.Uid)
 	gid, _ := strconv.Atoi(postgres.Gid)
@@ -137,7 +137,7 @@ type (
 	}
 )
 
-// startJSON serves one JSON reply a line for each line of JSON.
+// startJSON serves one line of JSON as the reply to each line of JSON.
 func (b *backends) startJSON(t *testing.T) {
 	t.Helper()
 	serve(t, b.host.listen(t, jsonBackend), func(conn net.Conn) {
@@ -187,8 +187,8 @@ func scan(line, format string, into ...any) bool {
 	return err == nil && n == len(into)
 }
 
-// serve hands every connection of l to handle, in a goroutine of its own, and closes it after.
-// At the test's end all are closed and waited for.
+// serve runs handle for every connection of l in its own goroutine and closes the connection
+// afterwards. At the end of the test it closes all and waits for the goroutines.
 func serve(t *testing.T, l net.Listener, handle func(net.Conn)) {
 	t.Helper()
 	var (
@@ -230,12 +230,12 @@ func serve(t *testing.T, l net.Listener, handle func(net.Conn)) {
 	})
 }
 
-// copyBig copies with a large buffer and without short cuts of the kernel, as an application would.
+// copyBig copies with a large buffer in user space, as an application would.
 func copyBig(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }
 
-// noise is an endless stream of bytes that do not compress or repeat, and depend on its seed alone.
+// noise is an endless stream of incompressible bytes that is determined by its seed.
 type noise struct{ stream cipher.Stream }
 
 func (n noise) Read(p []byte) (int, error) {
@@ -250,7 +250,7 @@ func newNoise(seed uint64, size int64) io.Reader {
 	binary.BigEndian.PutUint64(key[:], seed)
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		panic(err) // a key of 16 bytes is right
+		panic(err) // the key has a valid length
 	}
 	return io.LimitReader(noise{cipher.NewCTR(block, iv[:])}, size)
 }
@@ -260,7 +260,7 @@ func noiseDigest(seed uint64, size int64) string {
 	return digestOf(newNoise(seed, size))
 }
 
-// digestOf reads r to its end, which must come without an error.
+// digestOf reads r to its end and returns the digest, or the error as text.
 func digestOf(r io.Reader) string {
 	h := sha256.New()
 	if _, err := copyBig(h, r); err != nil {

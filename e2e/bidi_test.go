@@ -20,8 +20,8 @@ import (
 	"adit/tunnel/ws"
 )
 
-// A browser is driven by WebDriver BiDi, which Firefox and chromedriver both speak: JSON messages
-// over a WebSocket. It has one page. It is used by one goroutine.
+// A browser is driven through WebDriver BiDi, which Firefox and chromedriver speak: JSON messages
+// over a WebSocket. It has one page. One goroutine uses it.
 type browser struct {
 	t       *testing.T
 	process *process
@@ -29,10 +29,10 @@ type browser struct {
 	in      *json.Decoder
 	lastID  int
 	context string   // of the page
-	console []string // warnings and errors that pages have logged
+	console []string // warnings and errors logged by pages
 }
 
-// bidiMessage is what a browser sends: the answer to a command, or an event.
+// bidiMessage is a message of the browser: the answer to a command, or an event.
 type bidiMessage struct {
 	Type    string          `json:"type"` // success, error or event
 	ID      int             `json:"id"`
@@ -46,7 +46,7 @@ type bidiMessage struct {
 	} `json:"params"`
 }
 
-// drive connects to the BiDi endpoint in the host of a browser, which process is.
+// drive connects to the BiDi endpoint of a browser in the host. p is the browser's process.
 func (h *host) drive(t *testing.T, p *process, url string) *browser {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -63,7 +63,7 @@ func (h *host) drive(t *testing.T, p *process, url string) *browser {
 	return &browser{t: t, process: p, conn: conn, in: json.NewDecoder(&messages{conn})}
 }
 
-// messages reads the messages of a connection one after the other.
+// messages reads the messages of a connection in turn.
 type messages struct{ conn *ws.Conn }
 
 func (m *messages) Read(p []byte) (int, error) {
@@ -78,7 +78,7 @@ func (m *messages) Read(p []byte) (int, error) {
 	}
 }
 
-// ready finds the page and has the browser report what pages log.
+// ready finds the page and subscribes to what pages log.
 func (b *browser) ready() {
 	b.t.Helper()
 	var tree struct {
@@ -94,7 +94,7 @@ func (b *browser) ready() {
 	b.do("session.subscribe", map[string]any{"events": []string{"log.entryAdded"}}, nil)
 }
 
-// do runs a command to its end.
+// do runs a command and waits for its result.
 func (b *browser) do(method string, params map[string]any, result any) {
 	b.t.Helper()
 	b.lastID++
@@ -134,7 +134,7 @@ func (b *browser) open(url string) {
 	b.do("browsingContext.navigate", map[string]any{"context": b.context, "url": url, "wait": "complete"}, nil)
 }
 
-// eval evaluates JavaScript in the page. The value, awaited where it is a promise, has to be a
+// eval evaluates JavaScript in the page. The value, or what the promise resolves to, has to be a
 // string.
 func (b *browser) eval(script string) string {
 	b.t.Helper()
@@ -158,19 +158,19 @@ func (b *browser) eval(script string) string {
 	return text
 }
 
-// text is what the first element that matches a selector shows; "" where there is none.
+// text returns the visible text of the first element that matches selector, "" if there is none.
 func (b *browser) text(selector string) string {
 	b.t.Helper()
 	return b.eval(fmt.Sprintf(`document.querySelector(%q)?.innerText.trim() ?? ""`, selector))
 }
 
-// focused is the id of the element that has the focus.
+// focused returns the id of the focused element.
 func (b *browser) focused() string {
 	b.t.Helper()
 	return b.eval(`document.activeElement?.id ?? ""`)
 }
 
-// waitFor waits until the element that matches shows want.
+// waitFor waits until the element that matches selector shows want.
 func (b *browser) waitFor(selector, want string) {
 	b.t.Helper()
 	eventually(b.t, patience, "the page shows "+want, func() error {
@@ -181,7 +181,7 @@ func (b *browser) waitFor(selector, want string) {
 	})
 }
 
-// Keys that are no characters, as WebDriver names them.
+// Keys without a character, as WebDriver encodes them.
 const (
 	keyEnter     = "\ue007"
 	keyUp        = "\ue013"
@@ -200,8 +200,8 @@ func (b *browser) typeKeys(keys string) {
 	}, nil)
 }
 
-// click presses the mouse in the middle of the element that matches. (A headless Firefox window
-// never has the focus: keys write text there but press no button.)
+// click clicks the center of the matching element. (A headless Firefox window is never focused:
+// keys type text but press no button.)
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	var x, y int
@@ -219,7 +219,7 @@ func (b *browser) click(selector string) {
 	}, nil)
 }
 
-// resize gives the page a size in CSS pixels.
+// resize sets the size of the viewport in CSS pixels.
 func (b *browser) resize(width, height int) {
 	b.t.Helper()
 	b.do("browsingContext.setViewport", map[string]any{
@@ -227,7 +227,8 @@ func (b *browser) resize(width, height int) {
 	}, nil)
 }
 
-// screenshot saves a picture of the page among the test's artifacts. It has to show something.
+// screenshot saves a picture of the page with the test's artifacts. The test fails if it has hardly
+// any colors.
 func (b *browser) screenshot(name string) {
 	b.t.Helper()
 	var shot struct {
@@ -247,21 +248,21 @@ func (b *browser) screenshot(name string) {
 		b.t.Fatal(err)
 	}
 	b.t.Logf("screenshot: %s", file)
-	colours := map[[3]uint32]bool{}
+	colors := map[[3]uint32]bool{}
 	size := picture.Bounds()
 	for y := size.Min.Y; y < size.Max.Y; y += 3 {
 		for x := size.Min.X; x < size.Max.X; x += 3 {
 			r, g, b, _ := picture.At(x, y).RGBA()
-			colours[[3]uint32{r, g, b}] = true
+			colors[[3]uint32{r, g, b}] = true
 		}
 	}
-	if len(colours) < 10 {
-		b.t.Errorf("the screenshot %s shows nothing: %d colours", name, len(colours))
+	if len(colors) < 10 {
+		b.t.Errorf("the screenshot %s is blank: %d colors", name, len(colors))
 	}
 }
 
-// noComplaints fails the test where a page has logged errors, such as one against its policy,
-// other than those that have a part of what is expected.
+// noComplaints fails the test if a page has logged an error, such as a policy violation, that
+// contains none of the expected texts.
 func (b *browser) noComplaints(expected ...string) {
 	b.t.Helper()
 	for _, line := range b.console {
@@ -270,7 +271,7 @@ func (b *browser) noComplaints(expected ...string) {
 			known = known || strings.Contains(line, part)
 		}
 		if !known {
-			b.t.Errorf("the page complains: %s", line)
+			b.t.Errorf("the page logged: %s", line)
 		}
 	}
 }

@@ -19,17 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A booted is a Debian with systemd as its first process, in namespaces of its own. As a host it
-// is only the booted system's network: its files and processes are reached by command.
+// A booted is a Debian with systemd as its first process, in namespaces of its own. The embedded
+// host is only its network; run, try and write reach its files and processes.
 type booted struct {
 	*host
 	machine *host
 	nspawn  *process
-	init    int // the process id of its first process, as seen from here
+	init    int // process ID of its first process in this namespace
 }
 
-// boot boots a Debian into which the given directories and files are bound, as "FROM:TO". Nothing
-// that it writes elsewhere outlives it. It is powered off at the test's end.
+// boot boots a Debian with the given directories and files bound into it, as "FROM:TO". Other
+// changes to its file system are discarded. It is powered off at the end of the test.
 func boot(t *testing.T, binds ...string) *booted {
 	t.Helper()
 	needRoot(t)
@@ -37,7 +37,7 @@ func boot(t *testing.T, binds ...string) *booted {
 	argv := []string{"systemd-nspawn", "--quiet", "--directory=" + debianRoot(t), "--volatile=overlay",
 		"--register=no", "--private-network", "--boot", "--console=read-only", "--kill-signal=SIGRTMIN+3"}
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		// There is no systemd out here that could give the machine a unit of its own.
+		// This machine has no systemd that could create a unit for the container.
 		argv = append(argv, "--keep-unit")
 		t.Cleanup(func() { removeCgroups("payload", "supervisor") })
 	}
@@ -45,9 +45,9 @@ func boot(t *testing.T, binds ...string) *booted {
 		argv = append(argv, "--bind="+b)
 	}
 	b := &booted{machine: machine(t)}
-	// Its notes on the machine go to a /run that ends with the test.
+	// systemd-nspawn keeps its state in a /run that is private to the test.
 	b.nspawn = isolated(t, "outside").start(t, "systemd-nspawn", spec{argv: argv})
-	eventually(t, patience, "the machine has a first process", func() (err error) {
+	eventually(t, patience, "the machine has started", func() (err error) {
 		if b.nspawn.ended() {
 			t.Fatalf("systemd-nspawn ended: %v", b.nspawn.cmd.ProcessState)
 		}
@@ -55,10 +55,10 @@ func boot(t *testing.T, binds ...string) *booted {
 		return err
 	})
 	eventually(t, patience, "the machine is up", func() error {
-		// "degraded" is a machine, too, on which some unit of Debian's does not like this kernel.
+		// "degraded" is good enough: some unit of Debian's fails on this kernel.
 		out, err := b.try(t, "systemctl", "is-system-running")
 		if state := strings.TrimSpace(out); state != "running" && state != "degraded" {
-			return fmt.Errorf("it is %q: %w", state, err)
+			return fmt.Errorf("state %q: %w", state, err)
 		}
 		return nil
 	})
@@ -67,7 +67,8 @@ func boot(t *testing.T, binds ...string) *booted {
 	return b
 }
 
-// networkOf returns a host that is the network of a process, and else this machine.
+// networkOf returns a host in the network namespace of a process, and in this machine's other
+// namespaces.
 func networkOf(t *testing.T, name string, pid int) *host {
 	t.Helper()
 	return newHost(t, name, func() error {
@@ -86,18 +87,18 @@ func (b *booted) try(t *testing.T, argv ...string) (string, error) {
 	return b.machine.try(t, 2*time.Minute, "", b.enter(argv...)...)
 }
 
-// enter is the command that runs another in the machine.
+// enter returns the command that runs argv in the machine.
 func (b *booted) enter(argv ...string) []string {
 	return append([]string{"nsenter", "--all", fmt.Sprintf("--target=%d", b.init), "--"}, argv...)
 }
 
-// write makes a file in the machine.
+// write creates a file in the machine.
 func (b *booted) write(t *testing.T, path, content string) {
 	t.Helper()
 	b.machine.run(t, content, b.enter("sh", "-c", `mkdir -p "$(dirname "$1")" && cat >"$1"`, "write", path)...)
 }
 
-// run runs a command in the machine that has to succeed, and returns its output.
+// run runs a command in the machine, which has to succeed, and returns its output.
 func (b *booted) run(t *testing.T, argv ...string) string {
 	t.Helper()
 	out, err := b.try(t, argv...)
@@ -113,7 +114,7 @@ func (b *booted) show(t *testing.T, unit, property string) string {
 	return strings.TrimSpace(b.run(t, "systemctl", "show", "--value", "--property="+property, unit))
 }
 
-// journal returns the log of some units. It also works while the test is cleaned up.
+// journal returns the log of the units. It works during the test's cleanup, too.
 func (b *booted) journal(units string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -127,7 +128,7 @@ func (b *booted) powerOff(t *testing.T) {
 		return
 	}
 	journal := strings.Split(b.journal("adit-*"), "\n")
-	overhear("the journal in "+t.Name(), func() []string { return journal })
+	recordOutput("the journal in "+t.Name(), func() []string { return journal })
 	b.nspawn.signal(t, syscall.SIGTERM)
 	select {
 	case <-b.nspawn.done:
@@ -162,7 +163,8 @@ func initOf(nspawn int) (int, error) {
 	return 0, errors.New("nspawn has no such child yet")
 }
 
-// removeCgroups removes what systemd-nspawn and podman leave behind where no systemd cares for it.
+// removeCgroups removes the cgroups that systemd-nspawn and podman leave behind on a machine
+// without systemd.
 func removeCgroups(names ...string) {
 	for _, hierarchy := range []string{"", "*"} {
 		for _, name := range names {
@@ -176,19 +178,19 @@ func removeCgroups(names ...string) {
 					return nil
 				})
 				for i := len(dirs) - 1; i >= 0; i-- {
-					os.Remove(dirs[i]) // fails where something still runs
+					os.Remove(dirs[i]) // fails while a process is in it
 				}
 			}
 		}
 	}
 }
 
-// debianPackages are what the smallest Debian lacks to be booted and looked at, to be logged in to,
-// and to serve as a place to build in.
+// debianPackages are added to the smallest Debian so that it boots, can be inspected and logged in
+// to, and can build programs.
 const debianPackages = "systemd,systemd-sysv,dbus,libnss-systemd,iproute2,ca-certificates,procps,openssh-server"
 
-// debianRoot returns the file system of a small Debian. Making it takes most of a minute, and so it
-// is kept among the user's caches.
+// debianRoot returns the file system of a small Debian. Making it takes most of a minute, so it is
+// kept in the user's cache.
 func debianRoot(t *testing.T) string {
 	t.Helper()
 	const suite = "bookworm"
@@ -197,7 +199,7 @@ func debianRoot(t *testing.T) string {
 	cache := cacheDir(t)
 	root := filepath.Join(cache, fmt.Sprintf("%s-%x", suite, recipe[:4]))
 
-	// One of several test processes makes it.
+	// Several test processes may run at once: one of them makes it.
 	lock, err := os.OpenFile(root+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatalf("lock the Debian cache: %v", err)
@@ -230,11 +232,11 @@ func debianRoot(t *testing.T) string {
 	if err := os.Rename(unfinished, root); err != nil {
 		t.Fatalf("keep the Debian: %v", err)
 	}
-	t.Logf("made a Debian in %v; it is kept in %s", time.Since(began).Round(time.Second), root)
+	t.Logf("made a Debian in %v; cached in %s", time.Since(began).Round(time.Second), root)
 	return root
 }
 
-// debianMirror returns where this machine has its packages from, or "" for debootstrap's choice.
+// debianMirror returns the mirror that this machine uses, or "" for debootstrap's default.
 func debianMirror(suite string) string {
 	out, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI)",
 		"Created-By: Packages", "Codename: "+suite, "Component: main").Output()
@@ -245,7 +247,7 @@ func debianMirror(suite string) string {
 	return mirror
 }
 
-// cacheDir is where tests keep what takes long to make.
+// cacheDir returns the directory for what is expensive to make.
 func cacheDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()

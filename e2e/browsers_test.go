@@ -15,21 +15,20 @@ import (
 	"testing"
 )
 
-// A surfer says how a browser is to be started.
-type surfer struct {
+// browserOptions say how to start a browser.
+type browserOptions struct {
 	proxy string // HOST:PORT of an HTTP proxy for everything; "": none
-	spki  string // BASE64 of the hash of the server's key, which is to be trusted
+	spki  string // base64 of the SHA-256 of the trusted public key
 	http1 bool   // never HTTP/2
 	dark  bool
 }
 
-// unusedPort gives a port that is free on all addresses. What the system would
-// choose may be in use by a connection of one address family, and chromedriver,
-// which listens on both, then gives up.
+// unusedPort returns a port that is free on all addresses. A port that the system chooses may be in
+// use in one address family; chromedriver, which listens on both, would then fail.
 func (h *host) unusedPort(t *testing.T) (port string) {
 	t.Helper()
 	for range 100 {
-		port = strconv.Itoa(20000 + rand.IntN(10000)) // below those of connections
+		port = strconv.Itoa(20000 + rand.IntN(10000)) // below the ephemeral ports
 		var ln net.Listener
 		var err error
 		h.do(func() { ln, err = net.Listen("tcp", ":"+port) })
@@ -42,9 +41,9 @@ func (h *host) unusedPort(t *testing.T) (port string) {
 	return ""
 }
 
-// chromium starts Chromium in the host. chromedriver translates between WebDriver BiDi and what
-// Chromium speaks.
-func (s surfer) chromium(t *testing.T, h *host) *browser {
+// chromium starts Chromium in the host. chromedriver translates between WebDriver BiDi and
+// Chromium's protocol.
+func (s browserOptions) chromium(t *testing.T, h *host) *browser {
 	t.Helper()
 	need(t, "chromium", "chromedriver")
 	dir := workDir(t)
@@ -100,7 +99,7 @@ func (s surfer) chromium(t *testing.T, h *host) *browser {
 }
 
 // firefox starts Firefox in the host.
-func (s surfer) firefox(t *testing.T, h *host) *browser {
+func (s browserOptions) firefox(t *testing.T, h *host) *browser {
 	t.Helper()
 	need(t, "firefox-esr")
 	dir := workDir(t)
@@ -121,7 +120,7 @@ func (s surfer) firefox(t *testing.T, h *host) *browser {
 	}
 	set("network.http.http2.enabled", !s.http1)
 	set("ui.systemUsesDarkTheme", map[bool]int{true: 1, false: 0}[s.dark])
-	// Nobody outside is to be asked anything.
+	// Disable all requests to other hosts.
 	for _, off := range []string{"app.update.enabled", "app.normandy.enabled", "browser.safebrowsing.malware.enabled", "browser.safebrowsing.phishing.enabled",
 		"datareporting.policy.dataSubmissionEnabled", "extensions.update.enabled", "network.captive-portal-service.enabled",
 		"network.connectivity-service.enabled", "services.settings.enabled", "browser.shell.checkDefaultBrowser"} {

@@ -10,15 +10,15 @@ import (
 	"adit/internal/testnet"
 )
 
-// adit check walks the whole way, and where that is barred it says at which hop, why, and what to do.
-func TestCheckNamesTheHop(t *testing.T) {
+// adit check tests every hop of the path. If one fails it says which, why, and what to do.
+func TestCheckNamesFailingHop(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	dead := testnet.RefusedAddr(t)
 	r := setup{targets: []string{echo}, allow: []string{echo, dead}}.start(t)
 	other := newKeyPair(t, "localhost", "127.0.0.1")
 	proxy := testnet.NewProxy(t, testnet.ProxyOptions{User: "carol", Password: "right"})
-	deaf := testnet.NewProxy(t, testnet.ProxyOptions{Allow: func(string) bool { return false }})
+	forbidding := testnet.NewProxy(t, testnet.ProxyOptions{Allow: func(string) bool { return false }})
 	plain := testnet.Reply(t, "HTTP/1.1 400 Bad Request\r\n\r\n")
 	wrong := writeFile(t, workDir(t), "token", "adit_"+strings.Repeat("A", 43)+"\n")
 	url := "wss://" + r.server.addr + tunnelPath
@@ -28,9 +28,9 @@ func TestCheckNamesTheHop(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		args   []string
-		passed string // the last hop before
-		failed string // the hop; "" for none
-		why    string // on its line
+		passed string // the last hop that passes
+		failed string // the hop that fails; "" for none
+		why    string // the reason on its line
 		hint   string
 	}{
 		{name: "all good", args: append(known, "--target", echo, "--throughput", echo, url), passed: "throughput"},
@@ -38,7 +38,7 @@ func TestCheckNamesTheHop(t *testing.T) {
 		{name: "closed port", args: append(known, "wss://"+dead+tunnelPath), passed: "configuration", failed: "TCP", why: "connection refused", hint: "."},
 		{name: "proxy wants a password", args: append(known, "--proxy", "http://"+proxy.Addr(), url), passed: "TCP", failed: "proxy", why: "407", hint: "password|credentials|user"},
 		{name: "proxy wants another password", args: append(known, "--proxy", "http://carol:wrong@"+proxy.Addr(), url), passed: "TCP", failed: "proxy", why: "407", hint: "."},
-		{name: "proxy forbids", args: append(known, "--proxy", "http://"+deaf.Addr(), url), passed: "TCP", failed: "proxy", why: "403", hint: "."},
+		{name: "proxy forbids", args: append(known, "--proxy", "http://"+forbidding.Addr(), url), passed: "TCP", failed: "proxy", why: "403", hint: "."},
 		{name: "proxy good", args: append(known, "--proxy", proxy.URL().String(), url), passed: "round trip"},
 		{name: "untrusted authority", args: []string{"--proxy", "none", "--token-file", r.alice.tokenFile, url}, passed: "TCP", failed: "TLS", why: "adit e2e CA", hint: "--ca|--pin"},
 		{name: "another authority", args: append(known, "--ca", other.ca, url), passed: "TCP", failed: "TLS", why: "adit e2e CA", hint: "--ca|--pin"},
@@ -58,7 +58,7 @@ func TestCheckNamesTheHop(t *testing.T) {
 				return regexp.MustCompile(`(?m)^` + mark + ` ` + regexp.QuoteMeta(hop) + ` .*$`).FindString(out)
 			}
 			if line("✓", c.passed) == "" {
-				t.Errorf("%s is not passed", c.passed)
+				t.Errorf("%s does not pass", c.passed)
 			}
 			if failures := strings.Count(out, "✗"); c.failed == "" {
 				if err != nil || failures > 0 {

@@ -19,7 +19,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// usage is what a process holds.
+// usage is the resources of a process.
 type usage struct {
 	descriptors, threads int
 	memory               int64 // resident, in bytes
@@ -34,17 +34,17 @@ func (p *process) usage(t *testing.T) (u usage) {
 	dir := fmt.Sprintf("/proc/%d/", p.pid())
 	descriptors, err := os.ReadDir(dir + "fd")
 	if err != nil {
-		t.Fatalf("what %s holds: %v", p.name, err)
+		t.Fatalf("resources of %s: %v", p.name, err)
 	}
 	u.descriptors = len(descriptors)
 	status, err := os.ReadFile(dir + "status")
 	if err != nil {
-		t.Fatalf("what %s holds: %v", p.name, err)
+		t.Fatalf("resources of %s: %v", p.name, err)
 	}
 	field := func(name string) int64 {
 		m := regexp.MustCompile(`(?m)^` + name + `:\s+(\d+)`).FindSubmatch(status)
 		if m == nil {
-			t.Fatalf("/proc says nothing of %s:\n%s", name, status)
+			t.Fatalf("/proc has no %s:\n%s", name, status)
 		}
 		n, _ := strconv.ParseInt(string(m[1]), 10, 64)
 		return n
@@ -53,24 +53,24 @@ func (p *process) usage(t *testing.T) (u usage) {
 	return u
 }
 
-// settles waits until the process holds no more descriptors than it did before, and checks that it
-// does not hold much more of the rest.
+// settles waits until the process has no more descriptors than before, and checks that its other
+// resources have not grown size.
 func (p *process) settles(t *testing.T, before usage) {
 	t.Helper()
 	eventually(t, patience, p.name+" has returned its descriptors", func() error {
 		if now := p.usage(t); now.descriptors > before.descriptors {
-			return fmt.Errorf("it holds %v, before %v", now, before)
+			return fmt.Errorf("it has %v, before %v", now, before)
 		}
 		return nil
 	})
-	// The runtime keeps threads and gives memory back late; a leak would be thousands of either.
+	// The runtime keeps threads and returns memory late, but a leak would be in the thousands.
 	now := p.usage(t)
 	if now.threads > before.threads+20 || now.memory > 2*before.memory+64<<20 {
-		t.Errorf("%s holds %v, before %v", p.name, now, before)
+		t.Errorf("%s has %v, before %v", p.name, now, before)
 	}
 }
 
-// goroutines ends a process by having it print its goroutines, and counts them.
+// goroutines makes a process print its goroutines and exit, and counts them.
 func (p *process) goroutines(t *testing.T) int {
 	t.Helper()
 	p.stopped = true
@@ -83,8 +83,8 @@ func (p *process) goroutines(t *testing.T) int {
 	return p.count(`^goroutine \d+ `)
 }
 
-// moveMuch sends a megabyte to an echo, and has it back.
-func moveMuch(t *testing.T, echo string) {
+// transferMegabyte sends a megabyte to an echo and reads it back.
+func transferMegabyte(t *testing.T, echo string) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", echo, patience)
 	if err != nil {
@@ -93,22 +93,22 @@ func moveMuch(t *testing.T, echo string) {
 	conn := c.(*net.TCPConn)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	const much = 1 << 20
+	const size = 1 << 20
 	go func() {
-		conn.Write(make([]byte, much))
+		conn.Write(make([]byte, size))
 		conn.CloseWrite()
 	}()
-	if n, err := io.Copy(io.Discard, conn); n != much || err != nil {
+	if n, err := io.Copy(io.Discard, conn); n != size || err != nil {
 		t.Fatalf("%d bytes came back: %v", n, err)
 	}
 }
 
-// Ten thousand connections, ended in all the ways there are, leave nothing behind in either process.
+// Ten thousand connections, ended in every possible way, leak nothing in either process.
 func TestTenThousandConnections(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
-	nobody := testnet.RefusedAddr(t)
-	r := setup{targets: []string{echo, nobody}}.start(t)
+	refused := testnet.RefusedAddr(t)
+	r := setup{targets: []string{echo, refused}}.start(t)
 	const atOnce = 40
 	var failures atomic.Int64
 	churn := func(connections int) {
@@ -121,7 +121,7 @@ func TestTenThousandConnections(t *testing.T) {
 					if i > connections || failures.Load() > 10 {
 						return
 					}
-					if err := oneOfMany(i, r.local[echo], r.local[nobody]); err != nil {
+					if err := shortConnection(i, r.local[echo], r.local[refused]); err != nil {
 						failures.Add(1)
 						t.Errorf("connection %d: %v", i, err)
 					}
@@ -131,8 +131,8 @@ func TestTenThousandConnections(t *testing.T) {
 		running.Wait()
 	}
 	churn(500)
-	moveMuch(t, r.local[echo]) // from then on, a link has a descriptor more
-	// Whatever the warm-up has still under way ends.
+	transferMegabyte(t, r.local[echo]) // the link opens one more descriptor on first bulk use
+	// Wait until the connections of the warm-up have ended.
 	var before [2]usage
 	both := []*process{r.client.process, r.server.process}
 	for i, p := range both {
@@ -145,7 +145,7 @@ func TestTenThousandConnections(t *testing.T) {
 		t.Logf("%s: %v, before %v", p.name, p.usage(t), before[i])
 	}
 	if r.client.count(linkDown) != 0 {
-		t.Error("the link went down")
+		t.Error("the session ended")
 	}
 	for _, p := range both {
 		if n := p.goroutines(t); n < 5 || n > 60 {
@@ -156,14 +156,14 @@ func TestTenThousandConnections(t *testing.T) {
 	}
 }
 
-// oneOfMany makes a connection, uses and ends it in a way that depends on its number.
-func oneOfMany(i int, echo, nobody string) error {
+// shortConnection makes a connection whose use and end depend on i.
+func shortConnection(i int, echo, refused string) error {
 	addr := echo
 	if i%10 == 9 {
-		addr = nobody
+		addr = refused
 	}
 	c, err := net.DialTimeout("tcp", addr, patience)
-	if addr == nobody && (isReset(err)) {
+	if addr == refused && (isReset(err)) {
 		return nil
 	}
 	if err != nil {
@@ -172,21 +172,21 @@ func oneOfMany(i int, echo, nobody string) error {
 	conn := c.(*net.TCPConn)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	if addr == nobody {
+	if addr == refused {
 		if n, err := conn.Read(make([]byte, 1)); !isReset(err) {
 			return fmt.Errorf("refused, and reads %d, %v", n, err)
 		}
 		return nil
 	}
 	if i%5 == 4 {
-		return nil // opened and closed
+		return nil // open and close
 	}
 	text := strconv.Itoa(i) + strings.Repeat(".", i%1000)
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}
 	if i%5 == 3 {
-		return conn.SetLinger(0) // reset, with an answer on the way
+		return conn.SetLinger(0) // reset while an answer is in flight
 	}
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
@@ -194,7 +194,7 @@ func oneOfMany(i int, echo, nobody string) error {
 	}
 	switch i % 5 {
 	case 0:
-		return nil // closed by the application
+		return nil // close by the application
 	case 1:
 		return conn.SetLinger(0)
 	}

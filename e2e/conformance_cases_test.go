@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Sizes around the borders of the three ways to write a length, and of usual buffers.
+// Sizes around the limits of the three encodings of a length, and of common buffers.
 var borderSizes = []int{1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 63, 64, 124, 125, 126, 127, 128, 129, 255, 256,
 	1000, 1023, 1024, 2047, 2048, 2049, 4082, 4083, 4090, 4095, 4096, 4097, 8192, 16383, 16384, 16385,
 	32767, 32768, 65534, 65535, 65536, 65537, 65550, 131072}
@@ -28,7 +28,7 @@ func framingCases(payload func(int) string) []wsCase {
 		data := payload(n)
 		all = append(all, passes(fmt.Sprintf("binary of %d", n), f(fin|opBinary, data), data).chopped(997))
 	}
-	// An empty message is nothing to a byte stream, and must do no harm.
+	// An empty message adds nothing to a byte stream and must do no harm.
 	return append(all,
 		passes("empty text", f(fin|opText, "")+f(fin|opPing, ""), "", ""),
 		passes("empty binary", f(fin|opBinary, "")+f(fin|opPing, ""), "", ""),
@@ -111,7 +111,7 @@ func pingCases(payload func(int) string) []wsCase {
 	)
 }
 
-// reservedCases are bits and opcodes that nobody has negotiated.
+// reservedCases use bits and opcodes that have not been negotiated.
 func reservedCases() []wsCase {
 	var all []wsCase
 	for _, op := range []byte{opText, opBinary, opClose, opPing, opPong} {
@@ -217,12 +217,12 @@ func lengthCases(payload func(int) string) []wsCase {
 		ends("length with the top bit in a continuation", f(opBinary, "one")+announce(fin|opCont, 8, 1<<63, ""), 1002, "one"),
 	}
 	for _, n := range []uint64{1 << 31, 1 << 32, 1 << 40, 1<<63 - 1} {
-		// Payload passes as it comes. There is no end of the frame to wait for, so the case ends by
-		// a reset: the connection is of no further use.
-		all = append(all, wsCase{name: fmt.Sprintf("frame of %d that goes on", n), code: unended,
+		// The server relays payload as it arrives, before the frame is complete. The case ends with
+		// a reset, as the connection is in the middle of a frame.
+		all = append(all, wsCase{name: fmt.Sprintf("incomplete frame of %d", n), code: unended,
 			steps: []wsStep{{send: announce(fin|opBinary, 8, n, "hello"), data: "hello"}}})
 	}
-	// A length in more bytes than it needs is the sender's fault, but has one meaning only.
+	// A length encoded in more bytes than necessary is the sender's fault, but unambiguous.
 	for _, n := range []int{1, 125} {
 		all = append(all,
 			passes(fmt.Sprintf("length %d in 2 bytes", n), announce(fin|opBinary, 2, uint64(n), payload(n)), payload(n)),
@@ -231,7 +231,7 @@ func lengthCases(payload func(int) string) []wsCase {
 	return append(all, passes("length 65535 in 8 bytes", announce(fin|opBinary, 8, 65535, payload(65535)), payload(65535)))
 }
 
-// closeCases end the connection in every way in which a Close frame can.
+// closeCases end the connection in every way that a Close frame allows.
 func closeCases() []wsCase {
 	all := []wsCase{
 		ends("empty Close", f(fin|opClose, ""), noStatus, ""),
@@ -288,7 +288,7 @@ func closeCases() []wsCase {
 	)
 }
 
-// outputCases are of the type of what comes back.
+// outputCases check the message type of the data from the backend.
 func outputCases(text bool) []wsCase {
 	long := strings.Repeat("aé€😀", 50_000)
 	all := []wsCase{
@@ -297,7 +297,7 @@ func outputCases(text bool) []wsCase {
 		passes("code points in messages of seven bytes", messagesOf(7, long[:7000]), long[:7000]),
 	}
 	if text {
-		// The backend sends what cannot be sent on as text. What is before it is.
+		// The backend sends bytes that are not UTF-8; the text before them is delivered.
 		for _, c := range invalidUTF8 {
 			if c.bad != "" {
 				all = append(all, wsCase{name: "binary from the backend for text: " + c.name, code: unsendable, may: "valid " + c.good,

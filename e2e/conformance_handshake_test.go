@@ -13,12 +13,12 @@ import (
 	"testing"
 )
 
-// An openingCase is a change to an ordinary handshake, and how it is answered.
+// An openingCase is a modified handshake and its expected answer.
 type openingCase struct {
 	name     string
-	old, new string // a part of openingRequest, and what is there instead
+	old, new string // replaces old in openingRequest by new
 	status   int
-	protocol string // the subprotocol in the answer
+	protocol string // subprotocol of the answer
 }
 
 const openingRequest = "GET /binary HTTP/1.1\r\n" +
@@ -37,7 +37,7 @@ const (
 	headEnd        = "\r\n\r\n"
 )
 
-// more is an openingCase with lines added.
+// more returns an openingCase with added header lines.
 func more(name, lines string, status int, protocol string) openingCase {
 	return openingCase{name, headEnd, "\r\n" + lines + headEnd, status, protocol}
 }
@@ -142,7 +142,7 @@ const (
 	wrongVersion = -2
 )
 
-// run sends the request and checks the answer; a WebSocket has to work then.
+// run sends the request and checks the answer. After a 101 it checks that the WebSocket works.
 func (c openingCase) run(conn *tcpWire, chop int, early string) error {
 	request := strings.Replace(openingRequest, c.old, c.new, 1)
 	if !strings.Contains(openingRequest, c.old) {
@@ -190,13 +190,13 @@ func (c openingCase) run(conn *tcpWire, chop int, early string) error {
 	return p.bye()
 }
 
-// earlyData comes back for the frames that some requests are sent with.
+// earlyData is what the backend returns for the frames that some requests are sent with.
 const earlyData = "early"
 
 var earlyFrames = f(opBinary, "ear") + f(fin|opPing, "") + f(fin|opCont, "ly")
 
-// TestOpening plays every handshake over HTTP/1.1, without and with TLS, and those of HTTP/2.
-func TestOpening(t *testing.T) {
+// TestHandshakes runs every handshake over HTTP/1.1, with and without TLS, and those of HTTP/2.
+func TestHandshakes(t *testing.T) {
 	backend := machine(t).listen(t, "127.0.0.1:0")
 	serve(t, backend, func(conn net.Conn) { io.Copy(conn, conn) })
 	r := startRoutes(t, route("/binary", backend.Addr().String()))
@@ -247,7 +247,7 @@ func TestOpening(t *testing.T) {
 			if c.status != 200 {
 				return
 			}
-			// Again on the same connection, with frames that do not wait for the answer.
+			// Repeat on the same connection, with frames that do not wait for the answer.
 			if err := c.run(conn, earlyFrames); err != nil {
 				t.Error("with frames at once:", err)
 			}
@@ -256,7 +256,7 @@ func TestOpening(t *testing.T) {
 	t.Run("h2/many on one connection", func(t *testing.T) { manyWebSockets(t, r) })
 }
 
-// A connectCase is a request over HTTP/2 and its answer.
+// A connectCase is a request over HTTP/2 and its expected answer.
 type connectCase struct {
 	name     string
 	header   h2Header
@@ -342,8 +342,8 @@ func (c connectCase) run(conn *h2Conn, early string) error {
 	return p.bye()
 }
 
-// manyWebSockets has 50 of them on one connection: data of one does not disturb another, and one
-// whose client does not read does not stop the others.
+// manyWebSockets opens 50 WebSockets on one connection: their data is independent, and one whose
+// client does not read does not block the others.
 func manyWebSockets(t *testing.T, r *routeServers) {
 	_, conn, err := r.connTo(overHTTP2)
 	if err != nil {
@@ -361,7 +361,7 @@ func manyWebSockets(t *testing.T, r *routeServers) {
 		}
 		peers = append(peers, &peer{wire: s, in: bufio.NewReader(s)})
 	}
-	// More than the window of a stream comes back to the first, which leaves it there.
+	// The first WebSocket gets more data than a stream's window and does not read it.
 	unread := make(chan error, 1)
 	big := binaryPayload(3 * h2Window)
 	go func() { unread <- peers[0].write(f(fin|opBinary, big), 0) }()
@@ -374,7 +374,7 @@ func manyWebSockets(t *testing.T, r *routeServers) {
 	}
 	p := peers[0]
 	if err := p.until(func() bool { return len(p.data) >= len(big) }); err != nil || string(p.data) != big {
-		t.Fatalf("%d bytes come back at last, %v", len(p.data), err)
+		t.Fatalf("%d bytes came back, %v", len(p.data), err)
 	}
 	if err := <-unread; err != nil {
 		t.Error(err)

@@ -19,45 +19,45 @@ import (
 	"time"
 )
 
-// The suite here asks of a route what RFC 6455 asks of a server, given that a byte stream is
-// behind it: payload comes back in order, in messages of whatever size.
+// This suite checks a route for what RFC 6455 requires of a server. Behind the route is a byte
+// stream: payload returns in order, in messages of any size.
 
-// A wsCase is one row: what the client sends, and what has to come back.
+// A wsCase is one row: what the client sends and what it must receive.
 type wsCase struct {
 	name  string
 	steps []wsStep
-	// code is that of the Close frame with which the server ends the connection. 0: it has no
-	// reason to, and the client closes after the last step.
+	// code is the status code of the Close frame with which the server ends the connection. 0 means
+	// that the client closes after the last step.
 	code int
-	may  string // of the last step's payload, this or a beginning of it may come before the Close
+	may  string // this payload of the last step, or a prefix of it, may precede the Close
 }
 
-// A wsStep is sent when all that the step before it asks for has come.
+// A wsStep is sent when all that the step before it expects has arrived.
 type wsStep struct {
 	send  string
-	chop  int      // bytes of a Write; 0: all at once
-	data  string   // payload that comes back for it
-	pongs []string // that come back for it, in order
+	chop  int      // bytes per Write; 0: all at once
+	data  string   // expected payload
+	pongs []string // expected pongs, in order
 }
 
-// Other ends than by the client's fault or wish.
+// Special values of code.
 const (
 	unended    = -1 // the client resets
-	unsendable = -2 // the backend sends what cannot be sent as text: 1011, which the client answers
+	unsendable = -2 // the backend sends bytes that are not UTF-8: the server closes with 1011, the client answers
 )
 
-// passes is a case of one step that leaves the connection open.
+// passes returns a case of one step after which the connection is open.
 func passes(name, send, data string, pongs ...string) wsCase {
 	return wsCase{name: name, steps: []wsStep{{send: send, data: data, pongs: pongs}}}
 }
 
-// ends is a case of one step after which the server closes with code. How much of the data before
-// that, which is may, still comes back depends on the speed of the backend.
+// ends returns a case of one step after which the server closes with code. How much of may, the
+// data before the fault, still arrives depends on the speed of the backend.
 func ends(name, send string, code int, may string) wsCase {
 	return wsCase{name: name, steps: []wsStep{{send: send}}, code: code, may: may}
 }
 
-// chopped is the same case in pieces of n bytes.
+// chopped returns the same case, written in pieces of n bytes.
 func (c wsCase) chopped(n int) wsCase {
 	c.name = fmt.Sprintf("%s, in pieces of %d", c.name, n)
 	c.steps = slices.Clone(c.steps)
@@ -67,7 +67,7 @@ func (c wsCase) chopped(n int) wsCase {
 	return c
 }
 
-// run plays the case.
+// run runs the case.
 func (c wsCase) run(p *peer) error {
 	defer p.Close()
 	var data string
@@ -113,8 +113,7 @@ func (c wsCase) run(p *peer) error {
 	return nil
 }
 
-// whileWriting calls read while b is being written. That the connection ends under the writer is
-// for read to judge.
+// whileWriting calls read while it writes b. read judges an end of the connection.
 func whileWriting(p *peer, b string, chop int, read func() error) error {
 	wrote := make(chan struct{})
 	go func() {
@@ -123,20 +122,20 @@ func whileWriting(p *peer, b string, chop int, read func() error) error {
 	}()
 	err := read()
 	if err != nil {
-		p.Close() // frees the writer
+		p.Close() // unblocks the writer
 	}
 	<-wrote
 	return err
 }
 
-// routeServers are two adit servers with the same routes, one with TLS, one without.
+// routeServers are two adit servers with the same routes, one with TLS and one without.
 type routeServers struct {
 	plain, secure *server
 	roots         *x509.CertPool
 	atRest        map[*server]int // descriptors before the first connection
 }
 
-// startRoutes starts both with [[route]] tables in TOML.
+// startRoutes starts both with the given [[route]] tables.
 func startRoutes(t *testing.T, tables string) *routeServers {
 	t.Helper()
 	h := machine(t)
@@ -159,11 +158,11 @@ func startRoutes(t *testing.T, tables string) *routeServers {
 	return r
 }
 
-// settle waits until the servers have given back all descriptors.
+// settle waits until the servers have closed all other descriptors.
 func (r *routeServers) settle(t *testing.T) {
 	t.Helper()
 	for s, rest := range r.atRest {
-		eventually(t, patience, "the server has given its descriptors back", func() error {
+		eventually(t, patience, "the server has closed its descriptors", func() error {
 			if n := s.usage(t).descriptors; n > rest {
 				return fmt.Errorf("%d descriptors, at first %d", n, rest)
 			}
@@ -172,12 +171,12 @@ func (r *routeServers) settle(t *testing.T) {
 	}
 }
 
-// route is a [[route]] table. Backends are between commas.
+// route returns a [[route]] table. backends are separated by commas.
 func route(path, backends string, more ...string) string {
 	return fmt.Sprintf("[[route]]\npath = %q\nbackend = [\"%s\"]\n%s\n", path, strings.ReplaceAll(backends, ",", `", "`), strings.Join(more, "\n"))
 }
 
-// A transport is a way in which WebSocket frames travel.
+// A transport is a protocol under the WebSocket frames.
 type transport string
 
 const (
@@ -188,11 +187,11 @@ const (
 
 var transports = []transport{overTCP, overTLS, overHTTP2}
 
-// watchdog bounds one connection of the suite; a case that passes is done in a small part of it.
+// watchdog bounds one connection of the suite; a case that passes takes a small fraction of it.
 const watchdog = 30 * time.Second
 
-// connTo opens the connection for a transport, up to the point where a request can be sent. TCP
-// and TLS give the one, HTTP/2 the other.
+// connTo opens a connection for a transport so that a request can be sent. It returns a tcpWire for
+// TCP and TLS, and an h2Conn for HTTP/2.
 func (r *routeServers) connTo(by transport) (*tcpWire, *h2Conn, error) {
 	addr := r.secure.addr
 	if by == overTCP {
@@ -236,7 +235,7 @@ func (r *routeServers) connTo(by transport) (*tcpWire, *h2Conn, error) {
 	return nil, c, nil
 }
 
-// refusedError is an answer to the handshake that is not a WebSocket.
+// refusedError reports that the answer to the handshake was not a WebSocket.
 type refusedError struct{ status int }
 
 func (e *refusedError) Error() string {
@@ -249,7 +248,7 @@ const (
 	exampleAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// dial opens a WebSocket. Frames in early follow the request without waiting for the answer.
+// dial opens a WebSocket. The frames in early follow the request without waiting for the answer.
 func (r *routeServers) dial(by transport, path string, text bool, early string) (*peer, error) {
 	conn, h2, err := r.connTo(by)
 	if err != nil {
@@ -282,7 +281,7 @@ func (r *routeServers) dial(by transport, path string, text bool, early string) 
 	return newPeer(conn, text), nil
 }
 
-// readSwitch reads the 101 answer to exampleKey.
+// readSwitch reads the 101 answer to a request with exampleKey.
 func readSwitch(in *bufio.Reader) error {
 	answer, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -298,7 +297,7 @@ func readSwitch(in *bufio.Reader) error {
 	return nil
 }
 
-// TestConformance plays every case against a route in front of an echo.
+// TestConformance runs every case against a route in front of an echo backend.
 func TestConformance(t *testing.T) {
 	backend := machine(t).listen(t, "127.0.0.1:0")
 	serve(t, backend, func(conn net.Conn) { io.Copy(conn, conn) })
@@ -313,7 +312,7 @@ func TestConformance(t *testing.T) {
 				play := func(name string, run func(*peer) error) {
 					all++
 					if all-passed > 20 {
-						t.Fatal("so many cases fail that the rest is not played")
+						t.Fatal("too many failures: the remaining cases are skipped")
 					}
 					ok := t.Run(name, func(t *testing.T) {
 						p, err := r.dial(by, "/"+mode, text, "")
@@ -343,7 +342,7 @@ func TestConformance(t *testing.T) {
 	t.Cleanup(func() { r.settle(t) })
 }
 
-// conformanceCases are all cases but those of size.
+// conformanceCases returns all cases except those of size.
 func conformanceCases(text bool) []wsCase {
 	payload := binaryPayload
 	if text {
@@ -353,7 +352,7 @@ func conformanceCases(text bool) []wsCase {
 		maskCases(), lengthCases(payload), utf8Cases(), closeCases(), outputCases(text))
 }
 
-// binaryPayload has every byte value.
+// binaryPayload contains every byte value.
 func binaryPayload(n int) string {
 	b := make([]byte, n)
 	for i := range b {
@@ -362,18 +361,18 @@ func binaryPayload(n int) string {
 	return string(b)
 }
 
-// textPayload has code points of every length, and ends with a whole one.
+// textPayload contains code points of every encoded length, and ends with a complete one.
 func textPayload(n int) string {
 	const all = "aé€😀"
 	return strings.Repeat(all, n/len(all)) + strings.Repeat("x", n%len(all))
 }
 
-// A sizeCase is one message that is large, or cut into many pieces, or both.
+// A sizeCase is one message that is large, fragmented, or both.
 type sizeCase struct {
 	op       byte
 	size     int
-	fragment int // bytes of a frame; 0: one frame
-	chop     int // bytes of a Write; 0: as many as there are
+	fragment int // bytes per frame; 0: one frame
+	chop     int // bytes per Write; 0: all at once
 	payload  func(int) string
 }
 
@@ -388,7 +387,7 @@ func (c sizeCase) name() string {
 	return name
 }
 
-// sizeCases are messages up to 16 MiB.
+// sizeCases returns messages of up to 16 MiB.
 func sizeCases(text bool) []sizeCase {
 	payload := binaryPayload
 	ops := []byte{opText, opBinary}
@@ -429,7 +428,7 @@ func (c sizeCase) run(p *peer) error {
 	got := 0
 	p.onData = func(b []byte) error {
 		if !bytes.HasPrefix(payload[got:], b) {
-			return fmt.Errorf("what comes back differs after byte %d", got)
+			return fmt.Errorf("the returned data differs after byte %d", got)
 		}
 		got += len(b)
 		return nil
@@ -447,7 +446,7 @@ func (c sizeCase) run(p *peer) error {
 	return p.bye()
 }
 
-// write sends the message. Its frames are made as they are needed: the whole may be 16 MiB.
+// write sends the message. It makes frames as needed, because the message may have 16 MiB.
 func (c sizeCase) write(w io.Writer, payload []byte) error {
 	if c.chop > 0 {
 		w = chopper{w, c.chop}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// validUTF8 are texts at the borders of what UTF-8 can say.
+// validUTF8 are texts at the limits of UTF-8.
 var validUTF8 = append([]string{
 	"Hello-µ@ßöäüàá-UTF-8!!",
 	"κόσμε",
@@ -17,7 +17,7 @@ var validUTF8 = append([]string{
 	"e\u0301 is two code points", "עברית العربية 中文 日本語 한국어", "👩‍👩‍👧‍👦 is seven", "aé€😀",
 }, nonCharacters()...)
 
-// nonCharacters are code points that never mean anything, and are valid UTF-8 all the same.
+// nonCharacters returns the code points that are never characters but are valid UTF-8.
 func nonCharacters() []string {
 	var all []string
 	for plane := rune(1); plane <= 16; plane++ {
@@ -26,8 +26,8 @@ func nonCharacters() []string {
 	return append(all, "\ufdd0\ufdef")
 }
 
-// invalidUTF8 are bytes that are no text: bad's last byte is the first that no text could have
-// after good and what is before it in bad. With an empty bad only the end is missing.
+// invalidUTF8 are invalid texts: the last byte of bad is the first that cannot follow good and the
+// rest of bad. If bad is empty, the text is truncated.
 var invalidUTF8 = []struct{ name, good, bad string }{
 	{"a lonely continuation 80", "", "\x80"},
 	{"a lonely continuation bf", "", "\xbf"},
@@ -85,8 +85,8 @@ var invalidUTF8 = []struct{ name, good, bad string }{
 	{"four bytes without the fourth, of the last", "\xf4\x8f\xbf", ""},
 }
 
-// utf8Cases check text that the client sends: a fault is found at the byte that has it, however
-// frames and segments cut the text, and never where there is none.
+// utf8Cases check text from the client: the server detects a fault at its first invalid byte,
+// however frames and segments split the text, and accepts all valid text.
 func utf8Cases() []wsCase {
 	var all []wsCase
 	for _, s := range validUTF8 {
@@ -120,7 +120,7 @@ func utf8Cases() []wsCase {
 			all = append(all, ends(c.name+", the rest as another message", f(fin|opText, whole)+f(fin|opText, "\x82"), 1007, whole))
 			continue
 		}
-		// Nothing comes after the fault, and there is no end to wait for.
+		// The client sends nothing after the fault and does not end the frame.
 		stalling := f(opText, "start") + announce(opCont, 2, 1000, "é"+whole)
 		all = append(all,
 			ends(c.name+", the frame not over", announce(fin|opText, 2, 1000, whole), 1007, whole),

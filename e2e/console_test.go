@@ -20,52 +20,52 @@ const (
 	strangeURL  = "http://other.test:8000/"
 )
 
-// The page that adit ships, in real browsers: they open it, talk to a JSON backend through a route,
-// and a page of another origin is refused.
-func TestBrowsers(t *testing.T) {
+// Browsers open the page that adit ships and talk to a JSON backend through a route; a page of
+// another origin is refused.
+func TestConsoleInBrowsers(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		start  func(surfer, *testing.T, *host) *browser
-		surfer surfer
-		squid  bool
-		try    func(*console, *browser)
+		name           string
+		start          func(browserOptions, *testing.T, *host) *browser
+		browserOptions browserOptions
+		squid          bool
+		try            func(*console, *browser)
 	}{
-		{"chromium", surfer.chromium, surfer{http1: true}, false, (*console).use},
-		{"chromium-squid", surfer.chromium, surfer{http1: true, dark: true}, true, (*console).use},
-		{"chromium-h2", surfer.chromium, surfer{}, false, (*console).use},
-		{"chromium-h2-squid", surfer.chromium, surfer{}, true, (*console).use},
-		{"firefox", surfer.firefox, surfer{http1: true}, false, (*console).use},
-		{"firefox-h2", surfer.firefox, surfer{dark: true}, false, (*console).use},
-		{"firefox-squid", surfer.firefox, surfer{http1: true}, true, (*console).use},
-		{"firefox-h2-squid", surfer.firefox, surfer{}, true, (*console).useUntold},
+		{"chromium", browserOptions.chromium, browserOptions{http1: true}, false, (*console).use},
+		{"chromium-squid", browserOptions.chromium, browserOptions{http1: true, dark: true}, true, (*console).use},
+		{"chromium-h2", browserOptions.chromium, browserOptions{}, false, (*console).use},
+		{"chromium-h2-squid", browserOptions.chromium, browserOptions{}, true, (*console).use},
+		{"firefox", browserOptions.firefox, browserOptions{http1: true}, false, (*console).use},
+		{"firefox-h2", browserOptions.firefox, browserOptions{dark: true}, false, (*console).use},
+		{"firefox-squid", browserOptions.firefox, browserOptions{http1: true}, true, (*console).use},
+		{"firefox-h2-squid", browserOptions.firefox, browserOptions{}, true, (*console).useWithoutOrigin},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := isolated(t, "machine")
-			h.knows(t, consoleName, "127.0.0.1")
-			h.knows(t, "other.test", "127.0.0.1")
+			h.addName(t, consoleName, "127.0.0.1")
+			h.addName(t, "other.test", "127.0.0.1")
 			g := newConsole(t, h)
 			accesses := ""
 			if c.squid {
-				c.surfer.proxy, accesses = openSquid(t, h)
+				c.browserOptions.proxy, accesses = openSquid(t, h)
 			}
-			c.surfer.spki = g.spki
-			b := c.start(c.surfer, t, h)
+			c.browserOptions.spki = g.spki
+			b := c.start(c.browserOptions, t, h)
 			b.resize(1100, 800)
 			c.try(g, b)
-			// net/http reports what it reads of HTTP/2.
+			// GODEBUG=http2debug makes net/http log the headers of HTTP/2 requests.
 			page, socket := g.server.count(`":path" = "/console/"`), g.server.count(`":protocol" = "websocket"`)
-			if c.surfer.http1 != (page == 0) || c.surfer.http1 != (socket == 0) {
-				t.Errorf("over HTTP/2 came %d pages and %d WebSockets", page, socket)
+			if c.browserOptions.http1 != (page == 0) || c.browserOptions.http1 != (socket == 0) {
+				t.Errorf("%d pages and %d WebSockets over HTTP/2", page, socket)
 			}
 			if g.server.count(`msg=.*`+g.token) > 0 {
 				t.Error("the token is in the log")
 			}
-			b.noComplaints("wss://" + consoleName + "/") // some connections are refused, as they should be
+			b.noComplaints("wss://" + consoleName + "/") // some connections must be refused
 			if c.squid {
 				b.process.destroy()
-				eventually(t, patience, "squid has noted the browser's connections", func() error {
+				eventually(t, patience, "squid has logged the browser's connections", func() error {
 					if noted := readFile(t, accesses); !strings.Contains(noted, "CONNECT "+consoleName+":443 200\n") {
-						return fmt.Errorf("it has noted %q", noted)
+						return fmt.Errorf("it has logged %q", noted)
 					}
 					return nil
 				})
@@ -74,17 +74,17 @@ func TestBrowsers(t *testing.T) {
 	}
 }
 
-// A console is a server with a route to the JSON backend and the page that talks to it.
+// A console is a server with the page and a route to the JSON backend that the page talks to.
 type console struct {
 	server *server
 	alice  account
 	token  string
 	spki   string
-	goOn   chan struct{} // has the slow backend go on
+	goOn   chan struct{} // lets the slow backend continue
 }
 
-// slowBackend answers each line in the pieces that it asks for, and waits for leave before each but the
-// first.
+// slowBackend answers each line in the pieces that the line asks for. Before each piece but the
+// first it waits for goOn.
 const slowBackend = "127.0.0.1:8001"
 
 func newConsole(t *testing.T, h *host) *console {
@@ -103,7 +103,7 @@ func newConsole(t *testing.T, h *host) *console {
 		"--demo-page", "/console"}})
 	cleanStop(t, p)
 	g.server = &server{p, p.wait(t, `msg=listening addr=(\S+)`, 1)[1]}
-	// What pages of another origin come from.
+	// The server of pages of another origin.
 	l := h.listen(t, "127.0.0.1:8000")
 	strange := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -147,8 +147,8 @@ func (g *console) startSlow(t *testing.T, h *host) {
 	t.Cleanup(func() { l.Close(); close(g.goOn); serving.Wait() })
 }
 
-// slowLines has answers come in pieces, which are shown before their line ends: the rest of one is no
-// answer to the request after it.
+// slowLines checks that the page shows pieces of an answer before their line ends, and does not
+// take the rest of one for the answer to the next request.
 func (g *console) slowLines(b *browser) {
 	t := b.t
 	b.click("#clear")
@@ -175,10 +175,10 @@ func (g *console) slowLines(b *browser) {
 	}
 }
 
-// use does what a person does with the page.
+// use operates the page as a person would.
 func (g *console) use(b *browser) {
 	t := b.t
-	b.open(consoleURL + "#%") // which names no route
+	b.open(consoleURL + "#%") // names no route
 	if got := b.eval(`location.pathname + " " + document.querySelector("#path").value`); got != "/console/ /json" {
 		t.Errorf("the page is %q", got)
 	}
@@ -188,7 +188,7 @@ func (g *console) use(b *browser) {
 	b.typeKeys(keyEnter)
 	b.waitFor("#state", "Connected")
 	if got := b.focused(); got != "text" {
-		t.Errorf("after connecting, %q has the focus", got)
+		t.Errorf("after connecting, the focus is on %q", got)
 	}
 	b.replace(`{"id": 1, "text": "tunnels – žluťoučký 🐎"}`)
 	b.typeKeys(keyEnter)
@@ -199,17 +199,17 @@ func (g *console) use(b *browser) {
 	b.replace(`{"id": 2, "text": nothing}`)
 	b.typeKeys(keyEnter)
 	if got := b.text("#error"); !strings.HasPrefix(got, "Not JSON: ") {
-		t.Errorf("what is wrong with the JSON: %q", got)
+		t.Errorf("the error in the JSON: %q", got)
 	}
 	b.screenshot("2-talking")
 	b.replace("")
-	b.typeKeys(keyUp + keyEnter) // the first one again
+	b.typeKeys(keyUp + keyEnter) // the first one of the history
 	b.waitFor("#counts", "2 sent, 2 received")
 
 	b.click("#connect")
 	b.waitFor("#state", "Closed, 1000")
 
-	// With a token, and without it, on a route that asks for one.
+	// On a route that requires a token, connect with and without one.
 	g.connect(b, "/mine", "")
 	b.waitFor("#state", "Not connected")
 	g.connect(b, "/mine", g.token)
@@ -217,12 +217,12 @@ func (g *console) use(b *browser) {
 	b.replace(`{"id": 3, "text": "mine"}`)
 	b.typeKeys(keyEnter)
 	b.waitFor("#log li.received:last-child code", `{"id":3,"length":4,"text":"mine"}`)
-	g.connect(b, "/nowhere", "") // which first disconnects
+	g.connect(b, "/nowhere", "") // disconnects first
 	b.waitFor("#state", "Not connected")
 	b.resize(390, 844)
 	b.screenshot("3-phone")
 	if wide := b.eval(`String(document.documentElement.scrollWidth > innerWidth)`); wide != "false" {
-		t.Error("on a phone the page is wider than the screen")
+		t.Error("at a phone's width the page is wider than the screen")
 	}
 	g.slowLines(b)
 	if got := b.foreign("/json"); got != "refused" {
@@ -233,9 +233,9 @@ func (g *console) use(b *browser) {
 	}
 }
 
-// useUntold does what is left where a browser does not tell the origin of a page, as Firefox behind
-// a proxy over HTTP/2: the page needs a token, on whatever route.
-func (g *console) useUntold(b *browser) {
+// useWithoutOrigin does the same where the browser sends no Origin, as Firefox behind a proxy over
+// HTTP/2: the page needs a token on every route.
+func (g *console) useWithoutOrigin(b *browser) {
 	b.open(consoleURL)
 	g.connect(b, "/json", "")
 	b.waitFor("#state", "Not connected")
@@ -250,14 +250,14 @@ func (g *console) useUntold(b *browser) {
 	}
 }
 
-// replace has another text in the field of what to send.
+// replace replaces the text in the field to send.
 func (b *browser) replace(text string) {
 	b.t.Helper()
 	b.eval(`document.querySelector("#text").focus(), document.querySelector("#text").select(), ""`)
 	b.typeKeys(keyBackspace + text)
 }
 
-// connect fills the form and sends it.
+// connect fills in the form and submits it.
 func (g *console) connect(b *browser, path, token string) {
 	b.t.Helper()
 	if b.text("#connect") != "Connect" {
@@ -265,11 +265,11 @@ func (g *console) connect(b *browser, path, token string) {
 		b.waitFor("#connect", "Connect")
 	}
 	b.eval(fmt.Sprintf(`document.querySelector("#path").value = %q, document.querySelector("#token").value = %q, document.querySelector("#connect").click(), ""`, path, token))
-	// The outcome of the attempt before is not that of this one.
+	// Do not take the state of the attempt before for the state of this one.
 	b.eval(`new Promise((done) => { const wait = () => document.querySelector("#state").dataset.state === "connecting" ? setTimeout(wait, 10) : done(""); wait(); })`)
 }
 
-// foreign has a page of another origin open a route.
+// foreign makes a page of another origin open a route.
 func (b *browser) foreign(path string, subprotocols ...string) string {
 	b.t.Helper()
 	b.open(strangeURL)
@@ -287,15 +287,15 @@ func (b *browser) foreign(path string, subprotocols ...string) string {
 	})`, consoleName, path, offered))
 }
 
-// openSquid runs squid as a proxy that connects to the console and to the other site, and to nobody
-// else. It returns its address, and the file where it notes each connection when that ends.
+// openSquid runs squid as a proxy that connects only to the console and the other site. It returns
+// its address and its access log, which has a line for each connection that has ended.
 func openSquid(t *testing.T, h *host) (addr, accesses string) {
 	t.Helper()
 	need(t, "squid")
 	addr = "127.0.0.1:3128"
 	dir := workDir(t)
 	accesses = writeFile(t, dir, "access.log", "")
-	if err := os.Chmod(accesses, 0o666); err != nil { // squid gives up root
+	if err := os.Chmod(accesses, 0o666); err != nil { // squid drops root
 		t.Fatal(err)
 	}
 	conf := writeFile(t, dir, "squid.conf", fmt.Sprintf(`http_port %s

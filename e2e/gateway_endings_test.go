@@ -18,11 +18,11 @@ import (
 	"adit/internal/testnet"
 )
 
-// endingGreeting is what some backends say before they end.
+// endingGreeting is how many bytes some backends send before they end.
 const endingGreeting = 1 << 20
 
-// A recorder is a backend that reads all that a client sends and notes how it ends. The first line
-// names the connection. A name that begins with "half" is answered by an end first.
+// A recorder is a backend that reads all that a client sends and records how it ends. The first
+// line is the name of the connection. If it begins with "half", the backend half-closes first.
 type recorder struct {
 	mu    sync.Mutex
 	calls map[string]chan record
@@ -30,10 +30,10 @@ type recorder struct {
 
 type record struct {
 	data []byte
-	err  error // nil: an orderly end
+	err  error // nil for an orderly end
 }
 
-// of returns where the record of the connection with that name will come.
+// of returns the channel that gets the record of the named connection.
 func (r *recorder) of(name string) chan record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,7 +61,7 @@ func (r *recorder) handle(conn net.Conn) {
 	r.of(strings.TrimSpace(line)) <- record{data.Bytes(), err}
 }
 
-// endings is what the tests of ends share.
+// endings is the fixture of the tests of route endings.
 type endings struct {
 	*routeServers
 	recorder recorder
@@ -112,14 +112,14 @@ func startEndings(t *testing.T) *endings {
 	return e
 }
 
-// An ending is one row of TestEndings.
+// An ending is one row of TestRouteEndings.
 type ending struct {
 	name string
 	path string
 	run  func(e *endings, p *peer, name string) error
 }
 
-// closesWith waits for a Close of the server, which the client answers.
+// closesWith waits for the server's Close frame and answers it.
 func closesWith(code int, data []byte) func(*endings, *peer, string) error {
 	return func(e *endings, p *peer, name string) error {
 		if err := p.untilAnswered(); err != nil {
@@ -142,13 +142,13 @@ func closedWith(p *peer, code int, data []byte) error {
 func greeting() []byte {
 	b, err := io.ReadAll(newNoise(1, endingGreeting))
 	if err != nil {
-		panic(err) // it is made up, and does not fail
+		panic(err) // a fixed pattern cannot fail
 	}
 	return b
 }
 
-// clientEnds has the client send data behind the name of the connection, in one Write with what
-// ends the connection, and says what the backend has to see.
+// clientEnds makes the client send data after the name of the connection, in the same Write as what
+// ends the connection, and says how the backend must see the end.
 func clientEnds(data, end string, orderly bool, after func(*peer) error) func(*endings, *peer, string) error {
 	return func(e *endings, p *peer, name string) error {
 		if err := p.write(f(fin|opBinary, name+"\n")+f(fin|opBinary, data)+end, 0); err != nil {
@@ -161,7 +161,7 @@ func clientEnds(data, end string, orderly bool, after func(*peer) error) func(*e
 	}
 }
 
-// recorded checks what the backend saw of a connection.
+// recorded checks the record of a connection.
 func (e *endings) recorded(name, data string, orderly bool) error {
 	select {
 	case got := <-e.recorder.of(name):
@@ -173,7 +173,7 @@ func (e *endings) recorded(name, data string, orderly bool) error {
 		case orderly && string(got.data) != data:
 			return fmt.Errorf("the backend gets %d bytes, want %d", len(got.data), len(data))
 		case !strings.HasPrefix(data, string(got.data)):
-			// A reset may overtake data in the backend's own system, but not change it.
+			// A reset may discard data in the backend's kernel, but not change it.
 			return fmt.Errorf("the backend gets %d bytes that differ", len(got.data))
 		}
 		return nil
@@ -214,7 +214,7 @@ func endingRows() []ending {
 			}
 			return closedWith(p, 1000, greeting())
 		}},
-		{"the backend ends, and the client goes on for a while", "/records", func(e *endings, p *peer, name string) error {
+		{"the backend ends, and the client continues for a while", "/records", func(e *endings, p *peer, name string) error {
 			name = "half " + name
 			if err := p.write(f(fin|opBinary, name+"\n"), 0); err != nil {
 				return err
@@ -271,8 +271,8 @@ func endingRows() []ending {
 			if err := p.untilClose(); err != nil {
 				return err
 			}
-			// The server's end has come. It gives the connection up by itself: writing fails at last,
-			// before the watchdog ends the test's own side.
+			// The server has closed its side. It must give the connection up by itself: writes fail
+			// before the watchdog closes the test's side.
 			for {
 				if _, err := p.Write([]byte("anything")); err != nil {
 					var timeout net.Error
@@ -299,12 +299,12 @@ func endingRows() []ending {
 	return rows
 }
 
-// TestEndings ends connections in every way, from both sides. What was delivered stays delivered,
-// and the other side learns what kind of end it was.
-func TestEndings(t *testing.T) {
+// TestRouteEndings ends connections in every way, from both sides. Delivered data stays delivered,
+// and the other side learns how the connection ended.
+func TestRouteEndings(t *testing.T) {
 	e := startEndings(t)
-	// All at once and not as parallel subtests, of which only as many run as there are processors:
-	// they mostly wait.
+	// Run all at once instead of as parallel subtests, which are limited to the number of
+	// processors: the cases mostly wait.
 	var all sync.WaitGroup
 	for _, by := range transports {
 		for i, row := range endingRows() {
@@ -336,9 +336,9 @@ func TestEndings(t *testing.T) {
 	e.settle(t)
 }
 
-// TestDrain stops a server that has connections: those that do not end in time are closed with
+// TestRouteDrain stops a server that has connections: those that do not end in time are closed with
 // 1001.
-func TestDrain(t *testing.T) {
+func TestRouteDrain(t *testing.T) {
 	backend := machine(t).listen(t, "127.0.0.1:0")
 	serve(t, backend, func(conn net.Conn) { io.Copy(conn, conn) })
 	r := startRoutes(t, route("/echo", backend.Addr().String()))

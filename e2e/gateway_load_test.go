@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// echoProcessEnv makes the test binary an echo instead: thousands of connections need their
-// descriptors in a process of their own. Its value is where to listen.
+// echoProcessEnv makes the test binary run an echo server on its value, an address. Thousands of
+// connections need their descriptors in another process.
 const echoProcessEnv = "ADIT_E2E_ECHO"
 
 func init() {
@@ -52,7 +52,7 @@ func init() {
 	}
 }
 
-// echoProcess starts an echo as a process and returns its address.
+// echoProcess starts an echo server as a process and returns its address.
 func echoProcess(t *testing.T, addr string) (*process, string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -63,7 +63,7 @@ func echoProcess(t *testing.T, addr string) (*process, string) {
 	return p, p.wait(t, `^listening (\S+)`, 1)[1]
 }
 
-// peakMemory is the most memory that a process has had resident so far, in bytes.
+// peakMemory returns the peak resident memory of a process in bytes.
 func peakMemory(t *testing.T, p *process) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
@@ -78,8 +78,8 @@ func peakMemory(t *testing.T, p *process) int64 {
 	return kib << 10
 }
 
-// inCrowd calls do n times, a few at once, and returns the errors.
-func inCrowd(n int, do func(i int) error) error {
+// repeat calls do n times with limited concurrency and returns the errors.
+func repeat(n int, do func(i int) error) error {
 	var (
 		next atomic.Int64
 		all  sync.WaitGroup
@@ -98,8 +98,8 @@ func inCrowd(n int, do func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// TestCrowd has 5,000 connections at once, all of which work and none of which costs much.
-func TestCrowd(t *testing.T) {
+// TestFiveThousandConnections opens 5,000 connections at once. All work, and none uses much memory.
+func TestFiveThousandConnections(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestCrowd(t *testing.T) {
 		n = 500
 	}
 	if limit.Max < uint64(3*n) {
-		lacks(t, fmt.Sprintf("%d descriptors a process", 3*n))
+		skipWithout(t, fmt.Sprintf("%d descriptors a process", 3*n))
 	}
 	_, addr := echoProcess(t, "127.0.0.1:0")
 	r := startRoutes(t, route("/echo", addr))
@@ -123,31 +123,31 @@ func TestCrowd(t *testing.T) {
 		}
 	}()
 	talk := func(i int) error { return peers[i].roundTrip(fmt.Sprintf("this is %d", i)) }
-	if err := inCrowd(n, func(i int) (err error) {
+	if err := repeat(n, func(i int) (err error) {
 		if peers[i], err = r.dial(overTCP, "/echo", false, ""); err != nil {
 			return err
 		}
-		// It is the slowest machine's time for the whole crowd.
+		// The deadline covers all connections on the slowest machine.
 		peers[i].wire.(*tcpWire).SetDeadline(time.Now().Add(5 * watchdog))
 		return talk(i)
 	}); err != nil {
-		t.Fatal("while they come:", err)
+		t.Fatal("while opening:", err)
 	}
-	if err := inCrowd(n, talk); err != nil {
-		t.Fatal("while all are there:", err)
+	if err := repeat(n, talk); err != nil {
+		t.Fatal("while all are open:", err)
 	}
 	each := (r.plain.usage(t).memory - before) / int64(n)
 	t.Logf("%d connections: %d KiB of memory each", n, each>>10)
 	if each > 64<<10 {
-		t.Errorf("a connection costs %d KiB", each>>10)
+		t.Errorf("a connection takes %d KiB", each>>10)
 	}
-	if err := inCrowd(n, func(i int) error { return errors.Join(talk(i), peers[i].bye(), peers[i].Close()) }); err != nil {
-		t.Fatal("while they go:", err)
+	if err := repeat(n, func(i int) error { return errors.Join(talk(i), peers[i].bye(), peers[i].Close()) }); err != nil {
+		t.Fatal("while closing:", err)
 	}
 	r.settle(t)
 }
 
-// A bystander talks all the time while others misbehave.
+// A bystander keeps using a route while other clients misbehave.
 type bystander struct {
 	stop  chan struct{}
 	done  sync.WaitGroup
@@ -175,34 +175,34 @@ func (b *bystander) run(p *peer) {
 	}
 }
 
-// hostility is something that a bad client, or very many, can do.
+// hostility is one thing that misbehaving clients do.
 type hostility struct {
 	name string
 	run  func(t *testing.T, r *routeServers, by transport) error
 }
 
-// hostileGrowth is how much more memory the server may have at most during all of it. Most of that is
-// what HTTP/2 lets clients send ahead, up to 1 MiB a connection.
+// hostileGrowth bounds the growth of the server's memory during all of them. Most is what HTTP/2
+// allows clients to send ahead, up to 1 MiB per connection.
 const hostileGrowth = 192 << 20
 
 var hostilities = []hostility{
 	{"handshakes that come slowly", slowHandshakes},
-	{"silent connections", func(t *testing.T, r *routeServers, by transport) error { return openAndLeave(r, by, 600, "") }},
-	{"peers that stop answering", deafPeers},
-	{"pings whose answers nobody reads", unreadPings},
+	{"silent connections", func(t *testing.T, r *routeServers, by transport) error { return openAndAbandon(r, by, 600, "") }},
+	{"peers that stop answering", unresponsivePeers},
+	{"pings whose answers are not read", unreadPings},
 	{"pings without end", manyPings},
 	{"frames that announce 2^63-1 bytes", hugeFrames},
 	{"frames of one byte", func(t *testing.T, r *routeServers, by transport) error { return manyFrames(t, r, by, "x") }},
 	{"frames of no byte", func(t *testing.T, r *routeServers, by transport) error { return manyFrames(t, r, by, "") }},
 	{"clients that do not read", func(t *testing.T, r *routeServers, by transport) error {
-		return crowdOf(t, r, by, 40, "/floods", func(p *peer) error { return stuck(p, nil) })
+		return manyPeers(t, r, by, 40, "/floods", func(p *peer) error { return stuck(p, nil) })
 	}},
 	{"backends that do not read", func(t *testing.T, r *routeServers, by transport) error {
 		frame := []byte(f(fin|opBinary, binaryPayload(60_000)))
-		return crowdOf(t, r, by, 40, "/deaf", func(p *peer) error { return stuck(p, frame) })
+		return manyPeers(t, r, by, 40, "/unread", func(p *peer) error { return stuck(p, frame) })
 	}},
 	{"clients that leave at once", func(t *testing.T, r *routeServers, by transport) error {
-		return inCrowd(amountOf(1000), func(i int) error {
+		return repeat(amountOf(1000), func(i int) error {
 			p, err := r.dial(by, "/echo", false, f(fin|opBinary, "never mind"))
 			if err != nil {
 				return err
@@ -219,7 +219,7 @@ var hostilities = []hostility{
 	}},
 }
 
-// amountOf shrinks a number for -short.
+// amountOf reduces a number under -short.
 func amountOf(n int) int {
 	if testing.Short() {
 		return max(n/20, 10)
@@ -227,20 +227,21 @@ func amountOf(n int) int {
 	return n
 }
 
-// TestHostility misbehaves in many ways, over every transport. The server's memory stays where it
-// was, give or take, others never notice, and no descriptor is left.
-func TestHostility(t *testing.T) {
+// TestHostileClients misbehaves in many ways over every transport. The server's memory stays
+// bounded, other clients are not affected, and no descriptor leaks.
+func TestHostileClients(t *testing.T) {
 	_, addr := echoProcess(t, "127.0.0.1:0")
 	h := machine(t)
-	floods, deaf := h.listen(t, "127.0.0.1:0"), h.listen(t, "127.0.0.1:0")
+	floods, unread := h.listen(t, "127.0.0.1:0"), h.listen(t, "127.0.0.1:0")
 	serve(t, floods, func(conn net.Conn) { io.Copy(struct{ io.Writer }{conn}, zeros{}) })
 	release := make(chan struct{})
-	serve(t, deaf, func(conn net.Conn) { <-release })
-	// Before the backends are waited for.
+	serve(t, unread, func(conn net.Conn) { <-release })
+	// This must run before the cleanup that waits for the backends.
 	t.Cleanup(func() { close(release) })
 	r := startRoutes(t, route("/echo", addr)+route("/floods", floods.Addr().String())+
-		// Nobody reads what a client sends when its backend takes no more: the server has to look.
-		route("/deaf", deaf.Addr().String(), `ping-interval = "1s"`, `linger-timeout = "1s"`)+
+		// The server does not read from a client whose backend accepts no more data: only its pings
+		// detect that the client is gone.
+		route("/unread", unread.Addr().String(), `ping-interval = "1s"`, `linger-timeout = "1s"`)+
 		route("/watched", addr, `ping-interval = "1s"`, `pong-timeout = "1s"`))
 	for _, by := range transports {
 		t.Run(string(by), func(t *testing.T) {
@@ -278,13 +279,13 @@ func TestHostility(t *testing.T) {
 	r.settle(t)
 }
 
-// zeros is endless.
+// zeros is an endless reader.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// openAndLeave opens TCP connections, says the beginning of something, and at the end closes all.
-func openAndLeave(r *routeServers, by transport, n int, text string) error {
+// openAndAbandon opens TCP connections, sends text on each, waits and closes all.
+func openAndAbandon(r *routeServers, by transport, n int, text string) error {
 	addr := r.secure.addr
 	if by == overTCP {
 		addr = r.plain.addr
@@ -297,7 +298,7 @@ func openAndLeave(r *routeServers, by transport, n int, text string) error {
 			}
 		}
 	}()
-	return inCrowd(len(conns), func(i int) (err error) {
+	return repeat(len(conns), func(i int) (err error) {
 		if conns[i], err = net.DialTimeout("tcp", addr, watchdog); err != nil {
 			return err
 		}
@@ -306,17 +307,17 @@ func openAndLeave(r *routeServers, by transport, n int, text string) error {
 	})
 }
 
-// slowHandshakes begins a thousand requests (over TLS, a thousand handshakes) and ends none.
+// slowHandshakes starts a thousand requests (over TLS, a thousand handshakes) and completes none.
 func slowHandshakes(t *testing.T, r *routeServers, by transport) error {
 	begin := "GET /echo HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 	if by != overTCP {
 		begin = "\x16\x03\x01\x01\x00\x01"
 	}
-	return openAndLeave(r, by, 1000, begin)
+	return openAndAbandon(r, by, 1000, begin)
 }
 
-// crowdOf opens n connections to a route, has each do something, and resets them all.
-func crowdOf(t *testing.T, r *routeServers, by transport, n int, path string, do func(*peer) error) error {
+// manyPeers opens n connections to a route, calls do for each, and resets them all.
+func manyPeers(t *testing.T, r *routeServers, by transport, n int, path string, do func(*peer) error) error {
 	peers := make([]*peer, n)
 	defer func() {
 		for _, p := range peers {
@@ -326,7 +327,7 @@ func crowdOf(t *testing.T, r *routeServers, by transport, n int, path string, do
 			}
 		}
 	}()
-	if err := inCrowd(n, func(i int) (err error) {
+	if err := repeat(n, func(i int) (err error) {
 		peers[i], err = r.dial(by, path, false, "")
 		return err
 	}); err != nil {
@@ -341,8 +342,8 @@ func crowdOf(t *testing.T, r *routeServers, by transport, n int, path string, do
 	return errors.Join(errs...)
 }
 
-// stuck writes b, without reading, until no more is taken for a moment; nil: it only waits for the
-// moment.
+// stuck writes b without reading until the connection accepts no more data. If b is nil it only
+// waits for a moment.
 func stuck(p *peer, b []byte) error {
 	const moment = 300 * time.Millisecond
 	if b == nil {
@@ -379,9 +380,9 @@ func stuck(p *peer, b []byte) error {
 	return <-ended
 }
 
-// deafPeers neither read nor answer. Without a sign of life the server ends them by itself.
-func deafPeers(t *testing.T, r *routeServers, by transport) error {
-	return crowdOf(t, r, by, amountOf(100), "/watched", func(p *peer) error {
+// unresponsivePeers neither read nor answer pings. The server closes them.
+func unresponsivePeers(t *testing.T, r *routeServers, by transport) error {
+	return manyPeers(t, r, by, amountOf(100), "/watched", func(p *peer) error {
 		if err := p.untilCloseFrame(); err != nil {
 			return err
 		}
@@ -389,16 +390,16 @@ func deafPeers(t *testing.T, r *routeServers, by transport) error {
 	})
 }
 
-// unreadPings sends pings and reads no pong until the server stops reading.
+// unreadPings sends pings and reads no pongs until the server stops reading.
 func unreadPings(t *testing.T, r *routeServers, by transport) error {
 	pings := bytes.Repeat([]byte(f(fin|opPing, binaryPayload(125))), 500)
-	return crowdOf(t, r, by, 20, "/echo", func(p *peer) error { return stuck(p, pings) })
+	return manyPeers(t, r, by, 20, "/echo", func(p *peer) error { return stuck(p, pings) })
 }
 
-// manyPings sends pings and gets an answer to each.
+// manyPings sends pings and reads the answer to each.
 func manyPings(t *testing.T, r *routeServers, by transport) error {
 	n := amountOf(200_000)
-	return crowdOf(t, r, by, 1, "/echo", func(p *peer) error {
+	return manyPeers(t, r, by, 1, "/echo", func(p *peer) error {
 		pings := strings.Repeat(f(fin|opPing, "p"), n)
 		seen := 0
 		return whileWriting(p, pings, 64<<10, func() error {
@@ -411,10 +412,10 @@ func manyPings(t *testing.T, r *routeServers, by transport) error {
 	})
 }
 
-// hugeFrames announces what never comes, and sends a part of it.
+// hugeFrames sends headers of huge frames and a part of their payload.
 func hugeFrames(t *testing.T, r *routeServers, by transport) error {
 	frame := announce(fin|opBinary, 8, 1<<63-1, binaryPayload(64<<10))
-	return crowdOf(t, r, by, amountOf(200), "/echo", func(p *peer) error {
+	return manyPeers(t, r, by, amountOf(200), "/echo", func(p *peer) error {
 		return whileWriting(p, frame, 0, func() error {
 			return p.until(func() bool { return len(p.data) == 64<<10 })
 		})
@@ -425,7 +426,7 @@ func hugeFrames(t *testing.T, r *routeServers, by transport) error {
 func manyFrames(t *testing.T, r *routeServers, by transport, payload string) error {
 	n := amountOf(1_000_000)
 	frames := strings.Repeat(f(fin|opBinary, payload), 1000)
-	return crowdOf(t, r, by, 1, "/echo", func(p *peer) error {
+	return manyPeers(t, r, by, 1, "/echo", func(p *peer) error {
 		got := 0
 		p.onData = func(b []byte) error { got += len(b); return nil }
 		wrote := make(chan error, 1)
@@ -446,7 +447,7 @@ func manyFrames(t *testing.T, r *routeServers, by transport, payload string) err
 	})
 }
 
-// TestBackendRestart kills a backend under its connections and starts it again.
+// TestBackendRestart kills a backend that has connections and starts it again.
 func TestBackendRestart(t *testing.T) {
 	backend, addr := echoProcess(t, "127.0.0.1:0")
 	r := startRoutes(t, route("/echo", addr))
@@ -465,7 +466,7 @@ func TestBackendRestart(t *testing.T) {
 		}
 		backend.kill(t)
 		for _, p := range open {
-			// A killed process's system ends its connections in order: nothing was unread.
+			// The kernel closes the connections of the killed process in order: no data was unread.
 			if err := closesWith(1000, []byte("before"))(nil, p, ""); err != nil {
 				t.Errorf("%s: a connection of the killed backend: %v", by, err)
 			}

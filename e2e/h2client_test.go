@@ -15,42 +15,43 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// An h2Conn is a client's HTTP/2 connection, as far as extended CONNECT (RFC 8441) needs it.
+// An h2Conn is the client side of an HTTP/2 connection, with what extended CONNECT (RFC 8441)
+// needs.
 type h2Conn struct {
 	tls    *tls.Conn
 	framer *http2.Framer
 	reader sync.WaitGroup
 
-	writeMu sync.Mutex // of the framer
+	writeMu sync.Mutex // guards writes of the framer
 
 	mu       sync.Mutex
-	changed  sync.Cond // anything below
-	settled  bool      // the server's SETTINGS have come
-	extended bool      // they allow extended CONNECT
-	initial  int64     // the window of a new stream
-	window   int64     // for all streams together
+	changed  sync.Cond // signals a change of a field below
+	settled  bool      // the server's SETTINGS have arrived
+	extended bool      // the SETTINGS allow extended CONNECT
+	initial  int64     // send window of a new stream
+	window   int64     // send window of the connection
 	next     uint32
 	streams  map[uint32]*h2Stream
 	err      error // why the connection ended
 }
 
-// An h2Stream is one request, and a wire once it is accepted.
+// An h2Stream is one request. Once it is accepted it is a wire.
 type h2Stream struct {
 	conn   *h2Conn
 	id     uint32
-	window int64 // what we may send
-	sent   bool  // our END_STREAM
+	window int64 // send window
+	sent   bool  // END_STREAM has been sent
 
-	fields map[string][]string // the answer's, nil before it
-	buf    bytes.Buffer        // data that has come and is not read
-	ended  bool                // END_STREAM has come
-	err    error               // RST_STREAM has come
+	fields map[string][]string // header of the answer, nil before it
+	buf    bytes.Buffer        // unread data
+	ended  bool                // END_STREAM has arrived
+	err    error               // RST_STREAM has arrived
 }
 
-// h2Window is what a stream of the server may send ahead of its reader.
+// h2Window is the receive window of each stream.
 const h2Window = 256 << 10
 
-// newH2Conn starts HTTP/2 and waits for the server's settings. conn has a deadline.
+// newH2Conn starts HTTP/2 and waits for the server's SETTINGS. conn has a deadline.
 func newH2Conn(conn *tls.Conn) (*h2Conn, error) {
 	c := &h2Conn{tls: conn, framer: http2.NewFramer(conn, conn), next: 1,
 		initial: 65535, window: 65535, streams: make(map[uint32]*h2Stream)}
@@ -74,7 +75,6 @@ func newH2Conn(conn *tls.Conn) (*h2Conn, error) {
 	return c, c.err
 }
 
-// Close ends the connection.
 func (c *h2Conn) Close() error {
 	err := c.tls.NetConn().Close()
 	c.reader.Wait()
@@ -95,7 +95,7 @@ func (c *h2Conn) read() {
 	c.mu.Unlock()
 }
 
-// take deals with a frame of the server's.
+// take handles a frame from the server.
 func (c *h2Conn) take(frame http2.Frame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +128,7 @@ func (c *h2Conn) take(frame http2.Frame) error {
 		return c.framer.WritePing(true, frame.Data)
 	case *http2.GoAwayFrame:
 		if frame.ErrCode != http2.ErrCodeNo {
-			return fmt.Errorf("the server goes away: %v %s", frame.ErrCode, frame.DebugData())
+			return fmt.Errorf("GOAWAY: %v %s", frame.ErrCode, frame.DebugData())
 		}
 	case *http2.WindowUpdateFrame:
 		if s != nil {
@@ -155,9 +155,9 @@ func (c *h2Conn) take(frame http2.Frame) error {
 			return errors.New("padded DATA, which this client does not account for")
 		}
 	case *http2.RSTStreamFrame:
-		// After the end of the answer it only says that no more of the request is read.
+		// After END_STREAM, NO_ERROR only says that the server reads no more of the request.
 		if s != nil && !(s.ended && frame.ErrCode == http2.ErrCodeNo) {
-			s.err = fmt.Errorf("the stream is reset: %v", frame.ErrCode)
+			s.err = fmt.Errorf("stream reset: %v", frame.ErrCode)
 		}
 	}
 	return nil
@@ -172,7 +172,7 @@ func connect(authority, path string, more ...[2]string) h2Header {
 		{":authority", authority}, {":path", path}, {"sec-websocket-version", "13"}}, more...)
 }
 
-// open sends a request, with early behind its header.
+// open sends a request, followed by early.
 func (c *h2Conn) open(header h2Header, early string) (*h2Stream, error) {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
@@ -193,7 +193,7 @@ func (c *h2Conn) open(header h2Header, early string) (*h2Stream, error) {
 	return s, err
 }
 
-// answer waits for the answer's header and returns its status.
+// answer waits for the header of the answer and returns its status.
 func (s *h2Stream) answer() (int, error) {
 	c := s.conn
 	c.mu.Lock()
@@ -232,7 +232,7 @@ func (s *h2Stream) Read(p []byte) (int, error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if err := c.framer.WriteWindowUpdate(0, uint32(n)); err != nil {
-		return n, nil // the next Read tells
+		return n, nil // the next Read returns the error
 	}
 	c.framer.WriteWindowUpdate(s.id, uint32(n))
 	return n, nil
@@ -276,12 +276,12 @@ func (s *h2Stream) CloseWrite() error {
 	return s.conn.framer.WriteData(s.id, true, nil)
 }
 
-// Reset sends RST_STREAM with CANCEL, which stands for a TCP reset (RFC 8441 section 5).
+// Reset sends RST_STREAM with CANCEL, which corresponds to a TCP reset (RFC 8441 section 5).
 func (s *h2Stream) Reset() {
 	s.conn.writeMu.Lock()
 	defer s.conn.writeMu.Unlock()
 	s.conn.framer.WriteRSTStream(s.id, http2.ErrCodeCancel)
 }
 
-// Close ends the connection: each wire has one of its own.
+// Close closes the connection, as each wire has one of its own.
 func (s *h2Stream) Close() error { return s.conn.Close() }

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// The addresses inside the container.
+// Addresses inside the container.
 const (
-	imageEcho  = "127.0.0.1:7000" // a backend that sends back what it gets
-	imageLocal = "127.0.0.1:2222" // a client's forward to it
+	imageEcho  = "127.0.0.1:7000" // an echo backend
+	imageLocal = "127.0.0.1:2222" // the client's forward to it
 	imagePort  = "127.0.0.1:443"
 )
 
-// TestImage builds the container image of the Dockerfile, without any registry, and runs a server
-// from it that has no right at all.
+// TestImage builds the container image of the Dockerfile without a registry and runs a server in it
+// without any privilege.
 func TestImage(t *testing.T) {
 	needRoot(t)
 	need(t, "buildah", "podman", "runc")
@@ -75,7 +75,7 @@ address = %q
 	server.stop(t)
 }
 
-// TestReleaseImage loads the image of the release and runs it with no right at all.
+// TestReleaseImage loads the image of the release and runs it without any privilege.
 func TestReleaseImage(t *testing.T) {
 	needRoot(t)
 	need(t, "podman", "runc")
@@ -88,7 +88,8 @@ func TestReleaseImage(t *testing.T) {
 	if config := c.run(t, "podman", "image", "inspect", "--format={{.User}} {{.Architecture}}", aditImage); strings.TrimSpace(config) != "65532:65532 "+runtime.GOARCH {
 		t.Errorf("the image has user and architecture %q", config)
 	}
-	// What it needs to write is there, and its user's; what it needs to trust, too.
+	// The directories that it writes to exist and belong to its user, and it has the CA
+	// certificates.
 	out := c.run(t, "podman", c.sandbox([]string{"--tmpfs=/tmp"}, "server", "--listen", "127.0.0.1:8443", "--self-signed", "/var/lib/adit/tls",
 		"--allow-anonymous", "127.0.0.1:22", "--check-config")...)
 	if !strings.Contains(out, "good") {
@@ -98,7 +99,7 @@ func TestReleaseImage(t *testing.T) {
 
 const aditImage = "localhost/adit:e2e"
 
-// containers is a private store of images, and the tools that work on it.
+// containers is a private image store and the tools that use it.
 type containers struct {
 	machine *host
 	dir     string
@@ -108,7 +109,7 @@ func newContainers(t *testing.T) *containers {
 	t.Helper()
 	c := &containers{machine(t), workDir(t)}
 	t.Cleanup(func() {
-		// Kills what a failed test left running, and unmounts the store before it is removed.
+		// Kill what a failed test left running, and unmount the store before it is removed.
 		for _, args := range [][]string{{"rm", "--all", "--force", "--time=0"}, {"unmount", "--all"}} {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			exec.CommandContext(ctx, program(t, "podman"), append(c.storage("podman"), args...)...).Run()
@@ -119,8 +120,7 @@ func newContainers(t *testing.T) *containers {
 	return c
 }
 
-// storage returns the options that keep a tool in the private store, and to what works where there
-// is no systemd.
+// storage returns the options that select the private store and work without systemd.
 func (c *containers) storage(tool string) []string {
 	options := []string{"--root=" + filepath.Join(c.dir, "root"), "--runroot=" + filepath.Join(c.dir, "run")}
 	if tool == "podman" {
@@ -129,17 +129,17 @@ func (c *containers) storage(tool string) []string {
 	return options
 }
 
-// sandbox returns the podman arguments that run the image with as few rights as a container can
-// have, in a network of its own that has only loopback.
+// sandbox returns the podman arguments that run the image with the fewest possible privileges, in a
+// network namespace with only loopback.
 func (c *containers) sandbox(options []string, args ...string) []string {
 	argv := append([]string{"run", "--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop=all",
 		"--security-opt=no-new-privileges", "--network=none", "--sysctl=net.ipv4.ip_unprivileged_port_start=0",
-		// The defaults are more than a machine may have.
+		// The default limits may exceed those of this machine.
 		"--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--log-driver=none"}, options...)
 	return append(append(argv, aditImage), args...)
 }
 
-// run runs buildah or podman to its end and returns its output.
+// run runs buildah or podman, waits for it and returns its output.
 func (c *containers) run(t *testing.T, tool string, args ...string) string {
 	t.Helper()
 	argv := append([]string{tool}, args[0])
@@ -155,8 +155,8 @@ func (c *containers) run(t *testing.T, tool string, args ...string) string {
 	return out
 }
 
-// build builds the image. Its base image is made here, of a small Debian and this machine's Go, and
-// every module comes from this machine's cache: nothing is fetched.
+// build builds the image. The base image is a small Debian with this machine's Go, and all modules
+// come from this machine's cache: no network is needed.
 func (c *containers) build(t *testing.T) {
 	t.Helper()
 	context, began := workDir(t), time.Now()
@@ -179,7 +179,7 @@ ENV GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off
 	t.Logf("the image: %v", time.Since(began).Round(time.Second))
 }
 
-// goEnv asks the go command for one of its settings.
+// goEnv returns a setting of the go command.
 func goEnv(t *testing.T, name string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()

@@ -19,12 +19,12 @@ import (
 	"time"
 )
 
-// Debian's mod_wstunnel is what the table in docs/gateway.md compares with.
+// comparedLighttpd is the version that the table in docs/gateway.md describes.
 const comparedLighttpd = "1.4.69"
 
-// One script is played against lighttpd's mod_wstunnel and against adit, with the same backends at
-// the same paths. What differs is what docs/gateway.md says differs, and nothing else.
-func TestLikeModWstunnel(t *testing.T) {
+// The same script runs against lighttpd's mod_wstunnel and against adit, with the same backends at
+// the same paths. The results differ exactly where docs/gateway.md says so.
+func TestDifferencesToModWstunnel(t *testing.T) {
 	need(t, "lighttpd")
 	h := machine(t)
 	arrived := make(chan string, 1)
@@ -42,7 +42,7 @@ func TestLikeModWstunnel(t *testing.T) {
 	seen := map[string]bool{}
 	for _, step := range wstunnelScript {
 		seen[step.does] = true
-		adit, lighttpd := step.play(ours, arrived), step.play(theirs, arrived)
+		adit, lighttpd := step.run(ours, arrived), step.run(theirs, arrived)
 		row, listed := documented[step.does]
 		switch {
 		case listed && adit != row.adit:
@@ -54,7 +54,7 @@ func TestLikeModWstunnel(t *testing.T) {
 		case !listed && (step.same == "" || compared && lighttpd != adit):
 			t.Errorf("docs/gateway.md lacks the row\n| %s | `%s` | `%s` | why |", step.does, lighttpd, adit)
 		case listed && row.theirs == row.adit:
-			t.Errorf("%s: docs/gateway.md lists as a difference what is none", step.does)
+			t.Errorf("%s: docs/gateway.md lists a difference that does not exist", step.does)
 		}
 	}
 	for does := range documented {
@@ -95,7 +95,7 @@ func documentedDifferences(t *testing.T) map[string]difference {
 	return rows
 }
 
-// wstunnelBackends starts what the script needs, by path.
+// wstunnelBackends starts the backends of the script and returns their addresses by path.
 func wstunnelBackends(t *testing.T, h *host, arrived chan<- string) map[string]string {
 	t.Helper()
 	paths := map[string]string{}
@@ -135,7 +135,7 @@ func wstunnelBackends(t *testing.T, h *host, arrived chan<- string) map[string]s
 
 const listedOrigin = "https://app.example.com"
 
-// frameTypes are of the paths that have one. The rest shows the default.
+// frameType returns the frame type that is configured for a path, "" for the default.
 func frameType(path string) string {
 	if path == "/plain" {
 		return ""
@@ -184,24 +184,24 @@ func aditRoutes(t *testing.T, h *host, paths map[string]string) (addr string) {
 	return h.server(t, "--config", writeFile(t, workDir(t), "server.toml", conf)).addr
 }
 
-// A wstunnelStep is one thing that a client does, on a connection of its own.
+// A wstunnelStep is an action of a client on a connection of its own.
 type wstunnelStep struct {
 	does   string
-	path   string   // "" is /echo
-	header []string // more lines of the request
-	// request replaces parts of the request: old, new, …
+	path   string   // "" means /echo
+	header []string // additional header lines
+	// request replaces parts of the request: pairs of old and new.
 	request []string
-	send    string // behind the answer
-	enough  int    // bytes of payload, or pongs, that end the step; 0: until the server ends it
-	backend bool   // the outcome is what arrived at the backend
-	// protocol: the answer's subprotocol counts, even though none is offered.
+	send    string // sent after the answer
+	enough  int    // bytes of payload, or pongs, that end the step; 0: the server ends it
+	backend bool   // the result is what arrived at the backend
+	// protocol makes the answer's subprotocol part of the result.
 	protocol bool
-	same     string // what both give; "" where the document says what each does
+	same     string // the result of both; "" if the document lists the difference
 }
 
-// play returns what the client sees: the status of the answer if it is no WebSocket, else what
-// comes, and how the connection ends.
-func (s wstunnelStep) play(addr string, arrived chan string) string {
+// run returns what the client sees: the status if the answer is no WebSocket, and else the frames
+// and how the connection ends.
+func (s wstunnelStep) run(addr string, arrived chan string) string {
 	for len(arrived) > 0 {
 		<-arrived
 	}
@@ -262,7 +262,7 @@ func (s wstunnelStep) play(addr string, arrived chan string) string {
 	return strings.Join(seen, ", ")
 }
 
-// watch reads frames, whatever they are, and says what they were.
+// watch reads frames of any kind and describes them.
 func watch(in *bufio.Reader, enough int) (seen []string) {
 	data, kind, pongs := "", "", 0
 	tell := func(end ...string) []string {
@@ -314,7 +314,7 @@ func shortened(s string) string {
 	return strconv.Quote(s)
 }
 
-// anyFrame reads a frame of a server without judging it.
+// anyFrame reads a frame of a server without validating it.
 func anyFrame(in *bufio.Reader) (op byte, payload string, err error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(in, head); err != nil {
@@ -359,7 +359,7 @@ var wstunnelScript = []wstunnelStep{
 	{does: "comes from another site's page, and there is no list", header: []string{"Origin: https://evil.test"}},
 	{does: "comes from a page of the same host, and there is no list", header: []string{"Origin: https://gw.test"}, same: "open"},
 
-	// The bytes.
+	// The data.
 	{does: "sends a message, and no frame type is configured", path: "/plain", send: f(fin|opText, "abc"), enough: 3},
 	{does: "sends text, the frame type is binary", send: f(fin|opText, "abc"), enough: 3, same: `binary "abc"`},
 	{does: "sends two fragments with a ping between", send: f(opBinary, "ab") + f(fin|opPing, "p") + f(fin|opCont, "c"), enough: 4, same: `binary "abc", pong`},
@@ -387,8 +387,8 @@ var wstunnelScript = []wstunnelStep{
 	{does: "sends data and Close in one segment", path: "/sink", send: f(fin|opBinary, "last words") + closing(1000, ""), backend: true},
 }
 
-// The page in docs/gateway.md is complete: a browser uses it with either server.
-func TestRecipePage(t *testing.T) {
+// The page in docs/gateway.md works in a browser with either server.
+func TestDocumentedPage(t *testing.T) {
 	need(t, "lighttpd", "chromium", "chromedriver")
 	text, err := os.ReadFile("../docs/gateway.md")
 	if err != nil {
@@ -418,7 +418,7 @@ wstunnel.frame-type = "text"
 `, site, lighttpdPort, jsonHost, jsonPort))}}).awaitPort(t, h, lighttpdAddr)
 	s := h.server(t, "--no-tls", "--listen", "127.0.0.1:8082", "--site", site, "--route", "/json="+jsonBackend+"?frame-type=text")
 
-	browser := surfer{http1: true}.chromium(t, h)
+	browser := browserOptions{http1: true}.chromium(t, h)
 	for name, addr := range map[string]string{"lighttpd": lighttpdAddr, "adit": s.addr} {
 		browser.open("http://" + addr + "/")
 		browser.waitFor("#state", "open")

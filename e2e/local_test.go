@@ -12,7 +12,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// A localTunnel is a server and a client on this machine's loopback, for tests that need neither
+// A localTunnel is a server and a client on loopback, for tests that need neither network
 // namespaces nor root.
 type localTunnel struct {
 	host    *host
@@ -20,10 +20,10 @@ type localTunnel struct {
 	alice   account
 	server  *server
 	client  *client
-	forward string // where the client listens
+	forward string // the address of the forward
 }
 
-// newLocalTunnel starts both ends, with one forward to backend.
+// newLocalTunnel starts both, with one forward to backend.
 func newLocalTunnel(t *testing.T, backend string) *localTunnel {
 	t.Helper()
 	h := machine(t)
@@ -35,7 +35,7 @@ func newLocalTunnel(t *testing.T, backend string) *localTunnel {
 	return u
 }
 
-// serve starts a server that lets alice reach backend.
+// serve starts a server on which alice may reach backend.
 func (u *localTunnel) serve(t *testing.T, listen, backend string) *server {
 	t.Helper()
 	return u.host.server(t, "--listen", listen, "--tls-cert", u.pair.cert, "--tls-key", u.pair.key, "--tunnel-path", tunnelPath,
@@ -54,7 +54,7 @@ func (u *localTunnel) dial(t *testing.T) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// expectEcho passes a few bytes there and back, and a half-close.
+// expectEcho sends a few bytes and a half-close to an echo and reads both back.
 func expectEcho(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
 	const text = "there and back"
@@ -69,7 +69,7 @@ func expectEcho(t *testing.T, conn *net.TCPConn) {
 	}
 }
 
-// Both ends stop cleanly by SIGTERM, the client with a connection open and the server after it.
+// Both ends exit cleanly on SIGTERM: the client while a connection is open, then the server.
 func TestCleanStop(t *testing.T) {
 	u := newLocalTunnel(t, testnet.Echo(t))
 	expectEcho(t, u.dial(t))
@@ -87,7 +87,7 @@ func TestCleanStop(t *testing.T) {
 	u.server.stop(t)
 }
 
-// A client survives its server: one that comes back on the same address is found again.
+// A client reconnects to a server that restarts at the same address.
 func TestServerRestart(t *testing.T) {
 	backend := testnet.Echo(t)
 	u := newLocalTunnel(t, backend)
@@ -95,7 +95,7 @@ func TestServerRestart(t *testing.T) {
 	u.server.stop(t)
 	u.client.wait(t, linkDown, 1)
 	u.serve(t, u.server.addr, backend)
-	// The connection may come before the link: it waits.
+	// If there is no link yet, the connection waits for it.
 	expectEcho(t, u.dial(t))
 	u.client.wait(t, linkUp, 2)
 }

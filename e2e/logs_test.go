@@ -22,8 +22,7 @@ import (
 	"time"
 )
 
-// A journal is what journald has received: the fields of each entry. It listens where the processes
-// of one isolated host look for it.
+// A journal receives log entries in place of journald, in one isolated host.
 type journal struct {
 	mu      sync.Mutex
 	entries []map[string]string
@@ -39,7 +38,7 @@ func newJournal(t *testing.T, h *host) *journal {
 		}
 	})
 	if err != nil {
-		t.Fatalf("be the journal: %v", err)
+		t.Fatalf("listen as the journal: %v", err)
 	}
 	conn.SetReadBuffer(1 << 20)
 	j := &journal{}
@@ -65,11 +64,11 @@ func newJournal(t *testing.T, h *host) *journal {
 		conn.Close()
 		<-done
 	})
-	overhear("the journal in "+t.Name(), func() []string { return j.lines("") })
+	recordOutput("the journal in "+t.Name(), func() []string { return j.lines("") })
 	return j
 }
 
-// journalFields reads an entry as the journal's native protocol writes it.
+// journalFields decodes an entry of the journal's native protocol.
 func journalFields(b []byte) (map[string]string, error) {
 	fields := map[string]string{}
 	for len(b) > 0 {
@@ -78,7 +77,7 @@ func journalFields(b []byte) (map[string]string, error) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		name, value, inLine := strings.Cut(string(line), "=")
-		if !inLine { // eight bytes of length, the value, and the end of the line
+		if !inLine { // eight bytes of length, the value, and a newline
 			if len(rest) < 8 || uint64(len(rest)) < 8+binary.LittleEndian.Uint64(rest)+1 {
 				return nil, io.ErrUnexpectedEOF
 			}
@@ -90,7 +89,7 @@ func journalFields(b []byte) (map[string]string, error) {
 	return fields, nil
 }
 
-// lines are the entries of an identifier as journalctl shows them.
+// lines returns the entries of an identifier as journalctl shows them.
 func (j *journal) lines(identifier string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -103,7 +102,7 @@ func (j *journal) lines(identifier string) []string {
 	return lines
 }
 
-// await waits for an entry whose message matches.
+// await waits for an entry whose message matches pattern.
 func (j *journal) await(t *testing.T, pattern string) map[string]string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
@@ -122,9 +121,8 @@ func (j *journal) await(t *testing.T, pattern string) map[string]string {
 	return found
 }
 
-// Failed authentications are in the log in a form that fail2ban's filter reads, in every format; a
-// crowd of them does not fill the disk; and whatever is used to log in is in no line, not at the
-// level debug either.
+// fail2ban's filter finds failed authentications in every log format; a flood of them does not fill
+// the disk; and no credential is in any line at any level.
 func TestFailedAuthentications(t *testing.T) {
 	t.Parallel()
 	need(t, "fail2ban-regex")
@@ -165,11 +163,11 @@ tls.off = true
 				t.Helper()
 				status, answer := send(addr, request)
 				if status != want {
-					t.Errorf("%.40q is answered with %d, want %d", request, status, want)
+					t.Errorf("%.40q has the answer %d, want %d", request, status, want)
 				}
 				return answer
 			}
-			// Who may.
+			// Valid credentials.
 			good(v4, upgrade("/r", "Authorization: Bearer "+token), 101)
 			good(v4, upgrade("/r", "Sec-WebSocket-Protocol: adit, adit.token."+token), 101)
 			good(v4, upgrade("/tunnel", basic("bob:pass of bob")), 101)
@@ -180,7 +178,8 @@ tls.off = true
 			}
 			ticket := secret("a ticket", m[1])
 			good(v4, upgrade("/r?ticket="+ticket), 101)
-			// Who may not: 6 from one address, 5 from the other, and passers-by.
+			// Invalid credentials: 6 times from one address, 5 times from another, and from other
+			// addresses.
 			wrong := secret("a wrong token", "adit_"+strings.Repeat("B", 43))
 			for _, attempt := range []string{
 				upgrade("/tunnel", "Authorization: Bearer "+wrong),
@@ -192,7 +191,7 @@ tls.off = true
 				good(v4, attempt, 404)
 				good(v6, attempt, 404)
 			}
-			// The path is the stranger's. It cannot have another address banned.
+			// The client chooses the path. It must not be able to have another address banned.
 			good(v4, upgrade("/%0Atime=2026-11-22T16:20:00.123Z%20level=WARN%20msg=%22authentication%20failed%22%20addr=192.0.2.9:1%20path=/", "Authorization: Bearer "+wrong), 404)
 			for range 50 {
 				good(v4, upgrade("/tunnel"), 404)
@@ -215,7 +214,7 @@ tls.off = true
 			}
 			eventually(t, patience, "all failures are logged", func() error {
 				if n := failures(); n != 11 {
-					return fmt.Errorf("%d are", n)
+					return fmt.Errorf("%d are logged", n)
 				}
 				return nil
 			})
@@ -223,18 +222,19 @@ tls.off = true
 				good(v6, upgrade("/tunnel", "Authorization: Bearer "+wrong), 404)
 			}
 			p.stop(t)
-			// Lines of the crowd are few, and the rest is counted. A minute may end meanwhile.
-			crowd, rest := 0, 0
+			// The flood causes few lines, and the rest is counted in them. A new minute may begin
+			// meanwhile.
+			logged, rest := 0, 0
 			for _, line := range lines() {
 				if m := regexp.MustCompile(`failed more often"?,? ?"?addr"?[=:]"?\[::1\]:\d+"? ?,?"?times"?[=:](\d+)`).FindStringSubmatch(line); m != nil {
 					n, _ := strconv.Atoi(m[1])
 					rest += n
 				} else if regexp.MustCompile(`authentication failed"?,? ?"?addr"?[=:]"?\[::1\]:`).MatchString(line) {
-					crowd++
+					logged++
 				}
 			}
-			if crowd < 20 || crowd > 100 || crowd+rest != 205 {
-				t.Errorf("205 failures of one address are %d lines and %d that are counted", crowd, rest)
+			if logged < 20 || logged > 100 || logged+rest != 205 {
+				t.Errorf("205 failures of one address are %d lines with a count of %d", logged, rest)
 			}
 			if j != nil {
 				if e := j.await(t, "^authentication failed addr="); e["PRIORITY"] != "4" || e["ADIT_ADDR"] == "" || e["ADIT_PATH"] == "" || e["ADIT_REASON"] == "" {
@@ -244,15 +244,15 @@ tls.off = true
 					t.Errorf("standard error has, too:\n%s", p.log.tail(10))
 				}
 			}
-			if faults := disclosed(secretsSoFar(), []output{{format, lines}}); len(faults) > 0 {
+			if faults := disclosed(recordedSecrets(), []output{{format, lines}}); len(faults) > 0 {
 				t.Errorf("%q", faults)
 			}
-			banned(t, lines(), map[string]int{"127.0.0.1": 6, "::1": crowd})
+			banned(t, lines(), map[string]int{"127.0.0.1": 6, "::1": logged})
 		})
 	}
 }
 
-// banned compares the addresses that fail2ban finds with the filter in a log.
+// banned compares the addresses that fail2ban's filter finds in lines with want.
 func banned(t *testing.T, lines []string, want map[string]int) {
 	t.Helper()
 	dir := workDir(t)
@@ -280,7 +280,7 @@ func banned(t *testing.T, lines []string, want map[string]int) {
 	}
 }
 
-// fail2ban takes the jail, which does nothing until it is enabled.
+// fail2ban accepts the jail, which is disabled by default.
 func TestFail2banJail(t *testing.T) {
 	t.Parallel()
 	need(t, "fail2ban-client")
@@ -297,7 +297,8 @@ func TestFail2banJail(t *testing.T) {
 	}
 	writeFile(t, dir, "jail.d/adit.local", "[adit]\nenabled = true\n")
 	out := h.run(t, "", "fail2ban-client", "-c", dir, "-d")
-	// Not of a program that is called adit: whoever starts one could have any address banned.
+	// Matching by program name would let anyone who starts a program named adit have any address
+	// banned.
 	const units = "'addjournalmatch', '_SYSTEMD_UNIT=adit-server.service', '+', '_SYSTEMD_UNIT=adit-server-standby.service']"
 	for _, want := range []string{"['add', 'adit', 'systemd']", "'adit', 'addfailregex'", units, "['set', 'adit', 'maxretry', 5]", "['start', 'adit']"} {
 		if !strings.Contains(out, want) {
@@ -306,7 +307,7 @@ func TestFail2banJail(t *testing.T) {
 	}
 }
 
-// An audit record in a file, as docs/audit.md promises it.
+// An auditRecord is a record in the audit file as docs/audit.md describes it.
 type auditRecord struct {
 	Time                                         time.Time
 	Kind, Session, User, Client, Target, Address string
@@ -331,7 +332,8 @@ func readAudit(t *testing.T, text string) []auditRecord {
 	return all
 }
 
-// Every stream leaves a record of who reached what, in a file that logrotate may move away.
+// Every stream is recorded in the audit file: who reached which target. logrotate may rename the
+// file.
 func TestAuditFile(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -384,18 +386,18 @@ func TestAuditFile(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 
-	// As logrotate does it.
+	// Rename the file as logrotate does.
 	near, far = r.open(t, a)
 	if err := os.Rename(file, file+".1"); err != nil {
 		t.Fatal(err)
 	}
 	r.server.signal(t, syscall.SIGHUP)
 	r.server.wait(t, `msg=reloaded`, 1)
-	eventually(t, patience, "the file is made anew", func() error { _, err := os.Stat(file); return err })
+	eventually(t, patience, "the file has been reopened", func() error { _, err := os.Stat(file); return err })
 	finish()
 	got := records(file, 1)
 	wantEnded(got[0])
-	// What is under way when the server stops is recorded, too.
+	// Streams that are open when the server stops are recorded, too.
 	r.server.signal(t, syscall.SIGTERM)
 	r.server.wait(t, "msg=stopping", 1)
 	near.CloseWrite()
@@ -412,7 +414,7 @@ func TestAuditFile(t *testing.T) {
 	}
 }
 
-// When the disk is full, streams go on, and the log says how many records are lost.
+// When the disk is full, streams continue, and the log says how many records were lost.
 func TestAuditLoss(t *testing.T) {
 	t.Parallel()
 	h := isolated(t, "gateway")
@@ -442,7 +444,7 @@ func TestAuditLoss(t *testing.T) {
 	r.server.wait(t, `level=ERROR msg="audit records are lost" records=\d+ error=".*no space left on device"`, 1)
 }
 
-// The journal gets a field for each value, of the log and of audit records, at both ends.
+// The journal gets a field for each attribute of the log and of audit records, at both ends.
 func TestJournalFields(t *testing.T) {
 	t.Parallel()
 	h := isolated(t, "gateway")
@@ -484,7 +486,7 @@ func TestJournalFields(t *testing.T) {
 	}
 }
 
-// Without a journal the log is text, and says why.
+// Without a journal the log is text, and a line says why.
 func TestNoJournal(t *testing.T) {
 	t.Parallel()
 	h := isolated(t, "gateway")

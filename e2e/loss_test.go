@@ -15,7 +15,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// traffic is what goes on in a connection when it is lost.
+// traffic is the use of a connection during its loss.
 type traffic struct {
 	name     string
 	up, down bool
@@ -28,8 +28,8 @@ var everyTraffic = []traffic{
 	{"both ways", true, true},
 }
 
-// run keeps the traffic going until both ends of the connection have ended, which must be by a
-// reset at each. It runs lose in the middle.
+// run keeps the traffic going, calls lose in the middle of it, and requires both ends of the
+// connection to be reset.
 func (f traffic) run(t *testing.T, near, far *net.TCPConn, lose func()) {
 	t.Helper()
 	var running sync.WaitGroup
@@ -46,8 +46,7 @@ func (f traffic) run(t *testing.T, near, far *net.TCPConn, lose func()) {
 		switch {
 		case isReset(readErr):
 		case readErr == nil && isReset(writeErr) && !errors.Is(writeErr, syscall.EPIPE):
-			// One reset is reported once: to the writer here, who is told so, and the reader then
-			// finds nothing more.
+			// The kernel reports a reset once. Here the writer got it, so the reader sees the end.
 		default:
 			t.Errorf("%s reads to %v after %d bytes and writes to %v, want a reset", who, readErr, n, writeErr)
 		}
@@ -68,7 +67,7 @@ func (f traffic) run(t *testing.T, near, far *net.TCPConn, lose func()) {
 	running.Wait()
 }
 
-// signalling says once that so many bytes have been read.
+// signalling closes reached once a number of bytes has been read.
 type signalling struct {
 	r       io.Reader
 	after   int
@@ -85,14 +84,14 @@ func (s *signalling) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// resumeFor is the setting of both ends, how long streams wait for the link.
+// resumeFor sets at both ends how long streams wait for the link.
 func resumeFor(d string) setup {
 	return setup{client: []string{"--resume-timeout", d}, server: []string{"--resume-timeout", d}}
 }
 
-// What is lost for good in mid-transfer is reset at the application and at the backend, never ended
-// well: a file that is cut short must not look complete. Without resumption that is so at once.
-func TestLossIsReset(t *testing.T) {
+// A session that is lost in the middle of a transfer resets its connections at the application and
+// at the backend: a truncated file must not look complete. Without resumption this happens at once.
+func TestLostSessionResetsStreams(t *testing.T) {
 	for _, loss := range []struct {
 		name   string
 		resume string
@@ -134,8 +133,8 @@ func TestLossIsReset(t *testing.T) {
 	}
 }
 
-// Without a word about it both ends keep what goes on when a connection is destroyed.
-func TestLossIsMended(t *testing.T) {
+// If a connection is destroyed, both ends resume the session and its streams continue.
+func TestLostConnectionResumes(t *testing.T) {
 	const size = 64 << 20
 	for _, f := range everyTraffic {
 		t.Run(f.name, func(t *testing.T) {
@@ -166,20 +165,20 @@ func TestLossIsMended(t *testing.T) {
 			}
 			destroyLink(t, r)
 			r.client.wait(t, linkResumed, 1)
-			r.server.wait(t, linkResumed+"|"+linkMigrated, 1) // it may be back before the server has read all of the old one
+			r.server.wait(t, linkResumed+"|"+linkMigrated, 1) // the client may be back before the server has read the end of its old connection
 			running.Wait()
 			if !f.up && !f.down {
 				passByte(t, near, far)
 				passByte(t, far, near)
 			}
 			if r.client.count(linkLost) != 1 || r.client.count(linkDown) != 0 || r.client.count(streamLost) != 0 {
-				t.Error("more is lost than a connection")
+				t.Error("more than a connection was lost")
 			}
 		})
 	}
 }
 
-// destroyLink has the system reset the link's TCP connection, as a middlebox can.
+// destroyLink makes the kernel reset the TCP connection of the link, as a middlebox can.
 func destroyLink(t *testing.T, r *rig) {
 	_, port, _ := net.SplitHostPort(r.server.addr)
 	if out := r.host.run(t, "", "ss", "-KHtn", "state", "established", "dport", "=", ":"+port); strings.Count(out, "\n") != 1 {
@@ -187,10 +186,9 @@ func destroyLink(t *testing.T, r *rig) {
 	}
 }
 
-// A link that has gone silent, with nothing to tell it from an idle one but the silence, is given up
-// by both ends within 45 s. Its streams go on when the network is back; without resumption they are
-// reset, and the client has a new link then.
-func TestDeadLink(t *testing.T) {
+// Both ends detect a silent connection within 45 s. Its streams continue when the network is back.
+// Without resumption they are reset, and the client makes a new session.
+func TestSilentLink(t *testing.T) {
 	t.Parallel()
 	type silent struct {
 		*rig
@@ -235,18 +233,18 @@ func TestDeadLink(t *testing.T) {
 	passByte(t, waiting.near, waiting.far)
 	passByte(t, waiting.far, waiting.near)
 	if waiting.client.count(linkDown) != 0 {
-		t.Error("the session that waited has ended")
+		t.Error("the detached session has ended")
 	}
 }
 
-// A connection that comes while the link is down waits for it: in vain, and is then reset with a
-// word in the log, or until the link is back, and is then served.
+// A connection that is accepted while the link is down waits: it is served if the link is up in
+// time, and else it is reset and logged.
 func TestLinkWait(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, wait string
 		returns    bool
-	}{{"in vain", "2s", false}, {"until it is back", "1m", true}} {
+	}{{"too long", "2s", false}, {"until it is back", "1m", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newApplication(t, machine(t))
@@ -274,7 +272,7 @@ func TestLinkWait(t *testing.T) {
 			path.Up(t)
 			far := a.accept(t)
 			if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
-				t.Errorf("what was written during the wait: %v", err)
+				t.Errorf("data written during the wait: %v", err)
 			}
 			passByte(t, far, near)
 		})

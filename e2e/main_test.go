@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		remove = func() { os.RemoveAll(dir) }
-		// sshd runs it for other users too.
+		// sshd runs the binary as other users, too.
 		if err := os.Chmod(dir, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 			os.Exit(1)
@@ -42,34 +42,35 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		remove()
 		removeRelease()
-		for _, fault := range disclosed(secretsSoFar(), overheard.outputs) {
-			fmt.Fprintln(os.Stderr, "e2e: a secret is in an output:", fault)
+		for _, fault := range disclosed(recordedSecrets(), recorded.outputs) {
+			fmt.Fprintln(os.Stderr, "e2e: a secret was printed:", fault)
 			code = 1
 		}
 		os.Exit(code)
 	}))
 }
 
-// need says that the test cannot run without the named programs. Where one is missing the test is
-// skipped with its name, or fails where CI=true: a build machine has to have everything.
+// need skips the test if a program is missing. With CI=true the test fails instead, because a build
+// machine must have all programs.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
 		if _, err := lookPath(name); err != nil {
-			lacks(t, "the program "+name+" (./install.sh installs it)")
+			skipWithout(t, "the program "+name+" (./install.sh installs it)")
 		}
 	}
 }
 
-// needRoot says that the test makes network namespaces, mounts or other users' processes.
+// needRoot skips the test, or fails it with CI=true, unless it runs as root: it makes network
+// namespaces, mounts or processes of other users.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		lacks(t, "root, for network namespaces")
+		skipWithout(t, "root, for network namespaces")
 	}
 }
 
-func lacks(t *testing.T, what string) {
+func skipWithout(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("this test needs %s, and CI=true forbids to skip it", what)
@@ -77,8 +78,8 @@ func lacks(t *testing.T, what string) {
 	t.Skipf("this test needs %s", what)
 }
 
-// lookPath finds a program as exec.LookPath does, and also where Debian keeps daemons and the
-// PostgreSQL server, which are on no ordinary user's PATH.
+// lookPath is exec.LookPath that also searches where Debian keeps daemons and the PostgreSQL
+// server.
 func lookPath(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return filepath.Abs(path)
@@ -92,7 +93,7 @@ func lookPath(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
 }
 
-// program is lookPath for a program that need has already found.
+// program returns the path of a program that need has found.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := lookPath(name)
@@ -102,8 +103,8 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// workDir returns a new directory, removed at the test's end. Unlike t.TempDir, other users may
-// read it: squid, sshd and PostgreSQL give up root.
+// workDir returns a new directory that is removed at the end of the test. Unlike that of t.TempDir
+// other users can read it: squid, sshd and PostgreSQL drop root.
 func workDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "adit-e2e-")
@@ -117,7 +118,7 @@ func workDir(t *testing.T) string {
 	return dir
 }
 
-// writeFile writes one file into dir and returns its path.
+// writeFile writes a file in dir and returns its path.
 func writeFile(t *testing.T, dir, name, content string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)

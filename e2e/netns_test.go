@@ -18,28 +18,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host is a place where processes and sockets live: the machine itself, or a network namespace
-// with a private view of /etc/hosts, /etc/resolv.conf and /run.
+// A host is where processes and sockets live: this machine, or a network namespace with a private
+// /etc/hosts, /etc/resolv.conf and /run.
 //
-// It is one operating system thread. Namespaces belong to threads, and what a thread forks or
-// opens stays in its namespaces. They have no name in the file system, so that a test that dies
-// leaves nothing behind; and as the parent death signal is sent when a child's parent thread ends,
-// a host's processes cannot outlive it.
+// It is one operating system thread. Namespaces belong to threads, and what a thread forks or opens
+// stays in its namespaces. They have no name in the file system, so that a test that crashes leaves
+// nothing behind. The parent death signal is sent when the thread that started a child ends, so the
+// processes of a host cannot outlive it.
 type host struct {
 	name  string
 	tid   int
-	etc   string // private hosts and resolv.conf; "" on the machine itself
+	etc   string // directory of hosts and resolv.conf; "" for this machine
 	calls chan func()
 }
 
-// machine returns the host that is this machine, with no namespace of its own.
+// machine returns the host that is this machine, without namespaces of its own.
 func machine(t *testing.T) *host {
 	t.Helper()
 	return newHost(t, "machine", nil)
 }
 
-// isolated returns a host with namespaces of its own: a network with only loopback, an empty /run
-// and no names to resolve.
+// isolated returns a host with namespaces of its own: a network with only loopback, an empty /run,
+// no names to resolve.
 func isolated(t *testing.T, name string) *host {
 	t.Helper()
 	needRoot(t)
@@ -47,8 +47,8 @@ func isolated(t *testing.T, name string) *host {
 	etc := workDir(t)
 	writeFile(t, etc, "hosts", "127.0.0.1 localhost\n")
 	writeFile(t, etc, "resolv.conf", "")
-	// With PAM left out, sshd lets nobody in whose password is locked with "!", as root's is on
-	// most machines; "*" is no password either, but does not lock.
+	// Without PAM, sshd refuses users whose password is locked with "!", as root's is on most
+	// machines. "*" is no valid password, but not locked.
 	writeFile(t, etc, "shadow", "root:*:19000:0:99999:7:::\n")
 	h := newHost(t, name, func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
@@ -60,12 +60,12 @@ func isolated(t *testing.T, name string) *host {
 		if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount /run: %w", err)
 		}
-		// Programs outside the namespace may have their work directories under a /run of theirs,
-		// never under this one.
+		// Programs outside the namespace may have work directories under their /run, never under
+		// this one.
 		for _, file := range []string{"hosts", "resolv.conf", "shadow"} {
 			target := filepath.Join("/etc", file)
 			if resolved, err := filepath.EvalSymlinks(target); err != nil {
-				// /etc/resolv.conf often points into /run, which was just hidden.
+				// /etc/resolv.conf is often a link into /run, which is hidden now.
 				if link, err := os.Readlink(target); err == nil {
 					if !filepath.IsAbs(link) {
 						link = filepath.Join("/etc", link)
@@ -99,7 +99,8 @@ func newHost(t *testing.T, name string, enter func() error) *host {
 	entered, gone := make(chan error), make(chan struct{})
 	go func() {
 		defer close(gone)
-		// Never unlocked: the thread, and with it the namespaces, ends with this goroutine.
+		// The goroutine never unlocks the thread: the thread, and with it the namespaces, ends with
+		// the goroutine.
 		runtime.LockOSThread()
 		h.tid = unix.Gettid()
 		var err error
@@ -121,7 +122,7 @@ func newHost(t *testing.T, name string, enter func() error) *host {
 	return h
 }
 
-// do runs f in the host and waits for it. One at a time: f must not block for long.
+// do runs f in the host and waits for it. Only one f runs at a time, so it must not block for long.
 func (h *host) do(f func()) {
 	done := make(chan struct{})
 	h.calls <- func() {
@@ -141,7 +142,7 @@ func (h *host) dialWithin(d time.Duration, addr string) (conn net.Conn, err erro
 	return conn, err
 }
 
-// listen opens a numeric TCP address in the host until the test's end.
+// listen listens on a numeric TCP address in the host until the end of the test.
 func (h *host) listen(t *testing.T, addr string) net.Listener {
 	t.Helper()
 	var (
@@ -156,8 +157,8 @@ func (h *host) listen(t *testing.T, addr string) net.Listener {
 	return l
 }
 
-// run runs a short command in the host to its end and returns its standard output. A failure ends
-// the test.
+// run runs a short command in the host, waits for it and returns its standard output. The test ends
+// if the command fails.
 func (h *host) run(t *testing.T, stdin string, argv ...string) string {
 	t.Helper()
 	out, err := h.try(t, 3*time.Minute, stdin, argv...)
@@ -167,8 +168,8 @@ func (h *host) run(t *testing.T, stdin string, argv ...string) string {
 	return out
 }
 
-// try is run for commands that may fail, or must end within a time; the error carries their
-// standard error output.
+// try is run for commands that may fail. It kills the command after the time within. The error
+// contains the standard error output.
 func (h *host) try(t *testing.T, within time.Duration, stdin string, argv ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -186,8 +187,8 @@ func (h *host) try(t *testing.T, within time.Duration, stdin string, argv ...str
 	if err == nil {
 		err = cmd.Wait()
 	}
-	if slices.Contains(argv, aditBin) && !meant(argv) {
-		overhear("adit in "+t.Name(), func() []string { return strings.Split(stdout.String()+stderr.String(), "\n") })
+	if slices.Contains(argv, aditBin) && !printsSecret(argv) {
+		recordOutput("adit in "+t.Name(), func() []string { return strings.Split(stdout.String()+stderr.String(), "\n") })
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("still running after %v", within)
@@ -198,14 +199,14 @@ func (h *host) try(t *testing.T, within time.Duration, stdin string, argv ...str
 	return stdout.String(), nil
 }
 
-// ip runs ip(8) with the words of args in the host.
+// ip runs ip(8) in the host with the words of args.
 func (h *host) ip(t *testing.T, args string) {
 	t.Helper()
 	h.run(t, "", append([]string{"ip"}, strings.Fields(args)...)...)
 }
 
-// knows lets the host resolve name to addr by its hosts file.
-func (h *host) knows(t *testing.T, name, addr string) {
+// addName adds a name to the host's /etc/hosts.
+func (h *host) addName(t *testing.T, name, addr string) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(h.etc, "hosts"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -217,36 +218,38 @@ func (h *host) knows(t *testing.T, name, addr string) {
 	}
 }
 
-// The addresses of a line. They may be the same in every test: the namespaces are private.
+// Addresses of a line. All tests use the same ones, because the namespaces are private.
 const (
 	clientAddr  = "10.77.1.2"
-	middleAddr  = "10.77.1.1" // as the client sees it
-	middleOuter = "10.77.2.1" // as the gateway sees it
+	middleAddr  = "10.77.1.1" // on the side of the client
+	middleOuter = "10.77.2.1" // on the side of the gateway
 	gatewayAddr = "10.77.2.2"
 	gatewayName = "gw.test"
 )
 
-// A line is client – middle – gateway, the middle being all that the client can reach by itself:
-// the place of a firewall and of a proxy.
+// A line is a client, a middle and a gateway in a row. The client reaches only the middle directly,
+// which is where firewalls and proxies run.
 type line struct {
 	client, middle *host
 }
 
-// newLine builds a client and a middle in front of gateway. The middle forwards nothing yet.
+// newLine makes a client and a middle in front of gateway. The firewall in the middle forwards
+// nothing yet.
 func newLine(t *testing.T, gateway *host) *line {
 	t.Helper()
 	l := &line{client: isolated(t, "client"), middle: isolated(t, "middle")}
 	m := l.middle
 	m.ip(t, fmt.Sprintf("link add in0 type veth peer name eth0 netns %d", l.client.tid))
 	m.ip(t, fmt.Sprintf("link add out0 type veth peer name eth0 netns %d", gateway.tid))
-	// A namespace is torn down some time after its last process: the gateway must be rid of its
-	// end before the next line is attached to it.
+	// The kernel removes a namespace some time after its last process. The gateway must not have
+	// its interface any more when the next line is attached.
 	t.Cleanup(func() { m.do(func() { exec.Command(program(t, "ip"), "link", "del", "out0").Run() }) })
 	m.ip(t, "addr add "+middleAddr+"/24 dev in0")
 	m.ip(t, "addr add "+middleOuter+"/24 dev out0")
 	m.ip(t, "link set in0 up")
 	m.ip(t, "link set out0 up")
-	// A link-local address comes a while after the link: another change of the client's network.
+	// A link-local address would appear some time later and look like another change of the
+	// client's network.
 	l.client.ip(t, "link set eth0 addrgenmode none")
 	l.attachClient(t, clientAddr)
 	gateway.ip(t, "addr add "+gatewayAddr+"/24 dev eth0")
@@ -257,12 +260,12 @@ func newLine(t *testing.T, gateway *host) *line {
 			t.Errorf("forward in the middle: %v", err)
 		}
 	})
-	m.knows(t, gatewayName, gatewayAddr)
+	m.addName(t, gatewayName, gatewayAddr)
 	l.firewall(t, "")
 	return l
 }
 
-// attachClient gives the client's link an address and the way out through the middle.
+// attachClient gives the client's interface an address and a default route through the middle.
 func (l *line) attachClient(t *testing.T, addr string) {
 	t.Helper()
 	l.client.ip(t, "addr add "+addr+"/24 dev eth0")
@@ -270,9 +273,9 @@ func (l *line) attachClient(t *testing.T, addr string) {
 	l.client.ip(t, "route add default via "+middleAddr)
 }
 
-// firewall replaces the middle's rules: answers pass, and what rules say; the rest is dropped.
-// rules are nft statements for the chains "input" (to the middle, its outer side is open) and
-// "forward".
+// firewall replaces the rules of the middle: it accepts replies and what rules accept, and drops
+// the rest. rules are nft statements for the chains "input" (to the middle; its outer side is open)
+// and "forward".
 func (l *line) firewall(t *testing.T, rules string) {
 	t.Helper()
 	need(t, "nft")
@@ -292,7 +295,7 @@ table inet wall {
 `+rules, "nft", "-f", "-")
 }
 
-// The firewall rules of the scenarios.
+// Firewall rules of the scenarios.
 const (
 	only443   = "add rule inet wall forward iifname in0 tcp dport 443 ct state new accept\n"
 	only3128  = "add rule inet wall input iifname in0 tcp dport 3128 ct state new accept\n"

@@ -21,16 +21,16 @@ import (
 	"testing"
 )
 
-// A release is what make dist makes for this machine, from the tree as it is.
+// A release is what make dist makes for this machine from the present tree.
 type release struct {
 	dir                            string
 	archive, deb, rpm, sbom, image string
 }
 
-// releaseVersion is the version of every release here.
+// releaseVersion is the version of all releases here.
 const releaseVersion = "1.2.3"
 
-// theRelease is made once for all tests; TestMain removes it.
+// theRelease is made once for all tests. TestMain removes it.
 var theRelease struct {
 	sync.Once
 	release
@@ -43,7 +43,6 @@ func removeRelease() {
 	}
 }
 
-// released returns the release.
 func released(t *testing.T) release {
 	t.Helper()
 	need(t, "make", "tar", "gzip")
@@ -63,7 +62,7 @@ func released(t *testing.T) release {
 func makeRelease(t *testing.T, dir string, argv ...string) (release, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
-	// Not MAKEFLAGS of the make that runs these tests.
+	// Do not pass on the MAKEFLAGS of the make that runs these tests.
 	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "VERSION=v"+releaseVersion, "SOURCE_DATE_EPOCH="+commitTime(t))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return release{dir: dir}, fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
@@ -79,7 +78,7 @@ func makeRelease(t *testing.T, dir string, argv ...string) (release, error) {
 	return r, nil
 }
 
-// commitTime is the time of the last commit, or any where there is no git.
+// commitTime returns the time of the last commit, or a fixed time without git.
 func commitTime(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", "log", "-1", "--format=%ct")
@@ -91,9 +90,8 @@ func commitTime(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestReleaseIsReproducible makes the release again, in another directory, another time zone and
-// with another umask, and expects the same bytes: of the archive with the program, the packages and
-// the bill of materials.
+// TestReleaseIsReproducible makes the release again, in another directory and time zone and with
+// another umask, and compares all files: the archive, the packages and the bill of materials.
 func TestReleaseIsReproducible(t *testing.T) {
 	first := released(t)
 	here, tree, again := machine(t), workDir(t), workDir(t)
@@ -116,7 +114,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 	here.run(t, "", "sh", "-c", `cd "$1" && sha256sum --quiet --check SHA256SUMS`, "check", again)
 }
 
-// TestReleaseArchive unpacks the archive and runs what is in it.
+// TestReleaseArchive unpacks the archive and runs the program in it.
 func TestReleaseArchive(t *testing.T) {
 	r := released(t)
 	here, dir := machine(t), workDir(t)
@@ -146,31 +144,31 @@ func TestReleaseArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	licences, err := os.ReadFile(filepath.Join(top, "LICENSE"))
+	licenses, err := os.ReadFile(filepath.Join(top, "LICENSE"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range info.Deps {
-		if !strings.Contains(string(licences), "\n== "+m.Path+" "+m.Version+"\n") {
-			t.Errorf("the licence of %s is not there", m.Path)
+		if !strings.Contains(string(licenses), "\n== "+m.Path+" "+m.Version+"\n") {
+			t.Errorf("the license of %s is not there", m.Path)
 		}
 	}
 	checkSBOM(t, r.sbom, program, info)
 	checkExamples(t, here, program, filepath.Join(top, "etc"))
 }
 
-// checkExamples takes the comment signs from the configuration that is shipped, fills in what only an
-// operator knows, and has the program check it.
+// checkExamples uncomments the shipped configuration, fills in what only an operator knows, and has
+// the program check it.
 func checkExamples(t *testing.T, here *host, program, etc string) {
 	t.Helper()
 	alice, dir := newAccount(t, here, "alice"), workDir(t)
 	for file, example := range map[string]struct{ environment, fill []string }{
 		"server.toml": {nil, []string{
 			"sha256:…", alice.hash, "/var/www/html", dir,
-			// Of three ways to get a certificate one is chosen.
+			// Keep one of the three ways to get a certificate.
 			"\ncert =", "\n#cert =", "\nkey =", "\n#key =", "\nacme-domains =", "\n#acme-domains =",
 		}},
-		// The copy of the token that it names is there only while the service runs.
+		// The token file that it names exists only while the service runs.
 		"client.toml": {[]string{"ADIT_TOKEN_FILE=" + alice.tokenFile}, []string{
 			"sha256:…", "sha256:" + base64.StdEncoding.EncodeToString(make([]byte, sha256.Size)),
 		}},
@@ -185,7 +183,7 @@ func checkExamples(t *testing.T, here *host, program, etc string) {
 	}
 }
 
-// checkSBOM compares a bill of materials with the program that it is for.
+// checkSBOM compares a bill of materials with its program.
 func checkSBOM(t *testing.T, sbom, program string, info *buildinfo.BuildInfo) {
 	t.Helper()
 	content, err := os.ReadFile(program)
@@ -211,7 +209,7 @@ func checkSBOM(t *testing.T, sbom, program string, info *buildinfo.BuildInfo) {
 	}
 	c := doc.Metadata.Component
 	if doc.BOMFormat != "CycloneDX" || doc.SpecVersion != "1.6" || c.Version != "v"+releaseVersion {
-		t.Errorf("it is %s %s of version %s", doc.BOMFormat, doc.SpecVersion, c.Version)
+		t.Errorf("it is a %s %s of version %s", doc.BOMFormat, doc.SpecVersion, c.Version)
 	}
 	if len(c.Hashes) != 1 || c.Hashes[0].Content != hex.EncodeToString(sum[:]) {
 		t.Errorf("it is of a program with the hashes %v", c.Hashes)
@@ -229,7 +227,7 @@ func checkSBOM(t *testing.T, sbom, program string, info *buildinfo.BuildInfo) {
 	}
 }
 
-// TestRPM reads the .rpm with rpm itself. There is no system here that it could be installed on.
+// TestRPM reads the .rpm with rpm. It cannot be installed here.
 func TestRPM(t *testing.T) {
 	need(t, "rpm")
 	r, here := released(t), machine(t)
@@ -262,7 +260,7 @@ func TestRPM(t *testing.T) {
 	here.run(t, "", "rpm", "--checksig", "--nosignature", r.rpm)
 }
 
-// later makes the .deb of a version after this one, whose default configuration is another.
+// later makes the .deb of a later version with a different default configuration.
 func (r release) later(t *testing.T) (deb, version string) {
 	t.Helper()
 	here, dir := machine(t), workDir(t)

@@ -19,27 +19,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A spec says how to start a process.
+// A spec describes how to start a process.
 type spec struct {
 	argv  []string
-	stdin *os.File            // nil: nothing to read
+	stdin *os.File            // nil: empty
 	env   []string            // added to cleanEnv
 	dir   string              // working directory, "" for /
-	cred  *syscall.Credential // nil: as the test
+	cred  *syscall.Credential // nil: the test's
 }
 
-// A process runs in the background until the test's end at the latest.
+// A process runs in the background until the end of the test at the latest.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  *logLines
 	done chan struct{} // closed when it has ended; cmd.ProcessState is valid then
 
-	stopped bool // by the test, not by itself
+	stopped bool // by the test
 }
 
-// start starts a process in the host, in a process group of its own. At the test's end the group
-// is terminated, and its output shown if the test failed.
+// start starts a process in the host, in its own process group. At the end of the test the group is
+// terminated; if the test failed, the output is logged.
 func (h *host) start(t *testing.T, name string, s spec) *process {
 	t.Helper()
 	cmd := exec.Command(program(t, s.argv[0]), s.argv[1:]...)
@@ -50,15 +50,15 @@ func (h *host) start(t *testing.T, name string, s spec) *process {
 	cmd.Env = append(cleanEnv(os.TempDir()), s.env...)
 	cmd.SysProcAttr = ownGroup()
 	cmd.SysProcAttr.Credential = s.cred
-	// Should a grandchild keep the output open, Wait still ends.
+	// Wait returns even if a grandchild keeps the output open.
 	cmd.WaitDelay = 5 * time.Second
 	p := &process{name: name, cmd: cmd, log: newLogLines(), done: make(chan struct{})}
 	if s.stdin != nil {
 		cmd.Stdin = s.stdin
 	}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	if !meant(s.argv) {
-		overhear(name+" in "+t.Name(), asked(s.env, p.log.all))
+	if !printsSecret(s.argv) {
+		recordOutput(name+" in "+t.Name(), withoutHeaderDump(s.env, p.log.all))
 	}
 	var err error
 	h.do(func() { err = cmd.Start() })
@@ -79,13 +79,14 @@ func (h *host) start(t *testing.T, name string, s spec) *process {
 	return p
 }
 
-// ownGroup puts a child into a process group of its own, to be killed as a whole, and has the
-// kernel kill it when the thread that started it ends.
+// ownGroup puts a child into a process group of its own, so that all of it can be killed, and makes
+// the kernel kill the child when the thread that started it ends.
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// cleanEnv is the environment of every process: no proxy, token or locale of the developer's.
+// cleanEnv returns the environment of every process, without the developer's proxies, tokens and
+// locale.
 func cleanEnv(home string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + filepath.Dir(aditBin),
@@ -112,7 +113,7 @@ func (p *process) signal(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// kill ends the process at once, and its children with it.
+// kill kills the process and its children.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	p.stopped = true
@@ -122,7 +123,7 @@ func (p *process) kill(t *testing.T) {
 	<-p.done
 }
 
-// destroy ends the whole group, politely first.
+// destroy terminates the process group, by SIGKILL if SIGTERM does not suffice.
 func (p *process) destroy() {
 	unix.Kill(-p.pid(), unix.SIGTERM)
 	select {
@@ -133,8 +134,8 @@ func (p *process) destroy() {
 	<-p.done
 }
 
-// stop ends the process as its service manager would, by SIGTERM. It must then exit with status 0
-// and leave no child.
+// stop stops the process by SIGTERM, as a service manager would. It must exit with status 0 and
+// leave no child.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	p.stopped = true
@@ -146,7 +147,7 @@ func (p *process) stop(t *testing.T) {
 	select {
 	case <-p.done:
 	case <-time.After(60 * time.Second):
-		p.signal(t, syscall.SIGQUIT) // the goroutines, into the log
+		p.signal(t, syscall.SIGQUIT) // logs the goroutines
 		t.Errorf("%s still runs a minute after SIGTERM", p.name)
 		return
 	}
@@ -158,7 +159,7 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// patience is how long a test waits for what should come at once. It only bounds a failure.
+// patience bounds waits for events that happen at once. It only matters for failures.
 const patience = time.Minute
 
 // wait waits for the nth (from 1) output line that matches pattern and returns its submatches.
@@ -204,13 +205,13 @@ func eventually(t *testing.T, within time.Duration, what string, check func() er
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain until %s: %v", within, what, err)
+			t.Fatalf("after %v not yet: %s: %v", within, what, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// logLines collects a process's output and lets tests wait for lines of it.
+// logLines collects the output of a process line by line; tests wait for lines in it.
 type logLines struct {
 	mu      sync.Mutex
 	lines   []string

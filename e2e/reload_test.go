@@ -19,8 +19,8 @@ import (
 	"adit/internal/testnet"
 )
 
-// A reload puts a good configuration into force as a whole, and of a bad one nothing. Streams of
-// users whom it does not concern go on; a user who is gone is out.
+// A reload applies a valid configuration as a whole and nothing of an invalid one. Streams of users
+// that it does not concern continue; removed users are disconnected.
 func TestReloadUsers(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
@@ -54,7 +54,7 @@ func TestReloadUsers(t *testing.T) {
 	asCarol, _ := client(carol)
 	asCarol.wait(t, `msg="refused by server".*404`, 1)
 
-	// A bad file: each fault is told, and nothing is different.
+	// An invalid file: every fault is logged, and nothing changes.
 	write(r.alice.users(a.addr) + carol.users("127.0.0.1:http") + "[[target]]\nname = \"x\"\n")
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg="reload refused, nothing is changed".*rule`, 1)
@@ -66,7 +66,7 @@ func TestReloadUsers(t *testing.T) {
 		t.Error("a bad configuration is in force")
 	}
 
-	// A good one: bob is gone, carol is new, alice may reach something else from now on.
+	// A valid file: bob is removed, carol is new, alice may reach another target.
 	write(r.alice.users("127.0.0.1:7") + carol.users(a.addr))
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded users=2`, 1)
@@ -74,7 +74,7 @@ func TestReloadUsers(t *testing.T) {
 	wantReset(t, "the backend of bob", bobFar)
 	asBob.wait(t, linkDown+`.*may no longer use the server`, 1)
 	asBob.wait(t, `msg="refused by server".*404`, 1)
-	asCarol.signal(t, syscall.SIGHUP) // try now
+	asCarol.signal(t, syscall.SIGHUP) // reconnect now
 	asCarol.wait(t, linkUp, 1)
 	passByte(t, aliceNear, aliceFar)
 	passByte(t, aliceFar, aliceNear)
@@ -82,11 +82,11 @@ func TestReloadUsers(t *testing.T) {
 	r.wantNoConnection(t, a.addr)
 	asAlice.wait(t, `msg="stream refused".*code=forbidden`, 1)
 	if asAlice.count(linkDown) != 0 {
-		t.Error("alice's link went down")
+		t.Error("alice's session ended")
 	}
 }
 
-// serial is the serial number of the certificate that a server shows.
+// serial returns the serial number of the server's certificate.
 func serial(t *testing.T, h *host, addr string) string {
 	t.Helper()
 	raw, err := h.dial(addr)
@@ -104,9 +104,9 @@ func serial(t *testing.T, h *host, addr string) string {
 
 const askedToMove = `msg="clients are asked to move to connections under the new certificate" sessions=1`
 
-// Certificate files that are replaced are served from then on, by SIGHUP at once and otherwise within
-// seconds, and clients go over to connections under them. A pair that is not good is not, and the
-// server says so. Streams notice nothing.
+// Replaced certificate files are used after SIGHUP at once, and otherwise within seconds; clients
+// migrate to connections with the new certificate and streams continue. An invalid pair is rejected
+// and logged.
 func TestReloadCertificate(t *testing.T) {
 	t.Parallel()
 	ca := testnet.NewCA(t, "adit e2e CA")
@@ -142,7 +142,7 @@ func TestReloadCertificate(t *testing.T) {
 		t.Helper()
 		eventually(t, patience, "the right certificate is served "+when, func() error {
 			if got := serial(t, r.host, s.addr); got != want {
-				return fmt.Errorf("number %s is served, want %s", got, want)
+				return fmt.Errorf("the served serial number is %s, want %s", got, want)
 			}
 			return nil
 		})
@@ -156,7 +156,7 @@ func TestReloadCertificate(t *testing.T) {
 	wantServed(number, "after SIGHUP")
 	s.wait(t, askedToMove, 1)
 	c.wait(t, linkMigrated, 1)
-	// Read again, and the same.
+	// A reload without a change.
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded`, 2)
 
@@ -167,7 +167,7 @@ func TestReloadCertificate(t *testing.T) {
 	s.wait(t, askedToMove, 2)
 	c.wait(t, linkMigrated, 2)
 
-	// Halves of two pairs.
+	// A certificate and a key that do not match.
 	_, otherKey, _ := renew()
 	install(cert, otherKey)
 	s.signal(t, syscall.SIGHUP)
@@ -188,15 +188,15 @@ func TestReloadCertificate(t *testing.T) {
 	c.wait(t, linkMigrated, 3)
 	expectEcho(t, conn)
 	if c.count(linkDown) != 0 || c.count(linkLost) != 0 {
-		t.Error("the link went down")
+		t.Error("the session ended")
 	}
 	if n := s.count(askedToMove); n != 3 {
-		t.Errorf("the client was asked to move %d times, for 3 certificates", n)
+		t.Errorf("migration was requested %d times, for 3 certificates", n)
 	}
 }
 
-// A self-signed key is made once and kept: clients that pin it find the server again.
-func TestSelfSignedKept(t *testing.T) {
+// A self-signed key is made once and kept, so that clients that pin it can connect after a restart.
+func TestSelfSignedKeyPersists(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	h := machine(t)
@@ -241,12 +241,12 @@ func TestSelfSignedKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info.Mode().Perm()&0o077 != 0 {
-			t.Errorf("others may use %s: %v", file, info.Mode())
+			t.Errorf("other users may access %s: %v", file, info.Mode())
 		}
 	}
 }
 
-// adit demo proves a transfer each way, says what to try, all of which works, and stops on Ctrl-C.
+// adit demo transfers data each way, prints commands that work, and stops on Ctrl-C.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	h := machine(t)
@@ -255,7 +255,7 @@ func TestDemo(t *testing.T) {
 		p.wait(t, `^✓ `+way+` .*16\.0 MiB in .*/s, sha256 [0-9a-f]{16}`, 1)
 	}
 	page := p.wait(t, `^  curl (http://\S+)`, 1)[1]
-	stranger := p.wait(t, `^  curl -k https://([^/]+)/`, 1)[1]
+	publicAddr := p.wait(t, `^  curl -k https://([^/]+)/`, 1)[1]
 	token := p.wait(t, `^  export (ADIT_TOKEN=\S+)`, 1)[1]
 	check := strings.Fields(p.wait(t, `^  adit (check .*)`, 1)[1])
 	client := strings.Fields(p.wait(t, `^  adit (client .*)`, 1)[1])
@@ -273,13 +273,13 @@ func TestDemo(t *testing.T) {
 	if got := body(conn); !strings.Contains(got, "through the tunnel") {
 		t.Errorf("the backend's page:\n%s", got)
 	}
-	raw, err := h.dial(stranger)
+	raw, err := h.dial(publicAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close()
 	if got := body(tls.Client(raw, &tls.Config{InsecureSkipVerify: true})); strings.Contains(strings.ToLower(got), "adit") {
-		t.Errorf("a stranger learns what it is:\n%s", got)
+		t.Errorf("an unauthenticated client learns what it is:\n%s", got)
 	}
 	if out, err := h.try(t, patience, "", append([]string{"env", token, aditBin}, check...)...); err != nil {
 		t.Errorf("adit %s: %v\n%s", strings.Join(check, " "), err, out)
@@ -295,12 +295,12 @@ func TestDemo(t *testing.T) {
 	select {
 	case <-p.done:
 	case <-time.After(patience):
-		t.Fatal("the demo goes on after SIGINT")
+		t.Fatal("the demo still runs after SIGINT")
 	}
 	if !p.cmd.ProcessState.Success() {
 		t.Errorf("the demo ended with %v after SIGINT", p.cmd.ProcessState)
 	}
-	if conn, err := h.dial(stranger); err == nil {
+	if conn, err := h.dial(publicAddr); err == nil {
 		conn.Close()
 		t.Error("something of the demo still listens")
 	} else if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, io.EOF) {

@@ -16,10 +16,9 @@ import (
 	"adit/tunnel/dial"
 )
 
-// Sessions that wait for clients that never return take no more memory than the server was told,
-// whether a thousand of them hold nothing, or fewer hold many streams, or data that nobody has
-// acknowledged.
-func TestWaitingSessionsMemory(t *testing.T) {
+// Detached sessions whose clients never return use no more memory than the configured bound: a
+// thousand empty ones, or fewer with many streams or unacknowledged data.
+func TestDetachedSessionsMemory(t *testing.T) {
 	for _, c := range []struct {
 		name                     string
 		sessions, streams, bound int
@@ -34,7 +33,7 @@ func TestWaitingSessionsMemory(t *testing.T) {
 			for i := range workers {
 				workers[i] = newAbandoner(t, c.streams, c.full)
 			}
-			s, bearer := waitingRoom(t, c.bound, workers[:])
+			s, bearer := newAbandoners(t, c.bound, workers[:])
 			before := s.usage(t)
 			var left atomic.Int64
 			left.Store(int64(c.sessions))
@@ -52,8 +51,8 @@ func TestWaitingSessionsMemory(t *testing.T) {
 			grown := now.memory - before.memory
 			t.Logf("%d of %d sessions were dropped; the server has %v, %v before: %.2f times the bound more",
 				dropped, c.sessions, now, before, float64(grown)/float64(c.bound))
-			// Go's heap grows to twice of what is in use before it is collected, and the sessions that
-			// were dropped are part of that.
+			// Go's heap may double before it is collected, and the sessions that were dropped are
+			// part of it.
 			if grown > 3*int64(c.bound) {
 				t.Errorf("%d MiB are held, the bound is %d", grown>>20, c.bound>>20)
 			}
@@ -64,12 +63,12 @@ func TestWaitingSessionsMemory(t *testing.T) {
 	}
 }
 
-// An abandoner makes sessions and lets them wait in vain.
+// An abandoner makes sessions and leaves them detached.
 type abandoner struct {
 	target  string
 	streams int
 	full    bool
-	begin   chan struct{} // lets a connection behind the tunnel send
+	begin   chan struct{} // makes a connection behind the tunnel send
 	sent    *atomic.Int64
 	path    *testnet.Fault
 	rig     *rig
@@ -99,8 +98,9 @@ func newAbandoner(t *testing.T, streams int, full bool) abandoner {
 	return a
 }
 
-// waitingRoom starts a server that keeps sessions within a bound, and gives each worker its way there.
-func waitingRoom(t *testing.T, bound int, workers []abandoner) (s *server, bearer string) {
+// newAbandoners starts a server that bounds the memory of detached sessions, and gives each worker
+// a path to it.
+func newAbandoners(t *testing.T, bound int, workers []abandoner) (s *server, bearer string) {
 	t.Helper()
 	h := machine(t)
 	r := &rig{host: h, pair: newKeyPair(t, "localhost", "127.0.0.1"), alice: newAccount(t, h, "alice")}
@@ -117,7 +117,7 @@ func waitingRoom(t *testing.T, bound int, workers []abandoner) (s *server, beare
 	return r.server, r.alice.bearer(t)
 }
 
-// abandon opens a session with streams, which are all in use, and cuts its link.
+// abandon opens a session with streams that are in use, and cuts its connection.
 func (a *abandoner) abandon(t *testing.T, bearer string) error {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -142,7 +142,7 @@ func (a *abandoner) abandon(t *testing.T, bearer string) error {
 		}
 	}
 	if a.streams == 0 {
-		// The server has the session as soon as it answers anything.
+		// The server has registered the session as soon as it answers.
 		if code := asks(t, s, mux.TCP, "192.0.2.1:1"); code != mux.Forbidden {
 			return fmt.Errorf("the server answers %v", code)
 		}

@@ -13,13 +13,13 @@ import (
 	"adit/internal/testnet"
 )
 
-// A fleet is some servers of the same users and certificate, each behind a path of its own.
+// A fleet is several servers with the same users and certificate, each behind its own path.
 type fleet struct {
-	*rig     // without a server
+	*rig     // has no server of its own
 	app      *application
 	servers  []*server
 	paths    []*testnet.Fault
-	sessions []int // of each server, that the test knows of
+	sessions []int // known sessions, by server
 }
 
 func newFleet(t *testing.T, size int, flags ...string) *fleet {
@@ -35,7 +35,7 @@ func newFleet(t *testing.T, size int, flags ...string) *fleet {
 	return f
 }
 
-// add starts one more server.
+// add starts another server.
 func (f *fleet) add(t *testing.T, listen string, flags ...string) *server {
 	t.Helper()
 	s := f.host.server(t, append([]string{"--listen", listen, "--tls-cert", f.pair.cert, "--tls-key", f.pair.key, "--tunnel-path", tunnelPath,
@@ -46,7 +46,7 @@ func (f *fleet) add(t *testing.T, listen string, flags ...string) *server {
 
 func (f *fleet) url(i int) string { return "wss://" + f.paths[i].Addr() + tunnelPath }
 
-// join starts a client of all the servers.
+// join starts a client of all servers.
 func (f *fleet) join(t *testing.T, flags ...string) {
 	t.Helper()
 	args := append([]string{"--proxy", "none", "--token-file", f.alice.tokenFile, "--ca", f.pair.ca, "-L", "127.0.0.1:0:" + f.app.addr}, flags...)
@@ -57,12 +57,13 @@ func (f *fleet) join(t *testing.T, flags ...string) {
 	f.local[f.app.addr] = f.client.listens(t, f.app.addr)
 }
 
-// linkedTo is the line of the client's log that says that a server has the link.
+// linkedTo matches the client's log message about a new session with server i.
 func (f *fleet) linkedTo(i int) string {
 	return linkUp + " server=" + regexp.QuoteMeta(f.url(i)) + " "
 }
 
-// newSession checks that a server has one more session than the test knew, and the others have not.
+// newSession checks that one server has had one more session than the test knows of, and the others
+// have not.
 func (f *fleet) newSession(t *testing.T, at int) {
 	t.Helper()
 	f.sessions[at]++
@@ -74,15 +75,15 @@ func (f *fleet) newSession(t *testing.T, at int) {
 	}
 }
 
-// bothWays passes a byte each way.
+// bothWays sends a byte each way.
 func bothWays(t *testing.T, near, far *net.TCPConn) {
 	t.Helper()
 	passByte(t, near, far)
 	passByte(t, far, near)
 }
 
-// A server that dies takes its streams along. Its successor at the same address knows nothing of them,
-// and so they are reset, without a wait, and new ones work. Who connects in between waits.
+// When a server is killed and restarted at the same address, its streams are reset at once and new
+// ones work. Connections that are accepted in between wait.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
@@ -90,7 +91,7 @@ func TestServerKilled(t *testing.T) {
 	near, far := f.open(t, f.app)
 	f.servers[0].kill(t)
 	f.client.wait(t, linkLost, 1)
-	between := f.connect(t, f.app.addr) // the client listens all the time
+	between := f.connect(t, f.app.addr) // the client's listener stays open
 	if _, err := between.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -102,21 +103,22 @@ func TestServerKilled(t *testing.T) {
 	f.client.wait(t, linkDown+`.*does not know the session`, 1)
 	served := f.app.accept(t)
 	if _, err := io.ReadFull(served, make([]byte, 1)); err != nil {
-		t.Errorf("what was written in between: %v", err)
+		t.Errorf("data written in between: %v", err)
 	}
 	bothWays(t, between, served)
 	near, far = f.open(t, f.app)
 	bothWays(t, near, far)
-	between.Close() // a server waits for what is open
+	between.Close() // a draining server waits for it
 	served.Close()
 	if n := f.client.count(linkResumed) + f.client.count(linkMigrated); n != 0 {
-		t.Errorf("the session of the dead server went on %d times", n)
+		t.Errorf("the session of the killed server was resumed %d times", n)
 	}
 }
 
-// Behind a balancer that sends the client elsewhere a resumption is a new session: the streams of the
-// old one are reset at both ends, and nothing of them comes out at the other server.
-func TestResumedElsewhere(t *testing.T) {
+// If a load balancer sends a resuming client to another server, the client gets a new session: the
+// streams of the old one are reset at both ends, and none of their data appears at the other
+// server.
+func TestResumeAtOtherServer(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, "--resume-timeout", "2s")
 	balancer := f.paths[0]
@@ -133,18 +135,18 @@ func TestResumedElsewhere(t *testing.T) {
 		wantReset(t, "the application", near)
 		f.client.wait(t, linkDown+`.*does not know the session`, 1+there)
 		nextNear, nextFar := f.open(t, f.app)
-		wantReset(t, "the backend", far) // when that server has waited for long enough
+		wantReset(t, "the backend", far) // after that server's resume timeout
 		bothWays(t, nextNear, nextFar)
 		near, far = nextNear, nextFar
 	}
 	if n := f.client.count(linkResumed); n != 0 {
-		t.Errorf("a session went on %d times at a server that cannot know it", n)
+		t.Errorf("a session was resumed %d times at a server that does not know it", n)
 	}
 }
 
-// The first server that works has the link, and the first of all is preferred as soon as it is back.
-// What was begun at one ends there: also when that one was out of reach for a while.
-func TestSeveralServers(t *testing.T) {
+// The client uses the first server that works, and returns to the first one when that is back.
+// Streams finish at their server, even if it was unreachable for a while.
+func TestFailoverAndReturn(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3)
 	f.paths[0].Down()
@@ -160,7 +162,7 @@ func TestSeveralServers(t *testing.T) {
 	atFirst, farFirst := f.open(t, f.app)
 	bothWays(t, atSecond, farSecond)
 
-	// Out of reach: another takes over, and what has begun waits.
+	// The first server is unreachable: the second one takes over, and existing streams wait.
 	f.paths[0].Down()
 	f.client.wait(t, linkLost+` server=`+regexp.QuoteMeta(f.url(0)), 1)
 	f.client.wait(t, f.linkedTo(1), 2)
@@ -175,12 +177,12 @@ func TestSeveralServers(t *testing.T) {
 	f.paths[0].Up(t)
 	f.servers[0].wait(t, linkResumed, 1)
 	if _, err := io.ReadFull(farFirst, make([]byte, 1)); err != nil {
-		t.Errorf("what was written to the server while it was away: %v", err)
+		t.Errorf("data written while the server was unreachable: %v", err)
 	}
 	bothWays(t, atFirst, farFirst)
-	f.client.wait(t, f.linkedTo(0), 2) // preferred again, which is another session
+	f.client.wait(t, f.linkedTo(0), 2) // preferred again, with a new session
 
-	// Sessions that were left end with their last streams.
+	// Replaced sessions end with their last stream.
 	for _, conn := range []*net.TCPConn{atFirst, farFirst, atSecond, farSecond, again, farAgain} {
 		conn.Close()
 	}
@@ -189,18 +191,18 @@ func TestSeveralServers(t *testing.T) {
 	near, far := f.open(t, f.app)
 	bothWays(t, near, far)
 	if n := f.client.count(linkDown) + f.client.count(streamLost); n != 0 {
-		t.Error("something was lost on the way")
+		t.Error("a stream or connection was lost")
 	}
 	if n := f.servers[2].count(`msg="session opened"`); n != 0 {
 		t.Errorf("the last server has had %d sessions", n)
 	}
 }
 
-// In random order clients spread.
+// With random order, clients use different servers.
 func TestServersInRandomOrder(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2)
-	for range 40 { // to meet the same one each time takes more luck than anybody has
+	for range 40 { // the same one each time is practically impossible
 		f.join(t, "--server-order", "random")
 		f.client.stop(t)
 		if f.servers[0].count(`msg="session opened"`) > 0 && f.servers[1].count(`msg="session opened"`) > 0 {
@@ -210,8 +212,8 @@ func TestServersInRandomOrder(t *testing.T) {
 	t.Error("40 clients went to the same server")
 }
 
-// A server that is told to stop takes nothing new and lets go on what has begun, while its successor
-// serves already; then it ends well. Told twice it ends at once.
+// A server that is stopped accepts nothing new and lets existing streams finish while its successor
+// serves; then it exits with status 0. A second signal ends it at once.
 func TestServerDrains(t *testing.T) {
 	t.Parallel()
 	for _, twice := range []bool{false, true} {
@@ -252,7 +254,7 @@ func TestServerDrains(t *testing.T) {
 	}
 }
 
-// exchangeAndEnd moves some data each way, which ends the connection.
+// exchangeAndEnd sends data each way and ends the connection.
 func exchangeAndEnd(near, far *net.TCPConn) error {
 	const size = 16 << 20
 	result := make(chan error, 1)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A shell is somebody at an ssh prompt, who has set a variable there.
+// A shell is an interactive ssh session in which a variable has been set.
 type shell struct {
 	*process
 	in    *os.File
@@ -45,7 +45,7 @@ func (s *shell) say(t *testing.T, format string, args ...any) {
 	}
 }
 
-// answers checks that the shell still knows its variable.
+// answers checks that the shell still has its variable.
 func (s *shell) answers(t *testing.T) {
 	t.Helper()
 	s.asked++
@@ -53,7 +53,7 @@ func (s *shell) answers(t *testing.T) {
 	s.wait(t, fmt.Sprintf(`answer %d: %d\b`, s.asked, s.mark), 1)
 }
 
-// leaves ends the shell, with a status that has to arrive.
+// leaves exits the shell with a status that must arrive.
 func (s *shell) leaves(t *testing.T) {
 	t.Helper()
 	s.say(t, "exit 3")
@@ -67,7 +67,7 @@ func (s *shell) leaves(t *testing.T) {
 	}
 }
 
-// Copies are a large file on its way by scp in each direction.
+// copies is a scp of a large file in each direction.
 type copies struct {
 	up, down *process
 	files    [2]string
@@ -75,7 +75,7 @@ type copies struct {
 
 const copiedSize = 24 << 20
 
-// copies returns when both files have begun to arrive.
+// copies starts both and returns when both files have begun to arrive.
 func (u *tunnelUser) copies(t *testing.T) *copies {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(sshLocal)
@@ -93,7 +93,7 @@ func (u *tunnelUser) copies(t *testing.T) *copies {
 	}
 	c := &copies{files: [2]string{filepath.Join(dir, "there"), filepath.Join(dir, "back")}}
 	scp := func(name, from, to string) *process {
-		// Kbit/s; they shall still be under way when the link is lost.
+		// The rate in kbit/s: the transfers must still be running when the connection is lost.
 		argv := append([]string{"scp", "-l", "64000"}, u.sshOptions(t, "-o", "Port="+port, from, to)...)
 		return u.at.start(t, name, spec{argv: argv})
 	}
@@ -111,8 +111,8 @@ func (u *tunnelUser) copies(t *testing.T) *copies {
 	return c
 }
 
-// underWay fails the test if they have come through already.
-func (c *copies) underWay(t *testing.T) {
+// stillRunning fails the test if a transfer has already completed.
+func (c *copies) stillRunning(t *testing.T) {
 	t.Helper()
 	if c.up.ended() || c.down.ended() {
 		t.Error("scp had ended before the link was lost")
@@ -141,7 +141,7 @@ func (c *copies) arrive(t *testing.T) {
 	}
 }
 
-// A sshUse is one shell and two copies through a tunnel whose link is about to be lost.
+// A sshUse is one shell and two copies through a tunnel that is about to lose its connection.
 type sshUse struct {
 	client *client
 	shell  *shell
@@ -155,8 +155,8 @@ func (g *gateway) useSSH(t *testing.T, at *host, proxy string) *sshUse {
 	return &sshUse{c, user.shell(t), user.copies(t)}
 }
 
-// goesOn checks that the link was lost once and is back, and that nobody noticed more than a pause.
-func (u *sshUse) goesOn(t *testing.T) {
+// survived checks that the session was resumed once and that the shell and the copies continue.
+func (u *sshUse) survived(t *testing.T) {
 	t.Helper()
 	u.client.waitWithin(t, 2*time.Minute, linkResumed+"|"+linkMigrated, 1)
 	u.shell.answers(t)
@@ -164,18 +164,18 @@ func (u *sshUse) goesOn(t *testing.T) {
 	u.shell.leaves(t)
 	lost, back, moved := u.client.count(linkLost), u.client.count(linkResumed), u.client.count(linkMigrated)
 	if lost != back || lost+moved != 1 {
-		t.Errorf("the link was lost %d times, back %d times, and moved %d times", lost, back, moved)
+		t.Errorf("the connection was lost %d times, resumed %d times and migrated %d times", lost, back, moved)
 	}
 	if down, streams := u.client.count(linkDown), u.client.count(streamLost); down != 0 || streams != 0 {
 		t.Errorf("the session ended %d times, and %d streams were lost", down, streams)
 	}
 }
 
-// ssh and scp go on over whatever ends or stops the link.
-func TestSSHOutlivesLink(t *testing.T) {
+// ssh and scp survive every way to end or stop the connection.
+func TestSSHResumes(t *testing.T) {
 	t.Parallel()
 	need(t, "ss")
-	// A proxy that has stopped shows only by its silence. Meanwhile there is time for the others.
+	// A stopped proxy is detected only by its silence. Test the other cases in the meantime.
 	stopped := newGateway(t, (*backends).startSSH)
 	slow := newLine(t, stopped.host)
 	slow.firewall(t, only3128)
@@ -210,7 +210,7 @@ func TestSSHOutlivesLink(t *testing.T) {
 			l.middle.start(t, "squid", spec{argv: argv})
 		}},
 		{name: "nginx reloaded", rules: only443, front: func(t *testing.T, gateway *host, pair keyPair, backend string) {
-			// The process that has the old configuration ends soon, and its connections with it.
+			// The nginx process with the old configuration ends soon, and closes its connections.
 			nginx = runNginx(t, gateway, pair, backend, "user root;\nworker_processes 1;\nworker_shutdown_timeout 500ms;")
 		}, lose: func(t *testing.T, l *line, u *sshUse, _ *process) {
 			nginx.signal(t, syscall.SIGHUP)
@@ -226,12 +226,12 @@ func TestSSHOutlivesLink(t *testing.T) {
 			if c.proxy != nil {
 				p, url = c.proxy(t, l)
 			} else {
-				l.client.knows(t, gatewayName, gatewayAddr)
+				l.client.addName(t, gatewayName, gatewayAddr)
 			}
 			u := g.useSSH(t, l.client, url)
 			c.lose(t, l, u, p)
-			u.copies.underWay(t)
-			u.goesOn(t)
+			u.copies.stillRunning(t)
+			u.survived(t)
 		})
 	}
 
@@ -239,8 +239,8 @@ func TestSSHOutlivesLink(t *testing.T) {
 		patient.client.waitWithin(t, 2*time.Minute, linkLost+`.*not a byte from the peer`, 1)
 		const pause = time.Minute
 		time.Sleep(max(0, pause-time.Since(since)))
-		patient.copies.underWay(t)
+		patient.copies.stillRunning(t)
 		proxy.signal(t, syscall.SIGCONT)
-		patient.goesOn(t)
+		patient.survived(t)
 	})
 }

@@ -25,7 +25,8 @@ import (
 const (
 	cutStreams = 8
 	cutEvery   = 300 * time.Millisecond
-	// cutAmount is what goes each way over all streams, unless ADIT_RESUME_MIB says how many MiB.
+	// cutAmount is how many bytes pass each way over all streams, unless ADIT_RESUME_MIB says how
+	// many MiB.
 	cutAmount = 512 << 20
 )
 
@@ -37,17 +38,17 @@ func amountOfCut(t *testing.T) int64 {
 	}
 	mib, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || mib <= 0 {
-		t.Fatalf("ADIT_RESUME_MIB=%q is no number of MiB", text)
+		t.Fatalf("ADIT_RESUME_MIB=%q is not a number of MiB", text)
 	}
 	return mib << 20
 }
 
-// A link that is cut several times a second, wherever that is in the bytes and also while it is being
-// made anew, costs time and nothing else.
-func TestCutLink(t *testing.T) {
+// A session whose connection is cut several times a second, at any byte and also during a
+// handshake, loses only time.
+func TestFrequentCuts(t *testing.T) {
 	amount := amountOfCut(t)
-	whole := carryAll(t, amount, false)
-	cut := carryAll(t, amount, true)
+	whole := transferAll(t, amount, false)
+	cut := transferAll(t, amount, true)
 	t.Logf("%d MiB each way on %d streams: %s without cuts, %s with one every %v",
 		amount>>20, cutStreams, rate(2*amount, whole), rate(2*amount, cut), cutEvery)
 }
@@ -56,9 +57,9 @@ func rate(n int64, took time.Duration) string {
 	return fmt.Sprintf("%.0f MiB/s", float64(n)/(1<<20)/took.Seconds())
 }
 
-// carryAll moves an amount each way, beside somebody who types and connections that are half closed,
-// and returns how long the amount took.
-func carryAll(t *testing.T, amount int64, cuts bool) (took time.Duration) {
+// transferAll sends an amount each way, beside an interactive stream and half-closed connections,
+// and returns how long that took.
+func transferAll(t *testing.T, amount int64, cuts bool) (took time.Duration) {
 	t.Helper()
 	size := amount / cutStreams
 	far := make(chan error, cutStreams)
@@ -84,7 +85,7 @@ func carryAll(t *testing.T, amount int64, cuts bool) (took time.Duration) {
 	halfUp, farUp := r.open(t, ended)
 	var delays []time.Duration
 	for what, run := range map[string]func() error{
-		"typing":                             func() (err error) { delays, err = typeAlong(typist, done); return err },
+		"typing":                             func() (err error) { delays, err = typeLines(typist, done); return err },
 		"a connection that ended at the app": func() error { return trickle(halfDown, farDown, done) },
 		"a connection that ended at the far": func() error { return trickle(farUp, halfUp, done) },
 	} {
@@ -134,21 +135,21 @@ func carryAll(t *testing.T, amount int64, cuts bool) (took time.Duration) {
 		t.Errorf("the session ended %d times, and %d streams were lost", down, streams)
 	}
 	if cuts != (lost > 0) || cuts && lost < 3 {
-		t.Errorf("cuts: %v, and the link was lost %d times", cuts, lost)
+		t.Errorf("cuts: %v, and the connection was lost %d times", cuts, lost)
 	}
 	slices.Sort(delays)
-	t.Logf("cuts: %v: lost %d times and back %d times, an echo took %v at the median of %d and %v at most",
+	t.Logf("cuts: %v: lost %d times and resumed %d times, an echo took %v at the median of %d and %v at most",
 		cuts, lost, back, delays[len(delays)/2], len(delays), delays[len(delays)-1])
 	return took
 }
 
-// exchange sends the noise of one seed, and receives at the same time what has to be that of another.
+// exchange sends the noise of the seed out while it receives and compares that of the seed in.
 func exchange(conn *net.TCPConn, out, in uint64, size int64) error {
 	return exchangeSizes(conn, out, size, in, size, nil)
 }
 
-// exchangeSizes is exchange for two sizes. If halfway is not nil, it gets something when half of what
-// comes is there.
+// exchangeSizes is exchange with different sizes. halfway, if not nil, is notified when half of the
+// input has arrived.
 func exchangeSizes(conn *net.TCPConn, out uint64, outSize int64, in uint64, inSize int64, halfway chan<- struct{}) error {
 	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	sent := make(chan error, 1)
@@ -165,18 +166,18 @@ func exchangeSizes(conn *net.TCPConn, out uint64, outSize int64, in uint64, inSi
 		err = fmt.Errorf("a clean end after %d of %d bytes", got.n, inSize)
 	}
 	if err != nil {
-		conn.Close() // the sender may be stuck
+		conn.Close() // unblocks the sender
 	}
 	return errors.Join(err, <-sent)
 }
 
-// expecting compares what is written to it.
+// expecting is a writer that compares its input with expected data.
 type expecting struct {
 	want io.Reader
 	buf  []byte
 	n    int64
 
-	at      int64 // reached is told, if it is not nil, when so many bytes have come
+	at      int64 // reached, if not nil, is notified after so many bytes
 	reached chan<- struct{}
 }
 
@@ -186,7 +187,7 @@ func (e *expecting) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("there is more than %d bytes", e.n)
 	}
 	if !bytes.Equal(p, e.buf) {
-		return 0, fmt.Errorf("something between bytes %d and %d is not what was sent", e.n, e.n+int64(len(p)))
+		return 0, fmt.Errorf("data between bytes %d and %d differs from what was sent", e.n, e.n+int64(len(p)))
 	}
 	e.n += int64(len(p))
 	if e.reached != nil && e.n >= e.at {
@@ -196,8 +197,8 @@ func (e *expecting) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// typeAlong sends lines that have to come back one by one, and returns how long each took.
-func typeAlong(conn *net.TCPConn, done <-chan struct{}) (delays []time.Duration, err error) {
+// typeLines sends lines to an echo one after the other, and returns how long each took.
+func typeLines(conn *net.TCPConn, done <-chan struct{}) (delays []time.Duration, err error) {
 	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	for n := 0; ; n++ {
 		line := []byte(fmt.Sprintf("line %d\n", n))
@@ -225,7 +226,8 @@ func typeAlong(conn *net.TCPConn, done <-chan struct{}) (delays []time.Duration,
 	}
 }
 
-// trickle ends one way of a connection, and sends a little now and then the other way.
+// trickle half-closes one direction of a connection and sends a small amount of data now and then
+// in the other.
 func trickle(ended, sending *net.TCPConn, done <-chan struct{}) error {
 	for _, conn := range []*net.TCPConn{ended, sending} {
 		conn.SetDeadline(time.Now().Add(5 * time.Minute))
@@ -234,7 +236,7 @@ func trickle(ended, sending *net.TCPConn, done <-chan struct{}) error {
 		return err
 	}
 	if n, err := sending.Read(make([]byte, 1)); err != io.EOF {
-		return fmt.Errorf("where a half-close should come: %d bytes, %w", n, err)
+		return fmt.Errorf("instead of a half-close: %d bytes, %w", n, err)
 	}
 	received := make(chan error, 1)
 	got := &expecting{want: newNoise(7, 1<<40)}
@@ -260,9 +262,8 @@ func trickle(ended, sending *net.TCPConn, done <-chan struct{}) error {
 	}
 }
 
-// A planned move to another connection, at whosever wish, is no loss: what goes on goes on, and what
-// is new does not fail.
-func TestPlannedMoves(t *testing.T) {
+// A migration, whoever requests it, interrupts no stream, and new streams work meanwhile.
+func TestMigration(t *testing.T) {
 	age := []string{"--max-connection-age", "1s"}
 	for _, c := range []struct {
 		name string
@@ -283,7 +284,7 @@ func TestPlannedMoves(t *testing.T) {
 			defer stop()
 			var running sync.WaitGroup
 			running.Go(func() {
-				if _, err := typeAlong(typist, typing.Done()); err != nil {
+				if _, err := typeLines(typist, typing.Done()); err != nil {
 					t.Errorf("typing: %v", err)
 				}
 			})
@@ -300,13 +301,13 @@ func TestPlannedMoves(t *testing.T) {
 					c.ask(t, r)
 				}
 				if _, err := r.client.log.find(regexp.MustCompile(linkMigrated), n, patience); err != nil {
-					t.Errorf("move %d: %v", n, err)
+					t.Errorf("migration %d: %v", n, err)
 				}
 			}
 			stop()
 			running.Wait()
 			if r.client.count(linkLost)+r.client.count(linkDown)+r.client.count(streamLost)+r.server.count(linkLost) != 0 {
-				t.Error("a move lost something")
+				t.Error("a migration lost a connection or stream")
 			}
 		})
 	}

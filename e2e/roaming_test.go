@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// A client whose machine changes its address, as a laptop that moves to another network does, goes
-// on by itself, and so does one whose network was away for a while. What is open stays open.
+// A client whose machine changes its address, like a roaming laptop, or loses its network for a
+// while reconnects by itself, and its streams continue.
 func TestAddressChange(t *testing.T) {
 	g := newGateway(t, (*backends).startBulk)
 	l := newLine(t, g.host)
 	l.firewall(t, only443)
-	l.client.knows(t, gatewayName, gatewayAddr)
+	l.client.addName(t, gatewayName, gatewayAddr)
 	g.serve(t, nil)
 	c, user := g.connect(t, l.client, "")
 	c.wait(t, linkUp, 1)
@@ -33,7 +33,7 @@ func TestAddressChange(t *testing.T) {
 		user.use(t)
 	}
 
-	// Away, and back with another address.
+	// Lose the network and get it back with another address.
 	losses, returns := c.count(linkLost), c.count(linkResumed)
 	l.client.ip(t, "addr del "+clientAddr+"/24 dev eth0")
 	l.client.ip(t, "link set eth0 down")
@@ -42,14 +42,14 @@ func TestAddressChange(t *testing.T) {
 	c.wait(t, linkResumed, returns+1)
 	goesOn()
 
-	// At once from one address to another: the old connection's packets lead nowhere.
+	// Change the address at once: packets of the old connection are lost.
 	changes := c.count(linkResumed + "|" + linkMigrated)
 	l.client.ip(t, "addr flush dev eth0")
 	l.attachClient(t, "10.77.1.78")
 	c.waitWithin(t, 2*time.Minute, linkResumed+"|"+linkMigrated, changes+1)
 	goesOn()
 
-	// A network that swallows everything for a while, with no change at the client.
+	// The network drops all packets for a while; nothing changes at the client.
 	losses, returns = c.count(linkLost), c.count(linkResumed)
 	l.firewall(t, "add chain inet wall swallow { type filter hook prerouting priority 0; policy drop; }\n")
 	c.waitWithin(t, 2*time.Minute, linkLost, losses+1)
@@ -61,7 +61,7 @@ func TestAddressChange(t *testing.T) {
 	}
 }
 
-// use passes some data through the tunnel.
+// use sends data through the tunnel.
 func (u *tunnelUser) use(t *testing.T) {
 	t.Helper()
 	if err := u.echo(5, 1<<20); err != nil {
@@ -69,17 +69,17 @@ func (u *tunnelUser) use(t *testing.T) {
 	}
 }
 
-// A client that starts before its machine can resolve names, as at boot, needs no restart.
-func TestDNSLater(t *testing.T) {
+// A client that starts before its machine can resolve names, as at boot, connects once it can.
+func TestStartBeforeDNS(t *testing.T) {
 	need(t, "dnsmasq")
 	g := newGateway(t, (*backends).startBulk)
 	l := newLine(t, g.host)
 	l.firewall(t, only443+dnsToWall)
 	g.serve(t, nil)
 	c, user := g.connect(t, l.client, "")
-	c.wait(t, `(?i)(DNS|lookup).*`+gatewayName, 1) // it says what is missing
+	c.wait(t, `(?i)(DNS|lookup).*`+gatewayName, 1) // the failure is logged
 	if c.count(linkUp) != 0 {
-		t.Fatal("the client is linked without DNS")
+		t.Fatal("the client has a link without DNS")
 	}
 
 	const addr = middleAddr

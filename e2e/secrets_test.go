@@ -14,9 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// What must be in no output of any process, for TestMain to look when all tests are over: the secrets
-// that tests make, by what they are, and the outputs.
-var overheard struct {
+// recorded holds the secrets that tests make, with a description of each, and the outputs of all
+// processes. TestMain checks at the end that no output contains a secret.
+var recorded struct {
 	sync.Mutex
 	secrets map[string]string
 	outputs []output
@@ -27,32 +27,32 @@ type output struct {
 	lines func() []string
 }
 
-// secret notes a secret that a test has made, and returns it.
+// secret records a secret that a test has made, and returns it.
 func secret(what, text string) string {
-	overheard.Lock()
-	defer overheard.Unlock()
-	if overheard.secrets == nil {
-		overheard.secrets = map[string]string{}
+	recorded.Lock()
+	defer recorded.Unlock()
+	if recorded.secrets == nil {
+		recorded.secrets = map[string]string{}
 	}
-	overheard.secrets[text] = what
+	recorded.secrets[text] = what
 	return text
 }
 
-// secretsSoFar gives those that have been made, while others may be.
-func secretsSoFar() map[string]string {
-	overheard.Lock()
-	defer overheard.Unlock()
-	return maps.Clone(overheard.secrets)
+// recordedSecrets returns the secrets so far. Tests may add others at the same time.
+func recordedSecrets() map[string]string {
+	recorded.Lock()
+	defer recorded.Unlock()
+	return maps.Clone(recorded.secrets)
 }
 
-// overhear notes what a process has said, or will have by the end.
-func overhear(of string, lines func() []string) {
-	overheard.Lock()
-	defer overheard.Unlock()
-	overheard.outputs = append(overheard.outputs, output{of, lines})
+// recordOutput records the output of a process. lines is called at the end.
+func recordOutput(of string, lines func() []string) {
+	recorded.Lock()
+	defer recorded.Unlock()
+	recorded.outputs = append(recorded.outputs, output{of, lines})
 }
 
-// secretForms are what secrets look like that nobody noted.
+// secretForms match secrets that were not recorded.
 var secretForms = []struct {
 	what string
 	form *regexp.Regexp
@@ -65,7 +65,8 @@ var secretForms = []struct {
 
 var basicForm = regexp.MustCompile(`(?i)\bbasic +([a-z0-9+/]{4,})`)
 
-// hasBasic reports whether a line has HTTP Basic's NAME:PASSWORD, and not only a word after "basic".
+// hasBasic reports whether a line contains the NAME:PASSWORD of HTTP Basic authentication, and not
+// merely a word after "basic".
 func hasBasic(line string) bool {
 	for _, m := range basicForm.FindAllStringSubmatch(line, -1) {
 		userinfo, err := base64.RawStdEncoding.DecodeString(m[1])
@@ -76,9 +77,9 @@ func hasBasic(line string) bool {
 	return false
 }
 
-// asked leaves out what a test asks Go itself to print, by GODEBUG=http2debug=2: the headers of every
-// request.
-func asked(env []string, lines func() []string) func() []string {
+// withoutHeaderDump removes the headers of requests that Go itself prints because a test set
+// GODEBUG=http2debug=2.
+func withoutHeaderDump(env []string, lines func() []string) func() []string {
 	if !slices.Contains(env, "GODEBUG=http2debug=2") {
 		return lines
 	}
@@ -87,13 +88,13 @@ func asked(env []string, lines func() []string) func() []string {
 	}
 }
 
-// meant says that a command line is to print a secret.
-func meant(argv []string) bool {
+// printsSecret reports whether a command prints a secret on purpose.
+func printsSecret(argv []string) bool {
 	i := slices.Index(argv, aditBin)
 	return i >= 0 && i+1 < len(argv) && (argv[i+1] == "token" || argv[i+1] == "demo")
 }
 
-// disclosed lists the secrets in what was overheard.
+// disclosed returns the secrets that are in the outputs.
 func disclosed(secrets map[string]string, outputs []output) []string {
 	var faults []string
 	for _, o := range outputs {
@@ -116,7 +117,7 @@ func disclosed(secrets map[string]string, outputs []output) []string {
 	return faults
 }
 
-// The look at the end finds what it is for.
+// disclosed finds each kind of secret.
 func TestSecretsAreFound(t *testing.T) {
 	token := "adit_" + strings.Repeat("A", 43)
 	for line, want := range map[string]int{
@@ -140,10 +141,10 @@ func TestSecretsAreFound(t *testing.T) {
 	said := func() []string {
 		return []string{"2026/11/22 17:14:08 http2: decoded " + token, "time=2026-11-22T17:14:08Z http2: " + token}
 	}
-	if got := asked([]string{"GODEBUG=http2debug=2"}, said)(); len(got) != 1 || !strings.HasPrefix(got[0], "time=") {
+	if got := withoutHeaderDump([]string{"GODEBUG=http2debug=2"}, said)(); len(got) != 1 || !strings.HasPrefix(got[0], "time=") {
 		t.Errorf("%q", got)
 	}
-	if got := asked(nil, said)(); len(got) != 2 {
+	if got := withoutHeaderDump(nil, said)(); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
 	for _, test := range []struct {
@@ -153,7 +154,7 @@ func TestSecretsAreFound(t *testing.T) {
 		{[]string{aditBin, "token", "alice"}, true}, {[]string{"env", "X=y", aditBin, "demo"}, true},
 		{[]string{aditBin, "server"}, false}, {[]string{"sh", "token"}, false}, {[]string{aditBin}, false},
 	} {
-		if meant(test.argv) != test.want {
+		if printsSecret(test.argv) != test.want {
 			t.Errorf("%q", test.argv)
 		}
 	}

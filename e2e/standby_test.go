@@ -18,11 +18,11 @@ import (
 
 const standbyUnit = "adit-server-standby.service"
 
-// standby restarts the server while 100 connections of a client carry data, with a second server at
-// its socket meanwhile. Nobody loses a byte, and nobody who comes is turned away.
+// standby restarts the server while 100 connections of a client transfer data; meanwhile a second
+// server serves its socket. No byte is lost and no new connection refused.
 func (m *installed) standby(t *testing.T) {
 	const many = 100
-	digest := m.certify(t) // only a server that was started since has it
+	digest := m.certify(t) // only a server that starts after this uses it
 	old, ends := m.show(t, serverUnit, "MainPID"), m.badEnds()
 	stopVisits := m.visits(t, m.visitSite, m.visitTunnel)
 	first := m.transfers(t, many)
@@ -31,7 +31,7 @@ func (m *installed) standby(t *testing.T) {
 	m.run(t, "systemctl", "start", standbyUnit)
 	m.run(t, "systemctl", "restart", "--no-block", serverUnit)
 	m.awaitState(t, serverUnit, "deactivating")
-	eventually(t, patience, "the client goes over to the second server", func() error {
+	eventually(t, patience, "the client uses the second server", func() error {
 		if !strings.Contains(m.journal(standbyUnit), "session opened") {
 			return errors.New("it has not yet")
 		}
@@ -39,10 +39,10 @@ func (m *installed) standby(t *testing.T) {
 	})
 	second := m.transfers(t, many)
 	if state, now := m.show(t, serverUnit, "ActiveState"), m.show(t, serverUnit, "MainPID"); state != "deactivating" || now != old {
-		t.Errorf("while %d connections go on the server is %s, process %s; it was %s", many, state, now, old)
+		t.Errorf("while %d connections are open the server is %s, process %s; it was %s", many, state, now, old)
 	}
 	first.finish(t)
-	eventually(t, patience, "the server has restarted", func() error { return anew(t, m.booted, serverUnit, old) })
+	eventually(t, patience, "the server has restarted", func() error { return restarted(t, m.booted, serverUnit, old) })
 	m.run(t, "systemctl", "stop", "--no-block", standbyUnit)
 	m.awaitState(t, standbyUnit, "deactivating")
 	m.passes(t)
@@ -57,12 +57,12 @@ func (m *installed) standby(t *testing.T) {
 		t.Errorf("the server's exit status was not 0")
 	}
 	if got, err := m.servedCertificate(); err != nil || got != digest {
-		t.Errorf("the server that is new has not taken up the new certificate: %v", err)
+		t.Errorf("the new server does not use the new certificate: %v", err)
 	}
 }
 
-// standbyCut cuts the link at the moments of such a restart at which its session cannot go on: when
-// the other server answers, and while its own server drains.
+// standbyCut cuts the connection at the two moments of such a restart at which the session cannot
+// be resumed: when the other server answers, and while its own server drains.
 func (m *installed) standbyCut(t *testing.T) {
 	m.passes(t)
 	conn := m.established(t)
@@ -76,14 +76,14 @@ func (m *installed) standbyCut(t *testing.T) {
 	conn = m.established(t)
 	m.run(t, "systemctl", "stop", "--no-block", standbyUnit)
 	m.awaitState(t, standbyUnit, "deactivating")
-	m.passes(t) // the client has another link
+	m.passes(t) // the client has a new session
 	m.cutLinks(t)
 	wantReset(t, "a connection whose server drains", conn)
 	m.awaitState(t, standbyUnit, "inactive")
 	m.tunnelIsBack(t)
 }
 
-// abrupt ends the server without a drain: by a second signal, and by SIGKILL.
+// abrupt ends the server without a drain, by a second signal and by SIGKILL.
 func (m *installed) abrupt(t *testing.T) {
 	m.passes(t)
 	conn := m.established(t)
@@ -96,7 +96,7 @@ func (m *installed) abrupt(t *testing.T) {
 		t.Errorf("a server that got a second signal has exit status %s, want 1", status)
 	}
 	if !strings.Contains(m.journal(serverUnit), "ended at once by a second signal") {
-		t.Error("it does not say why")
+		t.Error("the log does not say why")
 	}
 	m.run(t, "systemctl", "start", socketUnit, serverUnit)
 	m.tunnelIsBack(t)
@@ -107,7 +107,7 @@ func (m *installed) abrupt(t *testing.T) {
 	m.tunnelIsBack(t)
 }
 
-// passes expects that a new connection through the tunnel works at once.
+// passes checks that a new connection through the tunnel works at once.
 func (m *installed) passes(t *testing.T) {
 	t.Helper()
 	if err := echoes(m.host, unitsLocal, 1<<10); err != nil {
@@ -115,7 +115,7 @@ func (m *installed) passes(t *testing.T) {
 	}
 }
 
-// established is a connection through the tunnel that has carried a byte both ways.
+// established returns a connection through the tunnel that has carried a byte each way.
 func (m *installed) established(t *testing.T) *net.TCPConn {
 	t.Helper()
 	conn, err := m.dial(unitsLocal)
@@ -133,7 +133,7 @@ func (m *installed) established(t *testing.T) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// cutLinks has the kernel end every connection to the server.
+// cutLinks makes the kernel reset every connection to the server.
 func (m *installed) cutLinks(t *testing.T) {
 	t.Helper()
 	if out := m.run(t, "ss", "-KHtn", "state", "established", "dport", "=", ":443"); !strings.Contains(out, ":443") {
@@ -151,19 +151,19 @@ func (m *installed) awaitState(t *testing.T, unit, want string) {
 	})
 }
 
-// badEnds counts the ends of the server that were not clean.
+// badEnds counts how often the server exited uncleanly.
 func (m *installed) badEnds() int {
 	return strings.Count(m.journal(serverUnit), "Main process exited")
 }
 
-// A transfers is a number of connections to the echo that go on until they are told to finish.
+// transfers are connections to the echo that transfer data until they are told to finish.
 type transfers struct {
 	ending chan struct{}
 	ended  chan error
 	n      int
 }
 
-// transfers starts them, and returns when each has carried something.
+// transfers starts n of them and returns when each has transferred data.
 func (m *installed) transfers(t *testing.T, n int) *transfers {
 	t.Helper()
 	x := &transfers{ending: make(chan struct{}), ended: make(chan error, n), n: n}
@@ -193,7 +193,7 @@ func (m *installed) transfers(t *testing.T, n int) *transfers {
 	return x
 }
 
-// finish expects that nothing is missing anywhere.
+// finish checks that all data has returned.
 func (x *transfers) finish(t *testing.T) {
 	t.Helper()
 	close(x.ending)
@@ -204,7 +204,7 @@ func (x *transfers) finish(t *testing.T) {
 	}
 }
 
-// transfer sends noise, a little at a time, and compares what comes back with it.
+// transfer sends noise in small pieces and compares what returns.
 func transfer(conn *net.TCPConn, seed uint64, began chan<- struct{}, ending <-chan struct{}) error {
 	const piece = 8 << 10
 	defer conn.Close()
@@ -233,7 +233,7 @@ func transfer(conn *net.TCPConn, seed uint64, began chan<- struct{}, ending <-ch
 	return nil
 }
 
-// firstRead tells of the first bytes.
+// firstRead signals the first bytes.
 type firstRead struct {
 	io.Reader
 	tell func()
@@ -247,8 +247,8 @@ func (r *firstRead) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// visits has visitors come again and again, each time with a new connection that has to be served.
-// stop ends it and returns how many came.
+// visits makes new connections again and again, each of which must be served. stop ends that and
+// returns how many there were.
 func (m *installed) visits(t *testing.T, visitors ...func() error) (stop func() int) {
 	done := make(chan struct{})
 	var running sync.WaitGroup
@@ -285,7 +285,7 @@ func (m *installed) visitTunnel() error {
 	return nil
 }
 
-// visitSite asks for a page.
+// visitSite requests a page.
 func (m *installed) visitSite() error {
 	conn, err := m.served()
 	if err != nil {
@@ -305,7 +305,7 @@ func (m *installed) visitSite() error {
 	return nil
 }
 
-// served is a TLS connection to the server.
+// served returns a TLS connection to the server.
 func (m *installed) served() (*tls.Conn, error) {
 	raw, err := m.dialWithin(patience, unitsPort)
 	if err != nil {
@@ -320,7 +320,7 @@ func (m *installed) served() (*tls.Conn, error) {
 	return conn, nil
 }
 
-// servedCertificate is the digest of the certificate that the server shows.
+// servedCertificate returns the digest of the server's certificate.
 func (m *installed) servedCertificate() (digest [sha256.Size]byte, err error) {
 	conn, err := m.served()
 	if err != nil {

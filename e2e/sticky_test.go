@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// snippet returns the one code block of a language in a document that contains a text.
+// snippet returns the one code block in a document that is of language and contains a text.
 func snippet(t *testing.T, file, language, contains string) string {
 	t.Helper()
 	var found []string
@@ -27,7 +27,7 @@ func snippet(t *testing.T, file, language, contains string) string {
 	return found[0]
 }
 
-// replaced replaces texts that have to be there.
+// replaced replaces texts, each of which must be present.
 func replaced(t *testing.T, text string, pairs ...string) string {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
@@ -39,10 +39,9 @@ func replaced(t *testing.T, text string, pairs ...string) string {
 	return text
 }
 
-// The balancers of docs/load-balancing.md, as they are there, send each client to the same server again
-// and again, by its address; and when that server is gone to another one, without moving the clients
-// of others.
-func TestStickyBalancers(t *testing.T) {
+// The load balancers of docs/load-balancing.md, as documented, send each client to the same server
+// by its address. If a server is gone, only its own clients change to another one.
+func TestStickyBalancing(t *testing.T) {
 	t.Parallel()
 	const doc = "../docs/load-balancing.md"
 	const a, b = "127.0.0.1:8081", "127.0.0.1:8082"
@@ -109,7 +108,7 @@ http {
 				conn.SetDeadline(time.Now().Add(patience))
 				return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 			}
-			// at is the server that a client from an address comes to.
+			// at returns the server that a client with an address reaches.
 			at := func(from string) string {
 				t.Helper()
 				status, answer := ask(t, connect(from), request("GET / HTTP/1.1", "Connection: close"))
@@ -134,9 +133,9 @@ http {
 				}
 			}
 			if clients[a] == 0 || clients[b] == 0 || len(clients) != 2 {
-				t.Errorf("clients are divided as %v", clients)
+				t.Errorf("clients are distributed as %v", clients)
 			}
-			// The tunnel goes the same way, and the server knows where its client is.
+			// The tunnel reaches the same server, and the server knows the client's address.
 			for from, addr := range home {
 				conn := connect(from)
 				if status, answer := ask(t, conn, upgrade(tunnelPath, alice.bearer(t))); status != 101 {
@@ -148,9 +147,9 @@ http {
 			}
 			servers[a].stop(t)
 			for from, addr := range home {
-				eventually(t, patience, from+" comes to the server that is left", func() error {
+				eventually(t, patience, from+" reaches the remaining server", func() error {
 					if now := at(from); now != b {
-						return fmt.Errorf("it comes to %s", now)
+						return fmt.Errorf("it reaches %s", now)
 					}
 					return nil
 				})

@@ -23,9 +23,9 @@ import (
 	"adit/internal/testnet"
 )
 
-// The addresses inside the booted machine.
+// Addresses inside the booted machine.
 const (
-	unitsEcho  = "127.0.0.1:7000" // a backend that sends back what it gets
+	unitsEcho  = "127.0.0.1:7000" // an echo backend
 	unitsLocal = "127.0.0.1:2222" // the client's forward to it
 	unitsLate  = "127.0.0.1:2223" // a forward to a target that the server learns by a reload
 	unitsSSH   = "127.0.0.1:2224" // a forward to the machine's own sshd
@@ -40,15 +40,15 @@ const (
 	clientUnit = "adit-client@test.service"
 )
 
-// installed is a booted Debian with the .deb in it, configured.
+// installed is a booted Debian with the .deb installed and configured.
 type installed struct {
 	*booted
 	ca    *testnet.CA
 	alice account
 }
 
-// TestSystemd installs the .deb in a booted Debian, has systemd start, reload, kill, hang, stop and
-// restart both ends, upgrades the .deb and removes it.
+// TestSystemd installs the .deb in a booted Debian, makes systemd start, reload, kill, hang, stop
+// and restart both ends, upgrades the .deb and removes it.
 func TestSystemd(t *testing.T) {
 	needRoot(t)
 	m := install(t)
@@ -56,7 +56,7 @@ func TestSystemd(t *testing.T) {
 		name string
 		run  func(*installed, *testing.T)
 	}{
-		// Each goes on where the one before has ended.
+		// Each step begins in the state in which the one before ended.
 		{"a client starts before there is a server", (*installed).clientFirst},
 		{"a connection starts the server", (*installed).serverByConnection},
 		{"ssh", (*installed).ssh},
@@ -105,7 +105,7 @@ func install(t *testing.T) *installed {
 	})
 	m.run(t, "dpkg", "--install", "/debs/adit.deb")
 	for _, unit := range []string{serverUnit, socketUnit, clientUnit} {
-		// They have nothing to do before there is a configuration.
+		// The services do not start before they are configured.
 		if state := m.show(t, unit, "ActiveState"); state != "inactive" {
 			t.Errorf("after the installation %s is %s", unit, state)
 		}
@@ -134,7 +134,7 @@ ca = "/etc/adit/ca.pem"
 `, unitsPort, unitsLocal, unitsLate, unitsSSH))
 }
 
-// certify gives the server a new key and certificate, and returns the latter's digest.
+// certify gives the server a new key and certificate, and returns the certificate's digest.
 func (m *installed) certify(t *testing.T) [sha256.Size]byte {
 	t.Helper()
 	issued := m.ca.Issue(t, testnet.Leaf{Names: []string{"127.0.0.1"}})
@@ -145,7 +145,8 @@ func (m *installed) certify(t *testing.T) [sha256.Size]byte {
 	return sha256.Sum256(issued.Certificate[0])
 }
 
-// serverConfig is the server's file with some targets: ssh is the machine's sshd, all others echo.
+// serverConfig returns the server's configuration with some targets: ssh is the machine's sshd, all
+// others are the echo backend.
 func (m *installed) serverConfig(targets ...string) string {
 	conf := fmt.Sprintf(`listen = ["systemd:adit-server.socket", %q]
 drain-timeout = "1m"
@@ -163,14 +164,14 @@ key = "/run/credentials/adit-server.service/adit_privkey.pem"
 	return conf
 }
 
-// tunnelIsBack waits until something passes.
+// tunnelIsBack waits until data passes through the tunnel.
 func (m *installed) tunnelIsBack(t *testing.T) {
 	t.Helper()
 	eventually(t, patience, "the tunnel is back", func() error { return echoes(m.host, unitsLocal, 1<<20) })
 }
 
 func (m *installed) clientFirst(t *testing.T) {
-	// It is ready only with its listeners open: the first try has to get in.
+	// The service is ready only when its listeners are open, so the first connection must work.
 	m.run(t, "systemctl", "enable", "--now", clientUnit)
 	for _, addr := range []string{unitsLocal, unitsLate, unitsSSH} {
 		accepts(t, m.host, addr)
@@ -227,12 +228,12 @@ func (m *installed) secrets(t *testing.T) {
 			t.Errorf("%s is empty", file)
 		}
 		if out, err := m.try(t, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat", file); err == nil || out != "" || !strings.Contains(err.Error(), "Permission denied") {
-			t.Errorf("nobody reads %s: %v", file, err)
+			t.Errorf("%s: no program reads it: %v", file, err)
 		}
 	}
 }
 
-// journalFields finds lines by what they are about.
+// journalFields finds log lines by their fields.
 func (m *installed) journalFields(t *testing.T) {
 	eventually(t, patience, "the journal has the session by its user", func() error {
 		out, err := m.try(t, "journalctl", "--no-pager", "--output=json", "--unit="+serverUnit, "ADIT_USER=alice")
@@ -304,7 +305,7 @@ func (m *installed) reload(t *testing.T) {
 		t.Errorf("the reload changed the server's process from %s to %s", before, after)
 	}
 	for _, unit := range []string{serverUnit, clientUnit} {
-		// Else it would be "reloading" for good.
+		// A failed notification would leave it "reloading" for good.
 		eventually(t, patience, unit+" is done with its reload", func() error {
 			if state := m.show(t, unit, "ActiveState"); state != "active" {
 				return fmt.Errorf("it is %s", state)
@@ -314,8 +315,8 @@ func (m *installed) reload(t *testing.T) {
 	}
 }
 
-// rotate puts a new key in the place of the old one and restarts the server while others connect.
-// The socket unit keeps the port meanwhile.
+// rotate replaces the key and certificate and restarts the server while clients connect. The socket
+// unit keeps the port open.
 func (m *installed) rotate(t *testing.T) {
 	digest := m.certify(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -338,18 +339,18 @@ func (m *installed) rotate(t *testing.T) {
 	}()
 	before := m.show(t, serverUnit, "MainPID")
 	m.run(t, "systemctl", "restart", serverUnit)
-	if err := anew(t, m.booted, serverUnit, before); err != nil {
+	if err := restarted(t, m.booted, serverUnit, before); err != nil {
 		t.Error(err)
 	}
 	m.tunnelIsBack(t)
 	cancel()
 	r := <-results
 	if r.err != nil || r.tried == 0 {
-		t.Errorf("of those who connected during the restart, number %d was not let in: %v", r.tried, r.err)
+		t.Errorf("connection %d during the restart failed: %v", r.tried, r.err)
 	}
 	t.Logf("%d connections during the restart", r.tried)
 	if got, err := m.servedCertificate(); err != nil || got != digest {
-		t.Errorf("the server has not taken up the new certificate: %v", err)
+		t.Errorf("the server does not use the new certificate: %v", err)
 	}
 }
 
@@ -358,17 +359,17 @@ func (m *installed) kill(t *testing.T) {
 		before := m.show(t, unit, "MainPID")
 		m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
 		eventually(t, patience, unit+" is back", func() error {
-			// The socket unit keeps the server's port: nobody is refused meanwhile.
+			// The socket unit keeps the server's port open: no connection is refused.
 			if unit == serverUnit {
 				accepts(t, m.host, unitsPort)
 			}
-			return anew(t, m.booted, unit, before)
+			return restarted(t, m.booted, unit, before)
 		})
 		m.tunnelIsBack(t)
 	}
 }
 
-// setFor makes a drop-in that sets something for a service, and restarts it.
+// setFor adds a drop-in with a setting to a service and restarts it.
 func (m *installed) setFor(t *testing.T, unit, name, setting string) {
 	t.Helper()
 	m.write(t, "/run/systemd/system/"+unit+".d/"+name+".conf", "[Service]\n"+setting+"\n")
@@ -381,13 +382,13 @@ func (m *installed) watchdog(t *testing.T) {
 		m.setFor(t, unit, "watchdog", "WatchdogSec=2s")
 		before := m.show(t, unit, "MainPID")
 		m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit)
-		eventually(t, patience, unit+" is back", func() error { return anew(t, m.booted, unit, before) })
+		eventually(t, patience, unit+" is back", func() error { return restarted(t, m.booted, unit, before) })
 		if log := m.journal(unit); !strings.Contains(log, "Watchdog timeout") {
-			t.Errorf("it was not the watchdog that ended %s", unit)
+			t.Errorf("the watchdog did not end %s", unit)
 		}
 	}
 	m.tunnelIsBack(t)
-	// It is fed while nobody does anything, and the client's also without a server.
+	// Idle services feed their watchdogs, and so does a client without a server.
 	m.run(t, "systemctl", "stop", socketUnit, serverUnit)
 	m.fed(t, clientUnit)
 	m.run(t, "systemctl", "start", socketUnit, serverUnit)
@@ -397,7 +398,7 @@ func (m *installed) watchdog(t *testing.T) {
 	m.tunnelIsBack(t)
 }
 
-// fed waits until a service's watchdog, which bites after two seconds, has been fed for longer.
+// fed waits until a service whose watchdog has a timeout of two seconds has run for longer.
 func (m *installed) fed(t *testing.T, unit string) {
 	t.Helper()
 	pid, restarts := m.show(t, unit, "MainPID"), m.show(t, unit, "NRestarts")
@@ -420,8 +421,8 @@ func (m *installed) fed(t *testing.T, unit string) {
 	}
 }
 
-// networkLater starts a client on a machine that has neither a network nor names, as at boot, and
-// brings both up afterwards.
+// networkLater starts a client on a machine that has neither a network nor DNS, as at boot, and
+// then adds both.
 func (m *installed) networkLater(t *testing.T) {
 	need(t, "dnsmasq")
 	const unit, local, inside, outside = "adit-client@late.service", "127.0.0.1:2230", "10.77.3.2", "10.77.3.1"
@@ -467,8 +468,8 @@ ca = "/etc/adit/ca.pem"
 	m.run(t, "systemctl", "stop", unit)
 }
 
-// drain stops the server while a connection is open, and closes that only when the server has had
-// more time than TimeoutStopSec= gives it.
+// drain stops the server while a connection is open, and closes that only after the time that
+// TimeoutStopSec= gives the server.
 func (m *installed) drain(t *testing.T) {
 	const limit = time.Second
 	m.setFor(t, serverUnit, "stop", "TimeoutStopSec=1s")
@@ -528,7 +529,8 @@ func (m *installed) stopAndStart(t *testing.T) {
 			t.Errorf("%s was stopped with result %s, exit status %s", unit, result, status)
 		}
 	}
-	// By hand, the service brings its socket along, and is ready only when all it listens on is.
+	// Started manually, the service starts its socket, and is ready only when all its listeners are
+	// open.
 	m.run(t, "systemctl", "start", serverUnit)
 	for _, addr := range []string{unitsPort, unitsOwn} {
 		accepts(t, m.host, addr)
@@ -537,12 +539,12 @@ func (m *installed) stopAndStart(t *testing.T) {
 	m.tunnelIsBack(t)
 }
 
-// upgrade installs a later .deb, whose own configuration is different, over what runs.
+// upgrade installs a later .deb with a different default configuration while the services run.
 func (m *installed) upgrade(t *testing.T) {
 	conf := m.run(t, "cat", "/etc/adit/server.toml", "/etc/adit/test.toml")
 	server, client := m.show(t, serverUnit, "MainPID"), m.show(t, clientUnit, "MainPID")
 	stopVisits := m.visits(t, m.visitSite)
-	// Without an answer to its question whose configuration is to stay, dpkg keeps the operator's.
+	// dpkg cannot ask here: it keeps the operator's configuration.
 	m.run(t, "dpkg", "--force-confdef", "--force-confold", "--install", "/debs/later.deb")
 	t.Logf("%d visits during the upgrade", stopVisits())
 	if version := m.run(t, "dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "adit"); version != "9.0.0-1 installed" {
@@ -552,7 +554,7 @@ func (m *installed) upgrade(t *testing.T) {
 		t.Errorf("the upgrade changed the configuration to\n%s", now)
 	}
 	for unit, before := range map[string]string{serverUnit: server, clientUnit: client} {
-		if err := anew(t, m.booted, unit, before); err != nil {
+		if err := restarted(t, m.booted, unit, before); err != nil {
 			t.Errorf("%s after the upgrade: %v", unit, err)
 		}
 	}
@@ -568,7 +570,8 @@ func (m *installed) upgrade(t *testing.T) {
 	m.tunnelIsBack(t)
 }
 
-// failedUpgrade has the new server fail to start: the second one goes on, with the client's tunnel.
+// failedUpgrade makes the new server fail to start: the second one keeps running, and the client's
+// tunnel too.
 func (m *installed) failedUpgrade(t *testing.T) {
 	dropIn := "/run/systemd/system/" + serverUnit + ".d"
 	m.write(t, dropIn+"/fail.conf", "[Service]\nExecStartPre=/bin/false\n")
@@ -577,7 +580,7 @@ func (m *installed) failedUpgrade(t *testing.T) {
 		t.Errorf("%s is %s", standbyUnit, state)
 	}
 	if !strings.Contains(out, standbyUnit+" goes on") {
-		t.Errorf("dpkg does not say that the second server goes on:\n%s", out)
+		t.Errorf("dpkg does not say that the second server keeps running:\n%s", out)
 	}
 	m.tunnelIsBack(t)
 	m.run(t, "rm", "-r", dropIn)
@@ -587,10 +590,10 @@ func (m *installed) failedUpgrade(t *testing.T) {
 	m.tunnelIsBack(t)
 }
 
-// purge removes the package, first without its configuration, and then all of it.
+// purge removes the package, first without its configuration, then completely.
 func (m *installed) purge(t *testing.T) {
 	log := strings.Split(m.run(t, "journalctl", "--no-pager", "--output=verbose"), "\n")
-	overhear("the journal of "+t.Name(), func() []string { return log })
+	recordOutput("the journal of "+t.Name(), func() []string { return log })
 	m.run(t, "dpkg", "--remove", "adit")
 	m.run(t, "test", "-e", "/etc/adit/server.credentials/privkey.pem")
 	if out := m.run(t, "systemctl", "list-units", "--plain", "--no-legend", "adit-*"); strings.Contains(out, "running") || strings.Contains(out, "listening") {
@@ -598,7 +601,7 @@ func (m *installed) purge(t *testing.T) {
 	}
 	m.run(t, "dpkg", "--install", "/debs/later.deb")
 	m.run(t, "systemctl", "enable", "--now", socketUnit, clientUnit)
-	m.tunnelIsBack(t) // with the configuration that was kept
+	m.tunnelIsBack(t) // with the kept configuration
 	m.run(t, "dpkg", "--purge", "adit")
 	if out := m.run(t, "find", "/etc", "/usr", "/var", "/run", "(", "-name", "adit", "-o", "-name", "adit[-@.]*", "-o", "-name", "_adit", ")"); out != "" {
 		t.Errorf("this is left:\n%s", out)
@@ -611,7 +614,7 @@ func (m *installed) purge(t *testing.T) {
 	}
 }
 
-// TestMakeInstall looks at what make install puts where.
+// TestMakeInstall checks where make install installs files.
 func TestMakeInstall(t *testing.T) {
 	need(t, "make")
 	stage := workDir(t)
@@ -629,7 +632,7 @@ func TestMakeInstall(t *testing.T) {
 	}
 }
 
-// unprivileged checks what a /proc/PID/status says of the process's rights.
+// unprivileged checks the privileges in a /proc/PID/status.
 func unprivileged(t *testing.T, name, status string) {
 	t.Helper()
 	for line := range strings.Lines(status) {
@@ -651,8 +654,8 @@ func unprivileged(t *testing.T, name, status string) {
 	}
 }
 
-// anew returns nil when the unit is up with another process than before.
-func anew(t *testing.T, m *booted, unit, before string) error {
+// restarted returns nil if the unit is active with another process than before.
+func restarted(t *testing.T, m *booted, unit, before string) error {
 	t.Helper()
 	if state := m.show(t, unit, "ActiveState"); state != "active" {
 		return fmt.Errorf("it is %s", state)
@@ -663,24 +666,24 @@ func anew(t *testing.T, m *booted, unit, before string) error {
 	return nil
 }
 
-// accepts fails the test when nobody listens on addr. What becomes of the connection is all the same.
+// accepts fails the test if nothing listens on addr. The fate of the connection does not matter.
 func accepts(t *testing.T, m *host, addr string) {
 	t.Helper()
 	conn, err := m.dial(addr)
 	if err == nil {
 		conn.Close()
 	} else if !errors.Is(err, unix.ECONNRESET) {
-		t.Fatalf("nobody listens: %v", err)
+		t.Fatalf("nothing listens: %v", err)
 	}
 }
 
-// echoBackend sends back what it gets, and ends when it ends.
+// echoBackend is an echo server that half-closes after its client.
 func echoBackend(t *testing.T, l net.Listener) {
 	t.Helper()
 	serve(t, l, func(conn net.Conn) { copyBig(conn, conn) })
 }
 
-// echoes sends size bytes to addr, an echo, and checks what comes back.
+// echoes sends size bytes to the echo at addr and compares what returns.
 func echoes(m *host, addr string, size int64) error {
 	conn, err := m.dial(addr)
 	if err != nil {
@@ -699,7 +702,7 @@ func echoes(m *host, addr string, size int64) error {
 		sent <- err
 	}()
 	got := digestOf(conn)
-	conn.Close() // a sender that is stuck ends, too
+	conn.Close() // unblocks the sender
 	if err := <-sent; err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
@@ -709,7 +712,7 @@ func echoes(m *host, addr string, size int64) error {
 	return nil
 }
 
-// repositoryRoot is the directory of go.mod.
+// repositoryRoot returns the directory of go.mod.
 func repositoryRoot(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("..")

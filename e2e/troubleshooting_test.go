@@ -17,12 +17,11 @@ import (
 
 const troubleshooting = "../docs/troubleshooting.md"
 
-// checkBlock is an adit check in docs/troubleshooting.md: the command, and what it says.
+// checkBlock matches an adit check in docs/troubleshooting.md: the command and its output.
 var checkBlock = regexp.MustCompile("(?ms)^```console\n\\$ (adit check .*?)\n(.*?)^```$")
 
-// What docs/troubleshooting.md shows of adit check is what adit check says: every command there is run
-// as it stands, in a network where what it is about is so. With ADIT_UPDATE=1 the document is written
-// anew.
+// The commands in docs/troubleshooting.md print what the document shows. Each runs as it is
+// written, in a network that has the problem. ADIT_UPDATE=1 updates the document.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
 	h, dir := troubledNetwork(t)
@@ -48,8 +47,8 @@ func TestTroubleshooting(t *testing.T) {
 	}
 }
 
-// timeless leaves out of the output of adit check what differs each time: how long each hop took, the
-// key, and the client's port.
+// timeless removes what differs in each run from the output of adit check: the duration of each
+// hop, the key, and the client's port.
 func timeless(out string) string {
 	var lines []string
 	for line := range strings.Lines(out) {
@@ -63,8 +62,8 @@ func timeless(out string) string {
 	return strings.Join(lines, "\n")
 }
 
-// troubledNetwork is a host where gw.example.com is a good server, and much else is wrong in ways of
-// its own; and a directory to be in, with a token, an old token, and the authority of the server.
+// troubledNetwork returns a host on which gw.example.com is a working server and other names have
+// various problems, and a working directory with a token, an old token, and the server's CA.
 func troubledNetwork(t *testing.T) (h *host, dir string) {
 	t.Helper()
 	need(t, "nft", "dnsmasq")
@@ -73,7 +72,7 @@ func troubledNetwork(t *testing.T) (h *host, dir string) {
 		"gw.example.com": "192.0.2.10", "filtered.example.com": "192.0.2.11", "site.example.com": "192.0.2.12", "proxy.corp": "192.0.2.13",
 	} {
 		h.ip(t, "addr add "+addr+"/32 dev lo")
-		h.knows(t, name, addr)
+		h.addName(t, name, addr)
 	}
 	writeFile(t, h.etc, "resolv.conf", "nameserver 127.0.0.1\n")
 	h.start(t, "dnsmasq", spec{argv: []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--local=/com/", "--local=/lan/", "--user=root",

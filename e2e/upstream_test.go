@@ -16,7 +16,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// The account at every upstream proxy. The password needs escaping in a URL.
+// The account at every upstream proxy. Its password must be escaped in a URL.
 const (
 	proxyUser     = "carol"
 	proxyPassword = "p@ss:w/rd"
@@ -66,11 +66,11 @@ pinger_enable off
 shutdown_lifetime 0
 max_filedescriptors 4096
 `, middleAddr, program(t, "basic_ncsa_auth"), passwords, dir))
-	// squid keeps shared memory under /run, and names it by -n.
+	// squid has shared memory under /run, named by -n.
 	p = l.middle.start(t, "squid", spec{argv: []string{"squid", "-N", "-n", "adite2e", "-f", conf}})
 	p.awaitPort(t, l.middle, middleAddr+":3128")
 
-	// What the scenario claims about this proxy, before anything relies on it.
+	// Check that the proxy behaves as the scenario requires.
 	credentials := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(proxyUser+":"+proxyPassword)) + "\r\n"
 	for _, probe := range []struct {
 		request string
@@ -100,8 +100,8 @@ max_filedescriptors 4096
 	return p, "http://" + proxyUserinfo + "@" + middleAddr + ":3128"
 }
 
-// socks runs a SOCKS5 server with a password in the middle and returns the proxy's URL. Only the
-// URL's scheme says who resolves the gateway's name: socks5h has the proxy do it.
+// socks runs a SOCKS5 server with password authentication in the middle and returns the proxy's
+// URL. The scheme socks5h makes the proxy resolve the gateway's name.
 func socks(t *testing.T, l *line) string {
 	t.Helper()
 	need(t, "microsocks")
@@ -116,13 +116,13 @@ func socks(t *testing.T, l *line) string {
 	conn.Write([]byte{5, 1, 0}) // version 5; one method: no authentication
 	var reply [2]byte
 	if _, err := conn.Read(reply[:]); err != nil || reply != [2]byte{5, 0xff} {
-		t.Fatalf("the SOCKS server lets a stranger in: %x, %v", reply, err)
+		t.Fatalf("the SOCKS server accepts a client without a password: %x, %v", reply, err)
 	}
 	return "socks5h://" + proxyUserinfo + "@" + net.JoinHostPort(middleAddr, "1080")
 }
 
-// A front is a reverse proxy before the server: it takes TLS on the gateway's port 443 and hands
-// requests to backend, a plain HTTP address.
+// A front is a reverse proxy before the server: it terminates TLS on the gateway's port 443 and
+// forwards requests to backend, a plain HTTP address.
 type front func(t *testing.T, gateway *host, pair keyPair, backend string)
 
 func nginxFront(t *testing.T, gateway *host, pair keyPair, backend string) {
@@ -130,7 +130,7 @@ func nginxFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	runNginx(t, gateway, pair, backend, "master_process off;")
 }
 
-// runNginx runs nginxFront with something more at the top of its configuration.
+// runNginx runs nginxFront with additional lines at the top of its configuration.
 func runNginx(t *testing.T, gateway *host, pair keyPair, backend, top string) *process {
 	t.Helper()
 	need(t, "nginx")
@@ -168,7 +168,7 @@ http {
 	return p
 }
 
-// haproxyDefaults begins every configuration of haproxy.
+// haproxyDefaults is the beginning of every haproxy configuration.
 const haproxyDefaults = `global
 	log stderr format raw local0 notice
 	maxconn 1000
@@ -198,13 +198,13 @@ backend adit
 		awaitPort(t, gateway, gatewayAddr+":443")
 }
 
-// apacheFront carries WebSocket with mod_proxy_http, as Apache recommends since 2.4.47.
+// apacheFront forwards WebSockets with mod_proxy_http, as Apache recommends since 2.4.47.
 func apacheFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	t.Helper()
 	apache(t, gateway, pair, fmt.Sprintf("ProxyPass / http://%s/ upgrade=websocket\n", backend))
 }
 
-// apacheWstunnelFront carries WebSocket with mod_proxy_wstunnel, as most installations still do.
+// apacheWstunnelFront forwards WebSockets with mod_proxy_wstunnel, as most installations do.
 func apacheWstunnelFront(t *testing.T, gateway *host, pair keyPair, backend string) {
 	t.Helper()
 	apache(t, gateway, pair, fmt.Sprintf("ProxyPass %[2]s ws://%[1]s%[2]s\nProxyPass / http://%[1]s/\n", backend, tunnelPath))
@@ -236,7 +236,7 @@ ProxyRequests off
 ProxyPreserveHost on
 RequestHeader unset Forwarded
 %[7]s`, &load, dir, gatewayName, gatewayAddr, pair.cert, pair.key, proxyPass))
-	// -X: one process, in the foreground.
+	// -X means one process in the foreground.
 	gateway.start(t, "apache2", spec{argv: []string{"apache2", "-X", "-f", conf}}).
 		awaitPort(t, gateway, gatewayAddr+":443")
 }

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// The first byte of a frame, RFC 6455 section 5.2: flags and opcode.
+// The first byte of a frame (RFC 6455 section 5.2): flags and opcode.
 const (
 	fin  = 0x80
 	rsv1 = 0x40
@@ -30,15 +30,15 @@ const (
 	opPong   = 10
 )
 
-// frameKeys makes the mask of every frame another one.
+// frameKeys makes the mask of every frame different.
 var frameKeys atomic.Uint32
 
-// f makes a client's frame with the shortest length.
+// f returns a client's frame with the shortest encoding of the length.
 func f(b0 byte, payload string) string {
 	return string(appendFrame(nil, b0, []byte(payload)))
 }
 
-// appendFrame is f for many frames.
+// appendFrame appends what f returns.
 func appendFrame(b []byte, b0 byte, payload []byte) []byte {
 	class := 8
 	switch {
@@ -57,7 +57,7 @@ func appendFrame(b []byte, b0 byte, payload []byte) []byte {
 	return b
 }
 
-// appendHeader makes a header that announces length in class bytes, 0 for the 7 bits, 2 or 8.
+// appendHeader appends a header with length encoded in class bytes; 0 means the 7 bits.
 func appendHeader(b []byte, b0 byte, class int, length uint64, masked bool) []byte {
 	maskBit := byte(0)
 	if masked {
@@ -78,7 +78,8 @@ func appendHeader(b []byte, b0 byte, class int, length uint64, masked bool) []by
 	return b
 }
 
-// announce makes a frame whose header says length in class bytes, while payload is what there is.
+// announce returns a frame whose header announces length in class bytes, with only payload after
+// it.
 func announce(b0 byte, class int, length uint64, payload string) string {
 	b := appendHeader(nil, b0, class, length, true)
 	key := [4]byte(b[len(b)-4:])
@@ -88,17 +89,17 @@ func announce(b0 byte, class int, length uint64, payload string) string {
 	return string(b)
 }
 
-// unmasked makes a frame as a server sends it.
+// unmasked returns an unmasked frame, as servers send it.
 func unmasked(b0 byte, payload string) string {
 	return string(appendHeader(nil, b0, 0, uint64(len(payload)), false)) + payload
 }
 
-// closing makes a Close frame.
+// closing returns a Close frame.
 func closing(code int, reason string) string {
 	return f(fin|opClose, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
 }
 
-// fragments makes a message of one frame for each part.
+// fragments returns a message with one frame for each part.
 func fragments(op byte, parts ...string) string {
 	var b []byte
 	for i, p := range parts {
@@ -114,20 +115,20 @@ func fragments(op byte, parts ...string) string {
 	return string(b)
 }
 
-// A wire carries WebSocket frames: a TCP connection, TLS, or a stream of HTTP/2. All that waits is
-// bounded by a deadline that is set when it is made.
+// A wire is what carries WebSocket frames: a TCP connection, TLS, or a stream of HTTP/2. A deadline
+// set at its creation bounds all operations.
 type wire interface {
 	io.ReadWriteCloser
-	// CloseWrite ends our direction. A Read at the end of the other one is io.EOF.
+	// CloseWrite ends the sending direction. Read returns io.EOF at the end of the other one.
 	CloseWrite() error
-	// Reset ends both at once and so that the other side sees that it was no proper end.
+	// Reset ends both directions at once, in a way that the other side can tell from a clean end.
 	Reset()
 }
 
 // tcpWire is a wire over TCP or TLS.
 type tcpWire struct {
 	net.Conn
-	in  *bufio.Reader // has what came with the handshake
+	in  *bufio.Reader // may have data that followed the handshake
 	tcp *net.TCPConn
 }
 
@@ -150,28 +151,28 @@ func (w *tcpWire) Reset() {
 // noStatus stands for a Close frame without a code.
 const noStatus = 1005
 
-// A peer is a client that can send anything and that checks every frame it reads, as RFC 6455 asks
-// of a server. It is used by one goroutine; writes may come from another.
+// A peer is a client that can send anything and validates every frame it reads as RFC 6455 requires
+// of a server. One goroutine uses it; another one may write.
 type peer struct {
 	wire
 	in   *bufio.Reader
-	text bool // data has to come as text, else as binary
+	text bool // expect text messages, else binary
 
-	data   []byte             // payload of all data messages so far, if kept
-	onData func([]byte) error // instead of data
+	data   []byte             // payload of all data messages so far, unless onData is set
+	onData func([]byte) error // called instead of appending to data
 	pongs  []string           // payload of all pongs so far
 	pings  int
-	code   int    // of the Close frame, 0 before it
+	code   int    // status code of the Close frame, 0 before it
 	reason string // of the Close frame
-	inside bool   // a message has begun
-	msg    []byte // text of the current message that is not yet known to be UTF-8
+	inside bool   // within a message
+	msg    []byte // text of the current message that is not validated yet
 }
 
 func newPeer(w wire, text bool) *peer {
 	return &peer{wire: w, in: bufio.NewReaderSize(w, 16<<10), text: text}
 }
 
-// until reads frames until done says so.
+// until reads frames until done returns true.
 func (p *peer) until(done func() bool) error {
 	for !done() {
 		if p.code != 0 {
@@ -184,8 +185,8 @@ func (p *peer) until(done func() bool) error {
 	return nil
 }
 
-// untilClose reads up to the Close frame and then to the end of the connection, which must come
-// without anything else.
+// untilClose reads up to the Close frame and then to the end of the connection. Nothing may be in
+// between.
 func (p *peer) untilClose() error {
 	if err := p.untilCloseFrame(); err != nil {
 		return err
@@ -193,8 +194,7 @@ func (p *peer) untilClose() error {
 	return p.untilEnd()
 }
 
-// untilAnswered is untilClose for a Close that the server sends of its own accord, and which is
-// answered by the same.
+// untilAnswered is untilClose for a Close frame that the server sends first; it answers it.
 func (p *peer) untilAnswered() error {
 	if err := p.untilCloseFrame(); err != nil {
 		return err
@@ -305,7 +305,7 @@ func (p *peer) readData(length uint64, last bool) error {
 	}
 	if last {
 		if !utf8.Valid(p.msg) {
-			return fmt.Errorf("text message that is no UTF-8: %.50q", p.msg)
+			return fmt.Errorf("text message that is not UTF-8: %.50q", p.msg)
 		}
 		p.msg = p.msg[:0]
 	}
@@ -344,7 +344,7 @@ func (p *peer) write(b string, chop int) error {
 	return nil
 }
 
-// bye closes with 1000, which must be answered by the same and the end of the connection.
+// bye closes with 1000, which the server must answer with 1000 and the end of the connection.
 func (p *peer) bye() error {
 	if err := p.write(closing(1000, ""), 0); err != nil {
 		return err
@@ -358,7 +358,8 @@ func (p *peer) bye() error {
 	return nil
 }
 
-// roundTrip sends text as a binary message and waits until it has come back, after all else.
+// roundTrip sends text as a binary message and waits until the backend has returned it after all
+// other data.
 func (p *peer) roundTrip(text string) error {
 	seen := len(p.data)
 	if err := p.write(f(fin|opBinary, text), 0); err != nil {

@@ -17,11 +17,11 @@ import (
 	"adit/internal/testnet"
 )
 
-// amount is what the tests of this file transfer, in bytes: more than all buffers on the way.
+// amount is how many bytes the tests of this file transfer: more than all buffers on the path hold.
 const amount = 48 << 20
 
-// An upload that ends is answered when the backend is ready to, and the other way round: the end of
-// one direction leaves the other one alone.
+// The end of one direction does not affect the other: the backend can answer a finished upload
+// later, and vice versa.
 func TestHalfClose(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
@@ -48,11 +48,11 @@ func TestHalfClose(t *testing.T) {
 				}
 			})
 			if got, want := digestOf(last), noiseDigest(2, amount); got != want {
-				t.Errorf("the one half arrives with digest %s, want %s", got, want)
+				t.Errorf("the upload arrives with digest %s, want %s", got, want)
 			}
 			sending.Wait()
 
-			// Nothing may come of the half-closed connection while it waits.
+			// The half-closed connection must stay silent while it waits.
 			first.SetReadDeadline(time.Now().Add(3 * time.Second))
 			if n, err := first.Read(make([]byte, 1)); !errIsTimeout(err) {
 				t.Errorf("before the answer: %d, %v", n, err)
@@ -73,8 +73,8 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// What was written before a Close arrives, all of it, however fast the Close follows.
-func TestCloseIsLossless(t *testing.T) {
+// All data that was written before a Close arrives, however soon the Close follows.
+func TestCloseDeliversAllData(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
 	r := setup{targets: []string{a.addr}}.start(t)
@@ -96,21 +96,21 @@ func TestCloseIsLossless(t *testing.T) {
 	}
 }
 
-// A reset of either application is one for the other, after what was sent before it.
-func TestResetTravels(t *testing.T) {
+// A reset by either application reaches the other one, after the data that was sent before it.
+func TestResetPropagates(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
 	r := setup{targets: []string{a.addr}}.start(t)
 	t.Run("from the backend", func(t *testing.T) {
 		near, far := r.open(t, a)
 		passByte(t, far, near)
-		vanish(t, far)
+		resetWithUnreadData(t, far)
 		wantReset(t, "the application", near)
 	})
 	t.Run("from the application", func(t *testing.T) {
 		near, far := r.open(t, a)
 		passByte(t, near, far)
-		vanish(t, near)
+		resetWithUnreadData(t, near)
 		wantReset(t, "the backend", far)
 	})
 	t.Run("after its own half-close", func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestResetTravels(t *testing.T) {
 		if n, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the backend reads %d, %v after a half-close", n, err)
 		}
-		vanish(t, near)
+		resetWithUnreadData(t, near)
 		noticesReset(t, "the backend", far)
 	})
 	t.Run("after the other's half-close", func(t *testing.T) {
@@ -128,13 +128,13 @@ func TestResetTravels(t *testing.T) {
 		if n, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the backend reads %d, %v after a half-close", n, err)
 		}
-		vanish(t, far)
+		resetWithUnreadData(t, far)
 		wantReset(t, "the application", near)
 	})
 }
 
-// A connection whose target cannot be had is reset, and the client's log says which and why.
-func TestRefusals(t *testing.T) {
+// A connection whose target cannot be reached is reset; the client's log says which target and why.
+func TestRefusedStreams(t *testing.T) {
 	t.Parallel()
 	for _, c := range []refusal{
 		{name: "refused", target: testnet.RefusedAddr(t), code: "refused", reason: "connection refused"},
@@ -171,7 +171,7 @@ type refusal struct {
 	name         string
 	target       string
 	allow        []string // nil: the target
-	code, reason string   // in the client's log
+	code, reason string   // expected in the client's log
 }
 
 func (c refusal) run(t *testing.T, h *host) {
@@ -185,11 +185,11 @@ func (c refusal) run(t *testing.T, h *host) {
 		}
 	}
 	if r.client.count(linkDown) != 0 {
-		t.Error("the link went down for it")
+		t.Error("the session ended")
 	}
 }
 
-// A stream whose reader is slow holds up no other, and loses nothing.
+// A stream whose reader is slow loses no data and does not slow down other streams.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
@@ -213,11 +213,11 @@ func TestSlowReader(t *testing.T) {
 				return reader, done
 			}
 			slow, slowSent := transfer(4)
-			// The slow one is at its bound when its writer is no longer heard of.
+			// The slow stream has reached its limit when its writer makes no progress.
 			for range 3 {
 				fast, fastSent := transfer(5)
 				if got, want := digestOf(fast), noiseDigest(5, amount); got != want {
-					t.Errorf("beside a slow reader arrives digest %s, want %s", got, want)
+					t.Errorf("the data beside a slow reader has digest %s, want %s", got, want)
 				}
 				if err := <-fastSent; err != nil {
 					t.Errorf("the fast writer: %v", err)
@@ -226,7 +226,7 @@ func TestSlowReader(t *testing.T) {
 			}
 			select {
 			case err := <-slowSent:
-				t.Errorf("%d bytes are under way to a reader that takes none (%v)", amount, err)
+				t.Errorf("%d bytes are in flight to a reader that reads none (%v)", amount, err)
 			default:
 			}
 			if got, want := digestOf(slow), noiseDigest(4, amount); got != want {
@@ -239,9 +239,9 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// An application that vanishes is noticed at the other end at once, though the other direction is
-// blocked, or its own.
-func TestVanishing(t *testing.T) {
+// The death of an application is noticed at the other end at once, even if one of the directions is
+// blocked.
+func TestDeadApplicationWithBlockedDirection(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
 	r := setup{targets: []string{a.addr}}.start(t)
@@ -259,17 +259,17 @@ func TestVanishing(t *testing.T) {
 				if blocked != "from" {
 					fill(t, stays)
 				}
-				vanish(t, gone)
-				noticesReset(t, "the other one", stays)
-				// And no clean end comes out of it.
-				wantReset(t, "the other one", stays)
+				resetWithUnreadData(t, gone)
+				noticesReset(t, "the other end", stays)
+				// The other end must see a reset.
+				wantReset(t, "the other end", stays)
 			})
 		}
 	}
 }
 
-// A reset is never mistaken for an end, whichever of a relay's two directions comes upon it first.
-func TestVanishingIsNoEnd(t *testing.T) {
+// A reset is never taken for a clean end, whichever direction of a relay detects it first.
+func TestDeadApplicationIsNoCleanEnd(t *testing.T) {
 	t.Parallel()
 	a := newApplication(t, machine(t))
 	r := setup{targets: []string{a.addr}}.start(t)
@@ -279,11 +279,12 @@ func TestVanishingIsNoEnd(t *testing.T) {
 		if i%2 == 1 {
 			gone, stays = far, near
 		}
-		// In mid-transfer towards it: both directions of the relay there are at work.
+		// The reset comes in the middle of a transfer, while both directions of the relay are
+		// active.
 		stays.SetWriteDeadline(time.Now().Add(time.Duration(i%7) * time.Millisecond))
 		copyBig(stays, newNoise(6, amount))
-		vanish(t, gone)
-		wantReset(t, "the other one", stays)
+		resetWithUnreadData(t, gone)
+		wantReset(t, "the other end", stays)
 		stays.Close()
 		if t.Failed() {
 			t.Fatalf("in round %d", i)
@@ -291,8 +292,8 @@ func TestVanishingIsNoEnd(t *testing.T) {
 	}
 }
 
-// A real process that is killed, and that its system ends the connections of, is noticed too.
-func TestKilledApplication(t *testing.T) {
+// The death of a real process is noticed, too. The kernel ends its connections.
+func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	need(t, "bash")
 	a := newApplication(t, machine(t))
@@ -300,16 +301,16 @@ func TestKilledApplication(t *testing.T) {
 	host, port, _ := net.SplitHostPort(r.local[a.addr])
 	for _, c := range []struct {
 		name    string
-		command string // with the connection at descriptor 3
+		command string // inherits the connection as descriptor 3
 		far     func(t *testing.T, far *net.TCPConn)
 	}{
 		{"it does not read", "exec sleep 1000", func(t *testing.T, far *net.TCPConn) { fill(t, far) }},
 		{"it reads a little and is not read", "dd bs=1 count=1 status=none <&3; exec cat /dev/zero >&3", func(t *testing.T, far *net.TCPConn) {
-			// What is left unread at its end makes the system reset the connection.
+			// Unread data makes the kernel reset the connection when the process exits.
 			if _, err := far.Write(bytes.Repeat([]byte("x"), 4096)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := far.Read(make([]byte, 1)); err != nil { // it has begun to write
+			if _, err := far.Read(make([]byte, 1)); err != nil { // the process has started to write
 				t.Fatal(err)
 			}
 		}},
@@ -336,7 +337,7 @@ func TestKilledApplication(t *testing.T) {
 		p.kill(t)
 		far.SetDeadline(time.Now().Add(soon))
 		if _, err := copyBig(far, newNoise(7, 1<<50)); !isReset(err) || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the backend writes on to %v, want a reset", err)
+			t.Errorf("the backend's writes end with %v, want a reset", err)
 		}
 	})
 }

@@ -14,23 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A rig is a server and a client with forwards to some targets, for the tests of what connections
-// go through on the way.
+// A rig is a server and a client with forwards to some targets.
 type rig struct {
 	host   *host
 	pair   keyPair
 	alice  account
 	server *server
 	client *client
-	local  map[string]string // where the client listens, by target
+	local  map[string]string // forward addresses, by target
 }
 
-// A setup says what is particular about a rig. Its zero value has no forward.
+// A setup configures a rig. Its zero value has no forward.
 type setup struct {
 	at      *host                      // where both ends run; nil: this machine
 	targets []string                   // a forward to each
 	allow   []string                   // what the server lets alice reach; nil: the targets
-	through func(server string) string // gives the address to dial instead of the server's
+	through func(server string) string // returns the address to dial instead of the server's
 	client  []string                   // more flags
 	server  []string
 }
@@ -64,7 +63,7 @@ func (s setup) start(t *testing.T) *rig {
 	return r
 }
 
-// logged is how a target of -L appears in the log.
+// logged returns a target of -L as it appears in the log.
 func logged(target string) string {
 	if strings.HasPrefix(target, "/") {
 		return "unix:" + target
@@ -72,7 +71,7 @@ func logged(target string) string {
 	return target
 }
 
-// connect connects to the forward to a target.
+// connect connects to the forward to target.
 func (r *rig) connect(t *testing.T, target string) *net.TCPConn {
 	t.Helper()
 	conn, err := r.host.dial(r.local[target])
@@ -84,8 +83,8 @@ func (r *rig) connect(t *testing.T, target string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// open makes a connection all the way to an application behind the tunnel. A byte has gone each way
-// when it returns.
+// open connects through the tunnel to an application and returns both ends. A byte has passed each
+// way.
 func (r *rig) open(t *testing.T, a *application) (near, far *net.TCPConn) {
 	t.Helper()
 	near = r.connect(t, a.addr)
@@ -105,13 +104,13 @@ func passByte(t *testing.T, from, to *net.TCPConn) {
 	}
 }
 
-// An application is what listens behind the tunnel. The test does its talking.
+// An application listens behind the tunnel. The test reads and writes on its connections.
 type application struct {
 	addr  string
 	conns chan *net.TCPConn
 }
 
-// newApplication listens on a free loopback port of a host.
+// newApplication listens on a free loopback port of h.
 func newApplication(t *testing.T, h *host) *application {
 	t.Helper()
 	l := h.listen(t, "127.0.0.1:0")
@@ -141,7 +140,7 @@ func newApplication(t *testing.T, h *host) *application {
 	return a
 }
 
-// accept waits for the next connection.
+// accept waits for the next connection and returns it.
 func (a *application) accept(t *testing.T) *net.TCPConn {
 	t.Helper()
 	select {
@@ -155,12 +154,12 @@ func (a *application) accept(t *testing.T) *net.TCPConn {
 	}
 }
 
-// isReset tells what TCP reports of a peer that has ended a connection with a reset.
+// isReset reports whether err is how TCP reports a reset by the peer.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// wantReset reads on until a connection ends, which it must do by a reset.
+// wantReset reads until the connection ends, which must be by a reset.
 func wantReset(t *testing.T, who string, conn *net.TCPConn) {
 	t.Helper()
 	n, err := io.Copy(io.Discard, conn)
@@ -171,7 +170,7 @@ func wantReset(t *testing.T, who string, conn *net.TCPConn) {
 	}
 }
 
-// wantNoConnection connects to the forward to a target, which must end in a reset.
+// wantNoConnection connects to the forward to target, which must reset the connection.
 func (r *rig) wantNoConnection(t *testing.T, target string) {
 	t.Helper()
 	conn, err := r.host.dial(r.local[target])
@@ -180,16 +179,16 @@ func (r *rig) wantNoConnection(t *testing.T, target string) {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(patience))
 		wantReset(t, "the application", conn.(*net.TCPConn))
-	case !isReset(err): // it can come before connect has returned
+	case !isReset(err): // the reset can arrive during connect
 		t.Errorf("connect to the forward to %s: %v", target, err)
 	}
 }
 
-// soon is how long what must happen within about a second may take on a busy machine.
+// soon bounds events that take about a second, on a busy machine too.
 const soon = 5 * time.Second
 
-// noticesReset waits until the system knows that a connection was reset, as an application that
-// waits for nothing in particular would notice: without reading what is there.
+// noticesReset waits until the kernel reports a reset, without reading the data that is queued: an
+// application that polls would notice it like this.
 func noticesReset(t *testing.T, who string, conn *net.TCPConn) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
@@ -212,7 +211,7 @@ func noticesReset(t *testing.T, who string, conn *net.TCPConn) {
 	})
 }
 
-// fill writes until nothing more is taken, because the reader at the other end does not read.
+// fill writes until the connection accepts no more data because its peer does not read.
 func fill(t *testing.T, conn *net.TCPConn) (written int64) {
 	t.Helper()
 	b := make([]byte, 256<<10)
@@ -228,7 +227,7 @@ func fill(t *testing.T, conn *net.TCPConn) (written int64) {
 			t.Fatalf("fill the connection: %v", err)
 		}
 		if written > 1<<30 {
-			t.Fatalf("%d bytes are taken that nobody reads", written)
+			t.Fatalf("%d bytes are accepted although nothing is read", written)
 		}
 	}
 }
@@ -238,8 +237,9 @@ func errIsTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// vanish ends a connection as the system does for an application that dies with data unread.
-func vanish(t *testing.T, conn *net.TCPConn) {
+// resetWithUnreadData ends a connection as the kernel does for a process that exits with unread
+// data.
+func resetWithUnreadData(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
 	if err := conn.SetLinger(0); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// The local ends of a client's forwards, on its loopback.
+// Forwards of the client, on its loopback.
 const (
 	sshLocal   = "127.0.0.1:2222"
 	pgLocal    = "127.0.0.1:15432"
@@ -26,28 +26,28 @@ const (
 	bulkLocal  = "127.0.0.1:19001"
 )
 
-// A tunnelUser is somebody at the client host who uses what the tunnel leads to.
+// A tunnelUser uses the backends through the tunnel from the client's host.
 type tunnelUser struct {
 	at       *host
 	backends *backends
-	wCommand []string // adit client … without -W and the URL
+	wCommand []string // argv of adit client without -W and the URL
 	url      string
 }
 
-// sshFiles moves files by ssh and scp through a -L forward.
+// sshFiles transfers files by ssh and scp through a forward.
 func (u *tunnelUser) sshFiles(t *testing.T) {
 	_, port, _ := net.SplitHostPort(sshLocal)
 	u.sshAndScp(t, "-o", "Port="+port)
 }
 
-// sshProxyCommand does the same with ssh's ProxyCommand, that is by adit client -W.
+// sshProxyCommand does the same with adit client -W as ssh's ProxyCommand.
 func (u *tunnelUser) sshProxyCommand(t *testing.T) {
 	command := append(append([]string{}, u.wCommand...), "-W", "%h:%p", u.url)
 	for i, word := range command {
 		if strings.ContainsAny(word, " '\"\\$") {
 			t.Fatalf("the word %q would need quoting", word)
 		}
-		// ssh replaces %-tokens; those of a URL are meant literally.
+		// ssh expands %-tokens, but the URL is literal.
 		if word != "%h:%p" {
 			command[i] = strings.ReplaceAll(word, "%", "%%")
 		}
@@ -55,7 +55,7 @@ func (u *tunnelUser) sshProxyCommand(t *testing.T) {
 	u.sshAndScp(t, "-o", "ProxyCommand="+strings.Join(command, " "))
 }
 
-// sshOptions are what ssh and scp have to be told in any case, and more.
+// sshOptions returns the options that ssh and scp always need, and more.
 func (u *tunnelUser) sshOptions(t *testing.T, more ...string) []string {
 	t.Helper()
 	need(t, "ssh", "scp")
@@ -71,7 +71,7 @@ func (u *tunnelUser) sshAndScp(t *testing.T, options ...string) {
 	if got != "over the tunnel\n" {
 		t.Errorf("ssh printed %q", got)
 	}
-	// The exit status of the far command, and a large standard input.
+	// Check the exit status of the remote command, and a large standard input.
 	const size = 8 << 20
 	data, err := io.ReadAll(newNoise(22, size))
 	if err != nil {
@@ -103,7 +103,7 @@ func (u *tunnelUser) sshAndScp(t *testing.T, options ...string) {
 	}
 }
 
-// psql works on a table: bulk in, a query, bulk out.
+// psql loads a table in bulk, queries it and reads it in bulk.
 func (u *tunnelUser) psql(t *testing.T) {
 	need(t, "psql")
 	host, port, _ := net.SplitHostPort(pgLocal)
@@ -122,7 +122,7 @@ copy (select i, m from t order by i) to stdout;
 	}
 }
 
-// redis runs redis-benchmark with 50 connections, and checks that the server saw its commands.
+// redis runs redis-benchmark with 50 connections and checks that the server got its commands.
 func (u *tunnelUser) redis(t *testing.T) {
 	need(t, "redis-benchmark", "redis-cli")
 	host, port, _ := net.SplitHostPort(redisLocal)
@@ -133,14 +133,15 @@ func (u *tunnelUser) redis(t *testing.T) {
 			t.Errorf("redis-benchmark has no result for %s:\n%s", test, out)
 		}
 	}
-	// The benchmark's exit status tells little; the server's own counter tells how much arrived.
+	// The exit status of redis-benchmark says nothing about its replies; the server counts the
+	// commands.
 	calls := u.at.run(t, "", "redis-cli", "-h", host, "-p", port, "info", "commandstats")
 	if !strings.Contains(calls, "cmdstat_lrange:calls=") {
 		t.Errorf("redis saw no LRANGE:\n%s", calls)
 	}
 }
 
-// json asks the JSON backend line by line, on several connections at once.
+// json makes requests to the JSON backend line by line on several connections at once.
 func (u *tunnelUser) json(t *testing.T) {
 	inParallel(t, 10, func(i int) error {
 		conn, err := u.at.dial(jsonLocal)
@@ -167,7 +168,7 @@ func (u *tunnelUser) json(t *testing.T) {
 	})
 }
 
-// bulk carries size bytes up, then down, and compares digests.
+// bulk uploads size bytes, then downloads as many, and compares digests.
 func (u *tunnelUser) bulk(t *testing.T, size int64) {
 	up, err := u.ask("sink\n")
 	if err != nil {
@@ -211,7 +212,7 @@ func (u *tunnelUser) bulk(t *testing.T, size int64) {
 	}
 }
 
-// ask connects to the bulk backend with its first line.
+// ask connects to the bulk backend and sends the first line.
 func (u *tunnelUser) ask(line string) (*net.TCPConn, error) {
 	conn, err := u.at.dial(bulkLocal)
 	if err != nil {
@@ -225,10 +226,11 @@ func (u *tunnelUser) ask(line string) (*net.TCPConn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
-// crowd runs 200 streams of mixed size at once, each both ways, and compares them all.
-func (u *tunnelUser) crowd(t *testing.T) {
+// manyStreams runs 200 streams of different sizes at once, each in both directions, and compares
+// all data.
+func (u *tunnelUser) manyStreams(t *testing.T) {
 	inParallel(t, 200, func(i int) error {
-		// From nothing over single bytes to 4 MiB.
+		// Sizes are 0, single bytes, and up to 4 MiB.
 		size := int64(0)
 		if i > 0 {
 			size = 1<<(i%23) + int64(i)
@@ -252,7 +254,7 @@ func (u *tunnelUser) echo(seed uint64, size int64) error {
 	back := sha256.New()
 	n, err := copyBig(back, conn)
 	if err != nil {
-		conn.Close() // the sender may be stuck
+		conn.Close() // unblocks the sender
 	}
 	if err := errors.Join(err, <-sent); err != nil {
 		return fmt.Errorf("stream %d of %d bytes, %d came back: %w", seed, size, n, err)

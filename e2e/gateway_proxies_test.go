@@ -18,11 +18,11 @@ import (
 	"time"
 )
 
-// gatewayFronts are the web servers that docs/gateway.md says how to put before adit.
+// gatewayFronts are the reverse proxies that docs/gateway.md configures.
 var gatewayFronts = []struct {
 	name  string
 	front front
-	h2    bool // WebSockets over HTTP/2 to the client, too
+	h2    bool // accepts WebSockets over HTTP/2, too
 }{
 	{"nginx", nginxFront, false},
 	{"haproxy", haproxyFront, false},
@@ -32,8 +32,8 @@ var gatewayFronts = []struct {
 	{"caddy", caddyFront, false},
 }
 
-// Each front carries routes and the tunnel at once, on one port.
-func TestFrontsCarryRoutes(t *testing.T) {
+// Each reverse proxy passes routes and the tunnel at once, on one port.
+func TestRoutesBehindReverseProxies(t *testing.T) {
 	for _, f := range gatewayFronts {
 		t.Run(f.name, func(t *testing.T) {
 			g := newFronted(t, f.front)
@@ -46,21 +46,22 @@ func TestFrontsCarryRoutes(t *testing.T) {
 	}
 }
 
-// fronted is a gateway and a client of its tunnel on one machine, with a front between them.
+// fronted is a gateway and a client of its tunnel on one machine, with a reverse proxy between
+// them.
 type fronted struct {
 	host  *host
 	roots *x509.CertPool
 	user  *tunnelUser
 }
 
-// tellBackend answers with what it is told of its client.
+// tellBackend answers with the header that it gets about its client.
 const tellBackend = "127.0.0.1:9002"
 
 func newFronted(t *testing.T, before front) *fronted {
 	t.Helper()
 	h := isolated(t, "gateway")
 	h.ip(t, "addr add "+gatewayAddr+"/32 dev lo")
-	h.knows(t, gatewayName, gatewayAddr)
+	h.addName(t, gatewayName, gatewayAddr)
 	b := &backends{host: h, dir: workDir(t)}
 	b.startJSON(t)
 	b.startBulk(t)
@@ -87,7 +88,7 @@ path = %q
 	return g
 }
 
-// use opens routes and the tunnel at the same time.
+// use uses routes and the tunnel at the same time.
 func (g *fronted) use(t *testing.T, alpn string) {
 	const size = 8 << 20
 	both := make(chan error, 1)
@@ -113,33 +114,33 @@ func (g *fronted) use(t *testing.T, alpn string) {
 		}
 		var reply jsonReply
 		if err := json.Unmarshal(p.data[seen:], &reply); err != nil || reply.ID != n || reply.Length != 2*n*n {
-			t.Errorf("line %d is answered with %.100q, %v", n, p.data[seen:], err)
+			t.Errorf("line %d has the answer %.100q, %v", n, p.data[seen:], err)
 		}
 	}
 	if err := p.bye(); err != nil {
 		t.Error(err)
 	}
 
-	// The client's own address arrives, and not one that it makes up.
+	// The backend gets the client's address, not the forged one.
 	p, err = g.dial(alpn, "/tell", "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
 	if err := p.untilAnswered(); err != nil || p.code != 1000 || !strings.HasPrefix(string(p.data), "PROXY TCP4 "+gatewayAddr+" ") {
-		t.Errorf("the backend is told %q, then %v, %d %s", p.data, err, p.code, p.reason)
+		t.Errorf("the backend gets %q, then %v, %d %s", p.data, err, p.code, p.reason)
 	}
 
 	var refused *refusedError
 	if p, err := g.dial(alpn, "/json", "https://evil.test", true); err == nil {
 		p.Close()
-		t.Error("a page of another origin is let in")
+		t.Error("a page of another origin is accepted")
 	} else if !errors.As(err, &refused) || refused.status != http.StatusForbidden {
 		t.Errorf("a page of another origin: %v, want 403", err)
 	}
 	if p, err := g.dial(alpn, "/jsonx", "", true); err == nil {
 		p.Close()
-		t.Error("there is something at /jsonx")
+		t.Error("/jsonx is accepted")
 	} else if !errors.As(err, &refused) || refused.status != http.StatusNotFound {
 		t.Errorf("/jsonx: %v, want 404", err)
 	}
@@ -175,7 +176,7 @@ func (g *fronted) echo(alpn string, size int64) error {
 	}()
 	err = p.until(func() bool { return got >= size })
 	if err != nil {
-		p.Close() // the sender may be stuck
+		p.Close() // unblocks the sender
 	}
 	if err := errors.Join(err, <-sent); err != nil {
 		return fmt.Errorf("after %d bytes: %w", got, err)
@@ -186,7 +187,7 @@ func (g *fronted) echo(alpn string, size int64) error {
 	return p.bye()
 }
 
-// dial opens a WebSocket at the front.
+// dial opens a WebSocket through the reverse proxy.
 func (g *fronted) dial(alpn, path, origin string, text bool) (*peer, error) {
 	conn, err := g.host.dial(gatewayAddr + ":443")
 	if err != nil {
@@ -201,10 +202,10 @@ func (g *fronted) dial(alpn, path, origin string, text bool) (*peer, error) {
 	return p, err
 }
 
-// forged is what clients say of where they come from, for the fronts to clear.
+// forged is a client's false claim about its address, which the reverse proxies must remove.
 const forged = "for=192.0.2.9"
 
-// openPeer opens a WebSocket on a connection to gatewayName, over HTTP/1.1 or HTTP/2.
+// openPeer opens a WebSocket to gatewayName on an existing connection, over HTTP/1.1 or HTTP/2.
 func openPeer(secure *tls.Conn, raw *net.TCPConn, h2 bool, path, origin string, text bool) (*peer, error) {
 	if err := secure.Handshake(); err != nil {
 		return nil, err
@@ -247,7 +248,7 @@ func openPeer(secure *tls.Conn, raw *net.TCPConn, h2 bool, path, origin string, 
 	return newPeer(s, text), nil
 }
 
-// haproxyH2Front speaks HTTP/2 on both sides, but for the tunnel, which is HTTP/1.1.
+// haproxyH2Front speaks HTTP/2 on both sides, except for the tunnel, which uses HTTP/1.1.
 func haproxyH2Front(t *testing.T, gateway *host, pair keyPair, backend string) {
 	t.Helper()
 	need(t, "haproxy")

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// A scenario is a way from a client to the gateway. Everything that people do through a tunnel
-// must work on each.
+// A scenario is a kind of path from a client to the gateway. All uses of the tunnel must work on
+// each.
 type scenario struct {
 	name   string
-	rules  string                                   // what the firewall lets the client do
-	open   string                                   // the only one of wallProbes that answers
+	rules  string                                   // what the firewall accepts from the client
+	open   string                                   // the only one of wallProbes that is reachable
 	proxy  func(t *testing.T, l *line) (url string) // nil: none
 	front  front                                    // nil: the server takes TLS itself
-	amount int64                                    // bytes in bulk, each way
+	amount int64                                    // bytes of bulk data each way
 }
 
 var scenarios = []scenario{
@@ -30,13 +30,13 @@ var scenarios = []scenario{
 	{name: "apache-wstunnel", rules: only443, open: gatewayAddr + ":443", front: apacheWstunnelFront, amount: 64 << 20},
 }
 
-// wallProbes are addresses that a client would like to reach. Somebody listens on those of the
-// gateway.
+// wallProbes are addresses that the client tries to reach. All those of the gateway accept
+// connections.
 var wallProbes = []string{gatewayAddr + ":443", gatewayAddr + ":8443", middleAddr + ":3128", middleAddr + ":1080", middleAddr + ":8080"}
 
-func TestNetwork(t *testing.T) {
+func TestPaths(t *testing.T) {
 	g := newGateway(t, allBackends...)
-	// A listener beside the server's, so that only the firewall can explain that it is out of reach.
+	// This listener proves that it is the firewall that makes other ports unreachable.
 	g.host.listen(t, "0.0.0.0:8443")
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) { s.run(t, g) })
@@ -49,9 +49,9 @@ func (s scenario) run(t *testing.T, g *gateway) {
 	g.serve(t, s.front)
 	proxy := ""
 	if s.proxy != nil {
-		proxy = s.proxy(t, l) // which alone can resolve the gateway's name
+		proxy = s.proxy(t, l) // only the proxy can resolve the gateway's name
 	} else {
-		l.client.knows(t, gatewayName, gatewayAddr)
+		l.client.addName(t, gatewayName, gatewayAddr)
 	}
 	l.checkWall(t, s.open)
 
@@ -67,25 +67,25 @@ func (s scenario) run(t *testing.T, g *gateway) {
 	t.Run("redis", user.redis)
 	t.Run("json", user.json)
 	t.Run("bulk", func(t *testing.T) { user.bulk(t, amount) })
-	t.Run("crowd", user.crowd)
+	t.Run("200-streams", user.manyStreams)
 	if outside := l.client.run(t, "", "ss", "-Htn", "state", "established", "not", "dst", "127.0.0.1"); strings.Count(outside, "\n") != 1 {
 		t.Errorf("the client holds these connections to the outside, want one:\n%s", outside)
 	}
 	if n := c.count(linkDown); n != 0 {
-		t.Errorf("the link went down %d times", n)
+		t.Errorf("the session ended %d times", n)
 	}
 }
 
-// checkWall proves that of all wallProbes the client reaches open, and nothing else.
+// checkWall checks that the client reaches open and none of the other wallProbes.
 func (l *line) checkWall(t *testing.T, open string) {
 	t.Helper()
 	if !slices.Contains(wallProbes, open) {
-		t.Fatalf("%s is no wall probe", open)
+		t.Fatalf("%s is not in wallProbes", open)
 	}
 	for _, addr := range wallProbes {
 		within := patience
 		if addr != open {
-			within = 300 * time.Millisecond // dropped packets are waited for
+			within = 300 * time.Millisecond // dropped packets cause no error
 		}
 		conn, err := l.client.dialWithin(within, addr)
 		if err == nil {

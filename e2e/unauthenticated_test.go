@@ -23,7 +23,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// trust is the configuration of a TLS client that trusts the CA of a key pair.
+// trust returns a TLS configuration that trusts the CA of the key pair.
 func (p keyPair) trust(t *testing.T) *tls.Config {
 	t.Helper()
 	pool := x509.NewCertPool()
@@ -33,8 +33,8 @@ func (p keyPair) trust(t *testing.T) *tls.Config {
 	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
 }
 
-// stranger connects to the server, and speaks TLS.
-func (r *rig) stranger(t *testing.T) *tls.Conn {
+// dialTLS connects to the server without credentials.
+func (r *rig) dialTLS(t *testing.T) *tls.Conn {
 	t.Helper()
 	raw, err := r.host.dial(r.server.addr)
 	if err != nil {
@@ -49,12 +49,12 @@ func (r *rig) stranger(t *testing.T) *tls.Conn {
 	return conn
 }
 
-// request writes a request with the fields of an ordinary one, and more.
+// request returns an ordinary request with additional fields.
 func request(line string, fields ...string) string {
 	return line + "\r\nHost: gw.test\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
 }
 
-// upgrade writes an opening handshake of a WebSocket.
+// upgrade returns the opening handshake of a WebSocket.
 func upgrade(path string, fields ...string) string {
 	return request("GET "+path+" HTTP/1.1", append([]string{"Connection: Upgrade", "Upgrade: websocket",
 		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}, fields...)...)
@@ -62,7 +62,7 @@ func upgrade(path string, fields ...string) string {
 
 var dateField = regexp.MustCompile(`(?m)^Date: .*\r\n`)
 
-// ask sends a request and returns the answer, also byte for byte but for its date.
+// ask sends a request and returns the status and the whole answer, without its Date.
 func ask(t *testing.T, conn net.Conn, text string) (status int, answer string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {
@@ -87,7 +87,7 @@ func (a account) bearer(t *testing.T) string {
 	return "Authorization: Bearer " + strings.TrimSpace(readFile(t, a.tokenFile))
 }
 
-// another starts one more client, as a newcomer, and passes some bytes through it.
+// another starts a new client and transfers some bytes through it.
 func (r *rig) another(t *testing.T, echo string) {
 	t.Helper()
 	c := r.host.client(t, "--proxy", "none", "--token-file", r.alice.tokenFile, "--ca", r.pair.ca, "-L", "127.0.0.1:0:"+echo, "wss://"+r.server.addr+tunnelPath)
@@ -101,20 +101,19 @@ func (r *rig) another(t *testing.T, echo string) {
 	c.stop(t)
 }
 
-// undisturbed checks that the tunnel goes on as if nothing had been, for the client that is there
-// and for a new one.
+// undisturbed checks that the tunnel works for the existing client and for a new one.
 func (r *rig) undisturbed(t *testing.T, echo string) {
 	t.Helper()
 	expectEcho(t, r.connect(t, echo))
 	r.another(t, echo)
 	if r.client.count(linkDown) != 0 {
-		t.Error("the link went down")
+		t.Error("the session ended")
 	}
 }
 
-// Whoever may not use the tunnel gets what the site answers for any path that it does not have, byte
+// A request without valid credentials gets the site's answer for a path that does not exist, byte
 // for byte.
-func TestStrangersSeeTheSite(t *testing.T) {
+func TestUnauthenticatedGetSite(t *testing.T) {
 	t.Parallel()
 	dir := workDir(t)
 	writeFile(t, dir, "index.html", "<p>ordinary</p>\n")
@@ -130,10 +129,10 @@ func TestStrangersSeeTheSite(t *testing.T) {
 			echo := testnet.Echo(t)
 			r := setup{targets: []string{echo}, server: c.flags}.start(t)
 			good, wrong := r.alice.bearer(t), "Authorization: Bearer adit_"+strings.Repeat("A", 43)
-			if status, page := ask(t, r.stranger(t), request("GET / HTTP/1.1")); status != http.StatusOK || !strings.Contains(page, c.page) {
+			if status, page := ask(t, r.dialTLS(t), request("GET / HTTP/1.1")); status != http.StatusOK || !strings.Contains(page, c.page) {
 				t.Fatalf("the site's page:\n%s", page)
 			}
-			status, want := ask(t, r.stranger(t), request("GET /nowhere HTTP/1.1"))
+			status, want := ask(t, r.dialTLS(t), request("GET /nowhere HTTP/1.1"))
 			if status != http.StatusNotFound {
 				t.Fatalf("the site answers with status %d for what it does not have", status)
 			}
@@ -151,15 +150,15 @@ func TestStrangersSeeTheSite(t *testing.T) {
 				"no upgrade":               request("GET "+tunnelPath+" HTTP/1.1", good),
 				"token in the query":       upgrade(tunnelPath + "?token=" + strings.TrimPrefix(good, "Authorization: Bearer ")),
 			} {
-				conn := r.stranger(t)
-				for range 2 { // the connection lives on
+				conn := r.dialTLS(t)
+				for range 2 { // the connection is kept
 					if _, got := ask(t, conn, text); got != want {
 						t.Errorf("%s: got\n%s\nwant\n%s", what, got, want)
 					}
 				}
 			}
-			// What all of them were not.
-			if status, answer := ask(t, r.stranger(t), upgrade(tunnelPath, good)); status != http.StatusSwitchingProtocols {
+			// The right token at the right path is accepted.
+			if status, answer := ask(t, r.dialTLS(t), upgrade(tunnelPath, good)); status != http.StatusSwitchingProtocols {
 				t.Errorf("the right token at the right path:\n%s", answer)
 			}
 			r.undisturbed(t, echo)
@@ -167,8 +166,8 @@ func TestStrangersSeeTheSite(t *testing.T) {
 	}
 }
 
-// What is no HTTP, or no TLS, is refused and harms nobody.
-func TestStrangersTalkGarbage(t *testing.T) {
+// Data that is no HTTP, or no TLS, is refused and harms nobody.
+func TestUnauthenticatedGarbage(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
@@ -184,16 +183,17 @@ func TestStrangersTalkGarbage(t *testing.T) {
 		"GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 10_000) + "\r\n",
 	} {
-		conn := r.stranger(t)
+		conn := r.dialTLS(t)
 		io.WriteString(conn, text)
 		conn.CloseWrite()
-		// It may hang up before it has read all; then its answer is lost.
+		// The server may reset the connection before it has read everything; then its answer is
+		// lost.
 		b, err := io.ReadAll(conn)
 		if errIsTimeout(err) {
 			t.Errorf("%.40q: the connection stays open after %.100q", text, b)
 		}
 		if len(b) > 0 && !bytes.HasPrefix(b, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(b, []byte("HTTP/1.1 505")) {
-			t.Errorf("%.40q is answered with %.100q", text, b)
+			t.Errorf("%.40q has the answer %.100q", text, b)
 		}
 	}
 	for _, text := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01\xff\xff\xff", "SSH-2.0-x\r\n", strings.Repeat("\x00", 100_000)} {
@@ -212,8 +212,8 @@ func TestStrangersTalkGarbage(t *testing.T) {
 	r.undisturbed(t, echo)
 }
 
-// Whoever says nothing, or stops in the middle, is shown the door in time.
-func TestStrangersStaySilent(t *testing.T) {
+// A client that sends nothing, or stops in the middle of a request, is disconnected.
+func TestUnauthenticatedSilence(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
@@ -236,14 +236,14 @@ func TestStrangersStaySilent(t *testing.T) {
 			conn.Write([]byte{0x16, 3, 1, 2})
 			return conn
 		},
-		"TLS and nothing more": func() net.Conn { return r.stranger(t) },
+		"TLS and nothing more": func() net.Conn { return r.dialTLS(t) },
 		"half a header": func() net.Conn {
-			conn := r.stranger(t)
+			conn := r.dialTLS(t)
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: gw")
 			return conn
 		},
 		"half an upgrade": func() net.Conn {
-			conn := r.stranger(t)
+			conn := r.dialTLS(t)
 			io.WriteString(conn, strings.TrimSuffix(upgrade(tunnelPath, r.alice.bearer(t)), "\r\n"))
 			return conn
 		},
@@ -252,7 +252,7 @@ func TestStrangersStaySilent(t *testing.T) {
 		conn.SetDeadline(time.Now().Add(patience))
 		running.Go(func() {
 			if b, err := io.ReadAll(conn); errIsTimeout(err) {
-				t.Errorf("a stranger who says %s is still there after %v, and was told %q", what, patience, b)
+				t.Errorf("a client that sends %s is still connected after %v, and got %q", what, patience, b)
 			}
 		})
 	}
@@ -261,13 +261,13 @@ func TestStrangersStaySilent(t *testing.T) {
 }
 
 // A thousand silent connections, from one address or from many, neither disturb the tunnel nor keep
-// a new client out, and are gone in time.
-func TestStrangersCrowd(t *testing.T) {
+// new clients out, and are closed in time.
+func TestUnauthenticatedFlood(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		addresses int
-		most      int // of them the server may hold
+		most      int // how many of them the server may hold
 	}{
 		{"from one address", 1, 256},
 		{"from many addresses", 10, 1000},
@@ -278,9 +278,9 @@ func TestStrangersCrowd(t *testing.T) {
 			r := setup{targets: []string{echo}}.start(t)
 			before := r.server.usage(t)
 			conn := r.connect(t, echo)
-			crowd(t, r, 1000, c.addresses)
+			flood(t, r, 1000, c.addresses)
 			if now := r.server.usage(t); now.descriptors > before.descriptors+c.most+16 {
-				t.Errorf("the server holds %v, before %v: more than %d strangers", now, before, c.most)
+				t.Errorf("the server holds %v, before %v: more than %d unauthenticated clients", now, before, c.most)
 			}
 			expectEcho(t, conn)
 			r.undisturbed(t, echo)
@@ -289,15 +289,15 @@ func TestStrangersCrowd(t *testing.T) {
 	}
 }
 
-// crowd opens so many connections to the server from so many addresses, in turn, and lets them lie
-// until the test's end. Every twentieth speaks TLS before it falls silent.
-func crowd(t *testing.T, r *rig, connections, addresses int) {
+// flood opens connections to the server, from several addresses in turn, and keeps them until the
+// end of the test. Every twentieth completes a TLS handshake.
+func flood(t *testing.T, r *rig, connections, addresses int) {
 	t.Helper()
 	trust := r.pair.trust(t)
 	for i := range connections {
 		from := &net.TCPAddr{IP: net.IPv4(127, 77, 0, byte(i%addresses))}
 		if addresses == 1 {
-			from.IP = net.IPv4(127, 0, 0, 1) // where the clients come from, too
+			from.IP = net.IPv4(127, 0, 0, 1) // the clients' address
 		}
 		d := net.Dialer{LocalAddr: from, Timeout: patience}
 		conn, err := d.Dial("tcp", r.server.addr)
@@ -314,8 +314,8 @@ func crowd(t *testing.T, r *rig, connections, addresses int) {
 	}
 }
 
-// The server's own files are not part of the site.
-func TestSiteHoldsOnlyItself(t *testing.T) {
+// The site does not serve the server's own files.
+func TestSiteServesNoServerFiles(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
 	dir := workDir(t)
@@ -330,8 +330,8 @@ func TestSiteHoldsOnlyItself(t *testing.T) {
 	}
 	r := setup{targets: []string{echo}, server: []string{"--site", site}}.start(t)
 	for _, path := range []string{"/../secret", "/%2e%2e/secret", "/..%2fsecret", "/.env", "/link", "/", "//../secret", fmt.Sprintf("/%s", strings.Repeat("../", 20)+strings.TrimPrefix(dir, "/")+"/secret")} {
-		if status, answer := ask(t, r.stranger(t), request("GET "+path+" HTTP/1.1")); status == http.StatusOK || strings.Contains(answer, "hunter2") {
-			t.Errorf("%s is answered with\n%s", path, answer)
+		if status, answer := ask(t, r.dialTLS(t), request("GET "+path+" HTTP/1.1")); status == http.StatusOK || strings.Contains(answer, "hunter2") {
+			t.Errorf("%s has the answer\n%s", path, answer)
 		}
 	}
 }
