@@ -1,4 +1,4 @@
-# One static binary in an otherwise empty image.
+# An image of one static binary.
 #
 #   docker build -t adit .
 #   docker run --rm adit version
@@ -6,22 +6,21 @@
 #       -p 443:443 -v /etc/adit:/etc/adit:ro -v adit-state:/var/lib/adit \
 #       adit server --config /etc/adit/server.toml
 #
-# Port 443 without root: the process runs as user 65532 with no capability, and binds 443 because
-# the container's own network has net.ipv4.ip_unprivileged_port_start=0. Docker (20.10 and newer)
-# sets that by itself; podman and Kubernetes need it said:
+# Port 443 without root: the process runs as user 65532 without capabilities. It can bind 443 if the
+# container's network namespace has net.ipv4.ip_unprivileged_port_start=0. Docker 20.10 and newer
+# set that by default; podman and Kubernetes need a setting:
 #
 #   podman run --sysctl net.ipv4.ip_unprivileged_port_start=0 …
 #   securityContext: {sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: "0"}]}
 #
-# With --network=host there is no network of its own to set: listen on a high port there (say
-# listen = [":8443"]), or let the host allow it.
+# With --network=host, listen on a port from 1024 (listen = [":8443"]) or set the sysctl on the host.
 #
-# Files under /etc/adit have to be readable by user 65532. /var/lib/adit is that user's, for a
-# self-signed key or ACME certificates; keep it in a volume. /tmp is only for those who run the
-# image without --read-only, or with --tmpfs /tmp.
+# Files under /etc/adit must be readable by user 65532. /var/lib/adit belongs to that user and holds
+# a self-signed key or ACME certificates: mount a volume there. /tmp is writable without --read-only
+# or with --tmpfs /tmp.
 #
-# No HEALTHCHECK: what a healthy answer is depends on the configuration (addresses, TLS names, the
-# site), and the image holds no program but adit. An orchestrator probes the port by TCP or HTTPS.
+# There is no HEALTHCHECK: addresses, TLS names and the site depend on the configuration, and the
+# image contains no other program. Let the orchestrator probe the port over TCP or HTTPS.
 
 ARG GO_IMAGE=golang:1.26-bookworm
 
@@ -30,7 +29,7 @@ WORKDIR /src
 COPY . .
 ARG VERSION=
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/adit ./cmd/adit
-# An image FROM scratch has no shell to make directories with.
+# The directories are made here, because an image FROM scratch has no shell.
 RUN mkdir -p /out/var/lib/adit /out/tmp && chmod 1777 /out/tmp
 
 FROM scratch

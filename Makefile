@@ -1,14 +1,14 @@
-# make test    everything, on a Debian machine with Go: the one command
-# make build   ./adit, a static binary
-# make demo    a tunnel on loopback, to try
-# make install to $(DESTDIR)$(PREFIX), with the systemd units, manual pages and completions
-# make e2e     only the tests of the real binary with real programs
-# make bench   adit beside other programs on PATH, into docs/benchmarks.md; BENCHFLAGS=-help
-# make fuzz    every fuzz target for FUZZTIME
-# make lint    staticcheck (fetched as a Go module)
-# make dist    what is released, in $(DISTDIR): archives, .deb, .rpm, bills of materials, checksums
-# make image   a container image, by buildah, podman or docker
-# make clean
+# make test     run all tests, on Debian with Go
+# make build    build ./adit, a static binary
+# make demo     run a tunnel on loopback, to try adit
+# make install  install to $(DESTDIR)$(PREFIX), with systemd units, manual pages and completions
+# make e2e      run only the end-to-end tests of the binary
+# make bench    compare adit with other programs on PATH, for docs/benchmarks.md; BENCHFLAGS=-help
+# make fuzz     run every fuzz target for FUZZTIME
+# make lint     run make check and staticcheck (fetched as a Go module)
+# make dist     build the release in $(DISTDIR): archives, .deb, .rpm, images, SBOMs, checksums
+# make image    build a container image with buildah, podman or docker
+# make clean    remove what these made
 
 GO       ?= go
 PREFIX   ?= /usr/local
@@ -17,7 +17,7 @@ UNITDIR  ?= $(PREFIX)/lib/systemd/system
 DATADIR  ?= $(PREFIX)/share
 DESTDIR  ?=
 DISTDIR  ?= dist
-# Of make dist: GOOS/GOARCH …; none means all.
+# Targets of make dist, as GOOS/GOARCH …; empty: all.
 TARGETS  ?=
 BINARY   ?= adit
 IMAGE    ?= adit
@@ -33,7 +33,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 build:
 	$(GOBUILD) -o adit ./cmd/adit
 
-# What `make build` made before is installed as it is: root often has no Go.
+# An existing binary is installed unchanged, because root often has no Go.
 install:
 	[ -e $(BINARY) ] || $(MAKE) build
 	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/adit
@@ -52,8 +52,8 @@ install:
 demo: build
 	./adit demo
 
-# What the tests need: a C compiler for the race detector, and the programs of the end-to-end
-# tests. Elsewhere than on Debian, and without rights, the tests that lack something say so.
+# Install what the tests need: a C compiler for the race detector, and the programs that the
+# end-to-end tests use. Where that is impossible, the tests concerned are skipped and say so.
 deps:
 	@if [ ! -e /etc/debian_version ]; then \
 		echo "make: not Debian: tests whose programs are missing will be skipped"; \
@@ -63,7 +63,7 @@ deps:
 		echo "make: neither root nor sudo: tests whose programs are missing will be skipped"; \
 	fi
 
-# Also what only other systems compile: their tests cannot run here.
+# Formatting and vet, also for other systems, whose tests cannot run here.
 check:
 	@unformatted="$$(gofmt -l .)"; \
 	if [ -n "$$unformatted" ]; then echo "gofmt these files:" >&2; echo "$$unformatted" >&2; exit 1; fi
@@ -71,8 +71,8 @@ check:
 	cd bench && $(GO) vet ./...
 	for system in darwin windows; do GOOS=$$system CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
-# The end-to-end tests come last and alone: they push gigabytes and need the machine for themselves.
-# They test the binary as it is shipped.
+# The end-to-end tests run last and alone: they transfer gigabytes and are sensitive to load. They
+# test the binary as it is released.
 test: deps check
 	$(GO) test -race -timeout 10m -p 2 $$($(GO) list ./... | grep -v '/e2e$$')
 	cd bench && $(GO) test -race -timeout 10m ./...
@@ -82,15 +82,15 @@ e2e: deps
 	$(GOBUILD) -o dist/adit ./cmd/adit
 	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
 
-# It takes more than an hour with everything, and wants the machine for itself, and root for the
-# paths between network namespaces: BENCHFLAGS='-rounds 1 -only throughput' is a beginning.
-# BENCHFLAGS='compare before=OLD after=./adit' measures two binaries beside each other in 5 minutes.
+# All benchmarks take more than an hour on an idle machine, and need root for network namespaces.
+# BENCHFLAGS='-rounds 1 -only throughput' runs a part of them;
+# BENCHFLAGS='compare before=OLD after=./adit' compares two binaries in 5 minutes.
 bench: build
 	cd bench && $(GO) build -o ../dist/bench .
 	dist/bench $(BENCHFLAGS)
 
-# On a busy machine the go command sometimes calls its own time limit a failure; that is none as
-# long as it wrote no failing input.
+# On a busy machine the go command sometimes reports its own time limit as a failure. That is no
+# failure unless it has written a failing input.
 fuzz:
 	@mkdir -p dist; \
 	packages=$$($(GO) list ./...) || exit 1; \
@@ -105,13 +105,13 @@ fuzz:
 		done || exit 1; \
 	done
 
-# Mistakes, needless code and unused code (what is deprecated is none yet); and that the command builds for one system more.
+# Bugs, simplifications and unused code, but not deprecations; and vet for one more system.
 lint: check
 	$(GO) run $(STATICCHECK) -checks 'SA*,-SA1019,S1*,U1000' ./...
 	cd bench && $(GO) run $(STATICCHECK) -checks 'SA*,-SA1019,S1*,U1000' ./...
 	GOOS=freebsd CGO_ENABLED=0 $(GO) vet ./cmd/...
 
-# One archive for each system, packages for Linux; the same commit makes the same bytes.
+# One archive per system and packages for Linux. The build is reproducible.
 dist:
 	GO='$(GO)' VERSION='$(VERSION)' sh packaging/dist.sh $(DISTDIR) $(TARGETS)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that the end-to-end tests need and that are not there yet
-# (packages.txt, one name a line). Needs root, or sudo. Nothing that it installs is started:
-# the tests run every program themselves, with configurations of their own.
+# Installs the missing Debian packages that the end-to-end tests need (packages.txt, one name per
+# line). Needs root or sudo. No installed service is started: the tests run every program
+# themselves, with configurations of their own.
 set -eu
 
 cd "$(dirname "$0")"
@@ -25,8 +25,8 @@ if [ "$(id -u)" != 0 ]; then
 	sudo=sudo
 fi
 
-# invoke-rc.d asks this file before it starts a service; 101 means "forbidden". A file that is
-# there already belongs to someone else and is put back.
+# invoke-rc.d runs this file before it starts a service; exit status 101 forbids the start. An
+# existing file is restored afterwards.
 policy=/usr/sbin/policy-rc.d
 kept=
 log=$(mktemp)
@@ -54,7 +54,7 @@ install() {
 		install --no-install-recommends $missing >"$log" 2>&1
 }
 
-# Package lists are often fresh enough; fetch them only when they prove not to be.
+# Package lists are often fresh enough; they are fetched only if the installation fails.
 if ! install; then
 	if ! { $sudo apt-get -qq update && install; }; then
 		cat "$log" >&2

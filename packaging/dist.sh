@@ -1,19 +1,17 @@
 #!/bin/sh
-# Builds what is released: for each target an archive with the program, manual pages and
-# completions, for Linux also a .deb, an .rpm and a container image, and for each a bill of
-# materials; then SHA256SUMS.
+# Builds a release: per target an archive with the program, manual pages and completions, and a
+# software bill of materials; for Linux also a .deb, an .rpm and a container image; then SHA256SUMS.
 #
 #   packaging/dist.sh DIRECTORY [GOOS/GOARCH …]        default: all targets
 #
-# The same commit makes the same bytes, wherever and whenever it is built, with the same Go: nothing
-# of the place, the time or the user goes in; into the image, the CA certificates of CA_BUNDLE, by
-# default Debian's. VERSION and SOURCE_DATE_EPOCH come from git, or from
-# the environment where there is no git.
+# The build is reproducible: the same commit and the same Go give the same bytes, whatever the
+# machine, the time and the user. The image also contains the CA certificates of CA_BUNDLE, by default
+# Debian's. VERSION and SOURCE_DATE_EPOCH come from git, or without git from the environment.
 #
 # Needs Go, GNU tar, gzip, sha256sum, and zip for the target windows.
 set -eu
 
-# The last nfpm without Windows packages, whose library not every Go module proxy has.
+# Newer versions of nfpm build Windows packages with a library that not every Go module proxy has.
 NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 TARGETS='linux/amd64 linux/arm64 linux/arm darwin/amd64 darwin/arm64 windows/amd64'
 
@@ -30,13 +28,14 @@ shift
 cd "$(dirname "$0")/.."
 
 GO=${GO:-go}
-VERSION=${VERSION:-$(git describe --tags --always --dirty)} || fail "this is no git repository: set VERSION"
+VERSION=${VERSION:-$(git describe --tags --always --dirty)} || fail "not a git repository: set VERSION"
 [ -n "$VERSION" ] || fail "the version is unknown: set VERSION"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} || fail "set SOURCE_DATE_EPOCH, in seconds"
 export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
 
-# v1.2.3 is 1.2.3; v1.2.3-rc1 comes before it, and what came after it is v1.2.3-4-g25608b5. Before
-# the first release there is only a hash.
+# Converts the version to one that packages sort correctly: v1.2.3 to 1.2.3, v1.2.3-rc1 to
+# 1.2.3~rc1 (older), v1.2.3-4-g25608b5 to 1.2.3+4.g25608b5 (newer), and the hash of a commit before
+# the first release to 0~TIME.HASH.
 package_version() {
 	v=${VERSION#v}
 	dirty=
@@ -54,14 +53,14 @@ package_version() {
 	echo "$v$dirty" | sed 's/-/~/'
 }
 
-# The environment of the one who builds would go into the binary.
+# Fixed settings, so that the builder's environment does not change the binary.
 build() {
 	env GOOS="$1" GOARCH="$2" GOAMD64=v1 GOARM=7 GOARM64=v8.0 GOFLAGS= GOEXPERIMENT= CGO_ENABLED=0 \
 		"$GO" build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o "$3" ./cmd/adit
 }
 
-# The licences of all that is in the binary ask to be passed on with it.
-licences() {
+# Prints the licenses of everything in the binary, which must be distributed with it.
+licenses() {
 	cat LICENSE
 	printf '\n== The Go standard library\n\n'
 	cat "$("$GO" env GOROOT)/LICENSE"
@@ -69,12 +68,12 @@ licences() {
 		-f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/adit |
 		sort -u | while read -r module version dir; do
 		printf '\n== %s %s\n\n' "$module" "$version"
-		cat "$dir"/LICENSE* || fail "$module has no licence"
+		cat "$dir"/LICENSE* || fail "$module has no license"
 	done
 }
 
-# stage puts everything that a package installs into a tree. It is the same for every system, but
-# for the program and the licences.
+# Copies everything that a package installs to a directory, except the program and the licenses,
+# which differ between systems.
 stage() {
 	native=$work/native
 	[ -e "$native" ] || env -u GOOS -u GOARCH GOFLAGS= CGO_ENABLED=0 "$GO" build -trimpath -buildvcs=false \
@@ -86,13 +85,13 @@ stage() {
 	"$native" completion fish >"$1/completions/adit.fish"
 	cp systemd/*.service systemd/*.socket "$1/systemd"
 	cp -r docs "$1/doc"
-	sed 's#](docs/#](#g' README.md >"$1/doc/README.md" # they are beside it here
+	sed 's#](docs/#](#g' README.md >"$1/doc/README.md" # the documents are in the same directory here
 	cp CHANGELOG.md "$1/doc"
 	cp packaging/etc/*.toml "$1/etc"
 	cp -r packaging/fail2ban "$1"
 }
 
-# settle gives every file of a tree the commit's time, and the modes that its umask may have kept.
+# Gives every file of a tree the commit's time and modes that do not depend on the umask.
 settle() {
 	find "$1" -exec chmod u=rwX,go=rX {} + -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 }
@@ -134,7 +133,7 @@ for target; do
 	program=adit
 	[ "$os" != windows ] || program=adit.exe
 	build "$os" "$arch" "$tree/$program"
-	licences "$os" "$arch" >"$tree/LICENSE"
+	licenses "$os" "$arch" >"$tree/LICENSE"
 	date=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 	env -u GOOS -u GOARCH "$GO" run ./packaging/sbom -version "$VERSION" -date "$date" \
 		"$tree/$program" >"$out/$name.cdx.json"

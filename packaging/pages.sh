@@ -1,12 +1,12 @@
 #!/bin/sh
-# Writes the manual pages: packaging/pages.sh ADIT DIRECTORY. Those of the commands are made by the
-# program itself, those of the configuration files are the commented reference files.
+# Writes the manual pages: packaging/pages.sh ADIT DIRECTORY. The program prints those of its
+# commands; those of the configuration files are the commented reference files.
 set -eu
 adit=$1 to=$2
 reference=$(dirname "$0")/../docs/reference
 mkdir -p "$to/man1" "$to/man5"
 "$adit" man >"$to/man1/adit.1"
-# The program lists its commands to a shell that completes one.
+# The completion for shells lists the commands.
 for command in $("$adit" __complete '' 2>/dev/null | sed -n "s/$(printf '\t').*//p"); do
 	[ "$command" != help ] || continue
 	"$adit" man "$command" >"$to/man1/adit-$command.1"

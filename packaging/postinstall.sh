@@ -1,11 +1,11 @@
 #!/bin/sh
-# After an installation or an upgrade. dpkg says "configure", and at an upgrade the version before;
-# rpm says how many versions there are now.
+# Runs after an installation or an upgrade. The arguments are, of dpkg, "configure" and on an upgrade
+# the previous version; of rpm, the number of installed versions.
 #
-# Nothing is enabled or started: without a configuration neither end has anything to do. What ran
-# before an upgrade is restarted. If the server has its port from the socket unit, clients go over to a
-# second one meanwhile; where that cannot start, the port is kept and they wait. The second one goes on
-# if the server does not come back.
+# An installation enables and starts nothing, because neither end works without a configuration. An
+# upgrade restarts the services that run. If the server's port is the socket unit's, clients migrate
+# to the standby meanwhile; if the standby cannot start, new connections wait in the socket's queue.
+# If the server does not start again, the standby keeps running.
 set -e
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload || true
@@ -18,7 +18,7 @@ configure:?* | [2-9]:*)
 	if systemctl --quiet is-active adit-server.service; then
 		systemctl --no-block stop adit-server-standby.service || true
 	elif systemctl --quiet is-active adit-server-standby.service; then
-		echo "adit-server.service has not started: adit-server-standby.service goes on in its place. Once it runs again: systemctl stop adit-server-standby" >&2
+		echo "adit-server.service has not started; adit-server-standby.service runs in its place. When it runs again: systemctl stop adit-server-standby" >&2
 	fi
 	systemctl try-restart 'adit-client@*.service' || true
 	;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before a removal. dpkg says "remove", rpm that 0 versions remain; an upgrade needs nothing here.
+# Runs before a removal ("remove" of dpkg, 0 remaining versions of rpm). An upgrade does nothing here.
 set -e
 case $1 in
 remove | 0) ;;

@@ -1,12 +1,12 @@
 // Command image writes a container image of one static program, as an archive
-// that docker and podman load:
+// for docker load and podman load:
 //
 //	image -arch amd64 -version v1.2.3 -date 2026-11-22T10:00:00Z -ca BUNDLE PROGRAM >adit.tar
 //
-// It is what the Dockerfile makes, without a builder and without anything of
-// the machine in it but the CA certificates: the same files make the same
-// bytes. The archive is an OCI image layout (image-spec 1.1), with the
-// manifest.json of `docker save` for docker before 25.
+// The image equals the Dockerfile's, but needs no container builder. It contains
+// nothing of the building machine except the CA certificates, so the same files
+// give the same bytes. The archive is an OCI image layout (image-spec 1.1), plus
+// the manifest.json of `docker save` for docker before version 25.
 package main
 
 import (
@@ -24,14 +24,14 @@ import (
 	"time"
 )
 
-// user is who the program runs as; nobody's number.
+// user is the UID and GID that the program runs as; no account has it.
 const user = 65532
 
 func main() {
 	var o options
 	flag.StringVar(&o.arch, "arch", "amd64", "the program's GOARCH; arm is v7")
 	flag.StringVar(&o.version, "version", "", "the program's version")
-	date := flag.String("date", "", "when it was made, RFC 3339")
+	date := flag.String("date", "", "creation date of the image (RFC 3339)")
 	ca := flag.String("ca", "/etc/ssl/certs/ca-certificates.crt", "CA certificates that the image trusts (PEM)")
 	flag.Parse()
 	err := func() (err error) {
@@ -61,7 +61,7 @@ type options struct {
 	program, ca   []byte
 }
 
-// blob is a file of the layout, known by its digest.
+// blob is a file of the image layout, named by its digest.
 type blob struct {
 	MediaType string            `json:"mediaType"`
 	Digest    string            `json:"digest"`
@@ -140,7 +140,7 @@ func write(w io.Writer, o options) error {
 	return t.w.Close()
 }
 
-// layer is the image's file system.
+// layer returns the image's file system as a tar archive.
 func layer(o options) ([]byte, error) {
 	var b bytes.Buffer
 	t := archive{tar.NewWriter(&b), o.date}
@@ -154,13 +154,14 @@ func layer(o options) ([]byte, error) {
 	return b.Bytes(), t.w.Close()
 }
 
-// archive keeps the first error of its tar.Writer, which Close gives.
+// archive writes a tar archive. The tar.Writer keeps its first error, which its
+// Close returns.
 type archive struct {
 	w    *tar.Writer
 	date time.Time
 }
 
-// add appends a file, or a directory where the name ends in a slash.
+// add appends a file, or a directory if the name ends in a slash.
 func (t archive) add(name string, data []byte, mode int64, owner int) {
 	h := &tar.Header{
 		Typeflag: tar.TypeReg, Name: path.Clean(name), Mode: mode, Size: int64(len(data)),
@@ -177,7 +178,7 @@ func (t archive) add(name string, data []byte, mode int64, owner int) {
 func object(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only strings and numbers are in it
+		panic(err) // impossible: v contains only strings, numbers, maps and slices
 	}
 	return b
 }

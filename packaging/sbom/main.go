@@ -1,9 +1,9 @@
-// Command sbom prints a software bill of materials, CycloneDX 1.6 as JSON, of a Go binary: the
-// modules that the linker recorded in it, and nothing that is only in go.mod.
+// Command sbom prints a software bill of materials of a Go binary as CycloneDX 1.6 JSON. It lists the
+// modules that the linker recorded in the binary, not those that only go.mod names.
 //
 //	go run ./packaging/sbom -version 1.2.3 -date 2026-01-02T03:04:05Z dist/adit
 //
-// The same binary and arguments print the same bytes.
+// The output depends only on the binary and the arguments.
 package main
 
 import (
@@ -61,8 +61,8 @@ type dependency struct {
 }
 
 func main() {
-	version := flag.String("version", "", "of the binary")
-	date := flag.String("date", "", "of the document, as in RFC 3339")
+	version := flag.String("version", "", "version of the binary")
+	date := flag.String("date", "", "date of the document (RFC 3339)")
 	flag.Parse()
 	if err := run(flag.Arg(0), *version, *date); err != nil {
 		fmt.Fprintln(os.Stderr, "sbom:", err)
@@ -80,7 +80,7 @@ func run(binary, version, date string) error {
 	}
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
-		return fmt.Errorf("read what the linker recorded: %w", err)
+		return fmt.Errorf("read the build information: %w", err)
 	}
 	sum := sha256.Sum256(content)
 	doc := document{
@@ -110,7 +110,7 @@ func run(binary, version, date string) error {
 	return out.Encode(doc)
 }
 
-// module describes one. The sum is that of go.sum: SHA-256 over the module's files.
+// module returns the component of a module. sum is as in go.sum: a SHA-256 of the module's files.
 func module(path, version, sum string) component {
 	c := component{Type: "library", Name: path, Version: version, PURL: "pkg:golang/" + path + "@" + version}
 	c.Ref = c.PURL
