@@ -22,7 +22,7 @@ type Address struct {
 // IsZero reports whether no address was given.
 func (a Address) IsZero() bool { return a == Address{} }
 
-// String returns the form that ParseAddress reads.
+// String returns the form that ParseListen and ParseTarget read.
 func (a Address) String() string {
 	switch a.Network {
 	case "unix", "systemd":
@@ -182,7 +182,7 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	case p.Addr().Is4In6():
 		return netip.Prefix{}, bad(hint, "%q: write IPv4 networks as IPv4", s)
 	case p.Bits() == 0:
-		return netip.Prefix{}, bad(hint, "%q would believe everybody", s)
+		return netip.Prefix{}, bad(hint, "%q would trust every address", s)
 	case p.Masked() != p:
 		return netip.Prefix{}, bad("did you mean "+p.Masked().String()+"?", "%q has bits set beyond the /%d", s, p.Bits())
 	}

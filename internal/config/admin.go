@@ -7,7 +7,7 @@ import (
 )
 
 // ParseAdmin reads an address of the admin server: unix:PATH, or HOST:PORT on
-// loopback, where everyone on this machine can read it; "none" is none.
+// loopback, which every user of this machine can read; "none" is none.
 func ParseAdmin(s string) (Address, error) {
 	const advice = "write unix:/run/adit/admin.sock, which only its owner and root can use, or 127.0.0.1:9090, or none"
 	if s == "none" {
@@ -21,11 +21,11 @@ func ParseAdmin(s string) (Address, error) {
 	case "unix":
 		return a, nil
 	case "systemd":
-		return Address{}, bad(advice, "%q: the admin address cannot be handed over", s)
+		return Address{}, bad(advice, "%q: systemd cannot hand over the admin address", s)
 	}
 	host, _ := a.hostPort()
 	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.Unmap().IsLoopback() {
 		return a, nil
 	}
-	return Address{}, bad(advice+"; for another machine put a proxy that asks for a password in front", "%q is not an address of this machine alone, and the admin address asks nobody for a password", s)
+	return Address{}, bad(advice+"; for another machine put an authenticating proxy in front", "%q is not a loopback address, and the admin address has no authentication", s)
 }

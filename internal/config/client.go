@@ -2,7 +2,7 @@ package config
 
 import "time"
 
-// Client is the configuration of adit client and adit check.
+// Client is the configuration of adit client and adit check, checked.
 type Client struct {
 	File      string   // the file that was read; "" for none
 	Servers   []string // wss or ws URLs, in order of preference
@@ -12,17 +12,17 @@ type Client struct {
 	Forwards  []Forward
 	Stdio     Address // -W; zero for none. Forwards is then empty
 
-	Proxy     string // URL, "none", or "" for the environment's
-	ConnectTo string // HOST:PORT to dial instead of the URL's; "" for the URL's
+	Proxy     string // URL, "none", or "" for what the environment says
+	ConnectTo string // HOST:PORT to dial; "" for the URL's
 	Host      string // Host header; "" for the URL's
 	Headers   []Header
 
 	ServerOrder      string        // "given" or "random"
-	PreferInterval   time.Duration // how often an earlier server is looked for
+	PreferInterval   time.Duration // how often an earlier server is probed
 	PingInterval     time.Duration
-	LinkWait         time.Duration // how long a connection waits for the link
-	ResumeTimeout    time.Duration // how long streams wait for the link; 0 not at all
-	MaxConnectionAge time.Duration // 0: any
+	LinkWait         time.Duration // how long a new connection waits while the link is down
+	ResumeTimeout    time.Duration // how long streams survive a lost link; 0: not at all
+	MaxConnectionAge time.Duration // 0: unlimited
 	ExitOnRefusal    bool
 	TLS              ClientTLS
 	Log              Log
@@ -31,10 +31,10 @@ type Client struct {
 	origins map[string]string
 }
 
-// ClientTLS is how the server is verified and who the client is.
+// ClientTLS is how the server is verified, and how the client identifies itself.
 type ClientTLS struct {
 	CA                 string   // PEM file; "" is the system's
-	Pins               []string // sha256:BASE64; certs reads them
+	Pins               []string // sha256:BASE64; not checked: package certs does
 	Cert, Key          string   // PEM files; both or neither
 	ServerName         string   // "" is the URL's host
 	InsecureSkipVerify bool

@@ -12,10 +12,10 @@ func bad(advice, format string, args ...any) error {
 	return hint.Errorf(advice, format, args...)
 }
 
-// Fault is one thing wrong with the configuration.
+// Fault is one fault of the configuration.
 type Fault struct {
 	// Origin is where the value came from: "server.toml:12: tls.cert",
-	// "--tls-cert", "ADIT_TLS_CERT", or the bare key when nobody set it.
+	// "--tls-cert", "ADIT_TLS_CERT", or the key alone when it is not set.
 	Origin string
 	Err    error
 }
@@ -23,8 +23,8 @@ type Fault struct {
 func (f Fault) Error() string { return f.Origin + ": " + f.Err.Error() }
 func (f Fault) Unwrap() error { return f.Err }
 
-// Faults is every fault found, in the order found. A nil or empty Faults is
-// not an error: use Err to convert.
+// Faults are all faults, in the order in which they were found. An empty Faults
+// is no error: convert it with Err.
 type Faults []Fault
 
 // Add appends a fault.
@@ -32,8 +32,7 @@ func (fs *Faults) Add(origin string, err error) {
 	*fs = append(*fs, Fault{Origin: origin, Err: err})
 }
 
-// Err returns nil when there are no faults, so that a typed nil never escapes
-// as a non-nil error.
+// Err returns fs as an error, nil when there are no faults.
 func (fs Faults) Err() error {
 	if len(fs) == 0 {
 		return nil
@@ -41,6 +40,7 @@ func (fs Faults) Err() error {
 	return fs
 }
 
+// Error returns one line for each fault.
 func (fs Faults) Error() string {
 	lines := make([]string, len(fs))
 	for i, f := range fs {

@@ -7,7 +7,7 @@ import (
 	"adit/internal/hint"
 )
 
-// Forward is one -L: listen here, connect there.
+// Forward is one -L: where the client listens, and where the server connects.
 type Forward struct {
 	Listen Address // tcp, unix or systemd
 	Target Address // tcp, unix, or "name" for a target that the server names
@@ -85,7 +85,7 @@ func parseForward(s string) (Forward, error) {
 	return Forward{listen, target}, nil
 }
 
-// unsupportedForward recognises what other programs and later versions take.
+// unsupportedForward names forms that other programs or later versions have.
 func unsupportedForward(s string) error {
 	const later = " this version forwards TCP and unix sockets from the client's side, e.g. -L 5432:db.lan:5432"
 	if scheme, _, ok := strings.Cut(s, "://"); ok {
@@ -116,7 +116,7 @@ func unsupportedForward(s string) error {
 	return nil
 }
 
-// splitFields cuts at colons, except within brackets that begin a field.
+// splitFields cuts at colons, except inside of brackets that begin a field.
 func splitFields(s string) ([]string, error) {
 	var fields []string
 	for {
@@ -152,7 +152,7 @@ func joinUnixPrefix(fields []string) []string {
 	return out
 }
 
-// cutListen reads the listening side and hands the rest to forwardTarget.
+// cutListen reads the listening side, and the rest with forwardTarget.
 func cutListen(f []string) (listen, target Address, err error) {
 	switch {
 	case isPath(f[0]):

@@ -29,7 +29,7 @@ func parseHeader(s string) (Header, error) {
 	case name == "Host":
 		return Header{}, bad("use --host NAME", "header Host has its own flag")
 	case name == "Authorization" || name == "Proxy-Authorization":
-		return Header{}, bad("use --token-file FILE or ADIT_TOKEN (and --user NAME for a password); a proxy's password goes into its URL in HTTPS_PROXY", "header %s would show a secret to others on this machine", name)
+		return Header{}, bad("use --token-file FILE or ADIT_TOKEN (and --user NAME for a password); a proxy's password goes into its URL in HTTPS_PROXY", "header %s would show a secret to other users of this machine", name)
 	case name == "Upgrade" || name == "Connection" || name == "Content-Length" || name == "Transfer-Encoding" || strings.HasPrefix(name, "Sec-Websocket-"):
 		return Header{}, bad(hint, "header %s belongs to the WebSocket handshake and cannot be set", name)
 	}
@@ -38,6 +38,7 @@ func parseHeader(s string) (Header, error) {
 
 const tokenChars = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+// onlyTokenChars reports whether s is a token of RFC 9110, section 5.6.2.
 func onlyTokenChars(s string) bool {
 	for i := range len(s) {
 		if strings.IndexByte(tokenChars, s[i]) < 0 {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// splitHostPort cuts HOST:PORT; HOST may be in brackets, and keeps them.
+// splitHostPort cuts HOST:PORT. Brackets around HOST stay.
 func splitHostPort(s, hint string) (host, port string, err error) {
 	parts, err := splitFields(s)
 	if err != nil {
@@ -25,6 +25,8 @@ func splitHostPort(s, hint string) (host, port string, err error) {
 	return parts[0], parts[1], nil
 }
 
+// looksLikeIPv6 reports whether s is an IP address as it stands, or an IPv6
+// address and a port without the brackets that they need.
 func looksLikeIPv6(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
@@ -61,8 +63,8 @@ func isPort(s string) bool {
 }
 
 // parseHost checks a host name or an IP literal (IPv6 in brackets) and returns
-// it without brackets. A zone is accepted only where we listen: a zone names
-// an interface of this machine and means nothing on another.
+// it without brackets. zone says whether an IPv6 zone is accepted: a zone names
+// an interface of this machine, and so only fits an address to listen on.
 func parseHost(s string, zone bool) (string, error) {
 	const hint = "write a host name (db.lan), an IPv4 address (10.0.0.5), or an IPv6 address in brackets ([2001:db8::5])"
 	if inner, ok := strings.CutPrefix(s, "["); ok {
@@ -83,7 +85,7 @@ func parseHost(s string, zone bool) (string, error) {
 		return a.String(), nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
-		return a.String(), nil // IPv4: an IPv6 address without brackets has colons
+		return a.String(), nil // IPv4: callers have cut s at colons
 	}
 	if why := hostNameFault(s); why != "" {
 		return "", bad(hint, "host %q %s", s, why)

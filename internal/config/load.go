@@ -109,6 +109,11 @@ func (l *loader) isSet(id string) bool { return l.origins[id] != "" }
 // origin says where the value of an id came from, for messages.
 func (l *loader) origin(id string) string { return originOf(l.origins, id) }
 
+// report adds a fault of a value that is bad beside others.
+func (l *loader) report(id, hint, format string, args ...any) {
+	l.faults.Add(l.origin(id), bad(hint, format, args...))
+}
+
 func originOf(origins map[string]string, id string) string {
 	if o, ok := origins[id]; ok {
 		return o

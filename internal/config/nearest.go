@@ -1,7 +1,8 @@
 package config
 
 // Nearest returns the candidate closest to s, or "" when none is close enough
-// to be a likely misspelling: a third of its letters wrong, and at most three.
+// for s to be a misspelling of it: at most a third of the letters of s differ,
+// and at most three.
 func Nearest(s string, candidates []string) string {
 	best, bestDistance := "", min(len(s)/3, 3)+1
 	if bestDistance < 2 {
@@ -15,8 +16,17 @@ func Nearest(s string, candidates []string) string {
 	return best
 }
 
+// didYouMean is a hint that names the candidate closest to s, or otherwise when
+// none is close.
+func didYouMean(s string, candidates []string, otherwise string) string {
+	if m := Nearest(s, candidates); m != "" {
+		return "did you mean " + m + "?"
+	}
+	return otherwise
+}
+
 // distance counts the insertions, deletions, substitutions and swaps of
-// neighbours that turn a into b.
+// neighbors that turn a into b.
 func distance(a, b string) int {
 	before, prev := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range prev {

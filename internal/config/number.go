@@ -101,11 +101,7 @@ func oneOf(what string, choices ...string) func(string) (string, error) {
 		if slices.Contains(choices, s) {
 			return s, nil
 		}
-		hint := "write " + either(choices)
-		if m := Nearest(s, choices); m != "" {
-			hint = "did you mean " + m + "?"
-		}
-		return "", bad(hint, "%q is not a %s", s, what)
+		return "", bad(didYouMean(s, choices, "write "+either(choices)), "%q is not a %s", s, what)
 	}
 }
 

@@ -78,7 +78,7 @@ func (o *routeOptions) pair(pair string) {
 	if s.to.kind() == kindList {
 		values = strings.Split(raw, ",")
 	} else if slices.Contains(o.given, key) {
-		o.fault(key, bad("write it once", "is there twice"))
+		o.fault(key, bad("write it once", "is given twice"))
 		return
 	}
 	o.given = append(o.given, key)
@@ -99,8 +99,5 @@ func (o *routeOptions) suggest(key string) string {
 			keys = append(keys, s.key)
 		}
 	}
-	if m := Nearest(key, keys); m != "" {
-		return "did you mean " + m + "?"
-	}
-	return "the keys are " + strings.Join(keys, ", ")
+	return didYouMean(key, keys, "the keys are "+strings.Join(keys, ", "))
 }

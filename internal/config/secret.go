@@ -7,11 +7,14 @@ import (
 	"strings"
 )
 
-// Secret is a token or password. It prints as "(secret)" so that it cannot
-// slip into a message or a log.
+// Secret is a token or password. It prints as "(secret)", to keep it out of
+// messages and logs.
 type Secret string
 
-func (Secret) String() string   { return "(secret)" }
+// String keeps the secret out of fmt.
+func (Secret) String() string { return "(secret)" }
+
+// GoString keeps the secret out of fmt's %#v.
 func (Secret) GoString() string { return "(secret)" }
 
 // LogValue keeps the secret out of slog.

@@ -9,8 +9,8 @@ import (
 	"adit/server"
 )
 
-// Server is the configuration of adit server. Sections say what a zero value
-// means; paths are as given, relative ones to the working directory.
+// Server is the configuration of adit server, checked. Paths are as given:
+// relative ones start at the working directory.
 type Server struct {
 	File         string        // the file that was read; "" for none
 	Listen       []Address     // never empty
@@ -19,21 +19,22 @@ type Server struct {
 	Admin        Admin
 	Audit        string // file, "stderr", "-" or "journal"; "" for none
 	TLS          ServerTLS
-	TunnelPath   string // the URL path of the tunnel endpoint
+	TunnelPath   string // URL path of the tunnel endpoint
 	MaxStreams   int    // per session
 
-	ResumeTimeout    time.Duration // how long a session waits for its client; 0 not at all
-	ResumeMemory     int           // MiB, of all sessions that wait
-	MaxConnectionAge time.Duration // 0: any
+	ResumeTimeout    time.Duration // how long a session without its client is kept; 0: not at all
+	ResumeMemory     int           // MiB, of all detached sessions
+	MaxConnectionAge time.Duration // 0: unlimited
 
 	UsersFile      string
-	Users          []auth.User // not checked: auth.NewUsers does
+	Users          []auth.User // names, hashes and rules are not checked: auth.NewUsers does
 	Targets        []Target
 	AllowAnonymous []string       // policy rules that need no credentials
-	Routes         []server.Route // a number or duration of 0 was not given, one below 0 is "none"
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded are believed
+	Routes         []server.Route // zero fields stand for the defaults of package server
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded are trusted
 
-	// At most one of the two is set; neither is a small default page.
+	// At most one of SiteRoot and SiteProxy is set; without both the site is a
+	// small page.
 	SiteRoot  string // directory of the site
 	SiteProxy string // http://…, https://… or unix:PATH of the web server that has it
 	DemoPage  string // URL path of the page to try routes with; "" for none
@@ -62,8 +63,8 @@ type Target struct {
 }
 
 // LoadServer reads and checks the configuration of adit server. The Server is
-// never nil; with faults it holds what could be read, and Faults.Err is not
-// nil. Calling it again re-reads the files.
+// never nil; with faults it holds what could be read. A second call reads the
+// files again.
 func LoadServer(src Sources) (*Server, Faults) {
 	s := &Server{}
 	l := newLoader()
@@ -81,12 +82,12 @@ func LoadServer(src Sources) (*Server, Faults) {
 
 // Origin says where the value of a key came from, for messages about it:
 // "server.toml:12: tls.cert", "--tls-cert", or the key itself when it is not
-// set. Items are written listen[0], user[2].name, user[2].allow[0]; for a key
-// that a table lacks it is the table's place.
+// set. Items are written listen[0], user[2].name, user[2].allow[0]. For a key
+// that an element lacks it is the place of the element.
 func (s *Server) Origin(key string) string { return originOf(s.origins, key) }
 
-// NeedRestart lists the keys whose values differ from those of the Server in
-// force and that a reload leaves as they were. All others it changes.
+// NeedRestart lists the keys that require a restart and whose values differ
+// from those of the Server in force.
 func (s *Server) NeedRestart(inForce *Server) []string {
 	var keys []string
 	before := inForce.settings()

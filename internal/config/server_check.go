@@ -7,11 +7,11 @@ import (
 	"adit/server"
 )
 
-// check finds what is wrong between values.
+// check reports faults between values.
 func (s *Server) check(l *loader) {
 	s.checkTLS(l)
 	if len(s.Listen) == 0 && !l.faulty("listen") {
-		l.faults.Add(l.origin("listen"), bad("write listen = [\":443\"]", "there is no address to listen on"))
+		l.report("listen", `write listen = [":443"]`, "there is no address to listen on")
 	}
 	s.checkUsers(l)
 	s.checkTargets(l)
@@ -24,98 +24,113 @@ func (s *Server) checkSite(l *loader) {
 	switch {
 	case root == "" || strings.HasPrefix(root, "--") || strings.HasPrefix(root, "ADIT_"):
 	case proxy != "":
-		l.faults.Add(l.origin("site.proxy"), bad("leave out one of the two", "the site has a root, too, at %s", root))
+		l.report("site.proxy", "leave out one of the two", "site.root is set too, at %s", root)
 	case s.SiteProxy != "":
 		l.faults.Add(root, bad(`write proxy = "`+s.SiteProxy+`"`, "%q is not a directory", s.SiteProxy))
 	}
 	if s.DemoPage != "" && s.DemoPage == s.TunnelPath {
-		l.faults.Add(l.origin("demo-page"), bad("write /console, say", "%q is the tunnel's own path", s.DemoPage))
+		l.report("demo-page", "choose another path, e.g. /console", "%q is the tunnel's own path", s.DemoPage)
 	}
 }
 
 func (s *Server) checkTLS(l *loader) {
-	const ways = "choose one: --tls-cert FILE with --tls-key FILE; --self-signed DIR (clients then use the pin it prints); --acme-domain NAME; or --no-tls behind a proxy that does TLS"
+	s.checkCertificateSource(l)
 	t := &s.TLS
-	var chosen []string
-	note := func(set bool, key string) {
-		if set {
-			chosen = append(chosen, key)
+	if t.Cert != "" && t.Key == "" && !l.faulty("tls.key") {
+		l.report("tls.cert", "add the key: --tls-key /etc/adit/privkey.pem, or key = \"…\" below [tls]", "has no private key")
+	}
+	if t.Key != "" && t.Cert == "" && !l.faulty("tls.cert") {
+		l.report("tls.key", "add the certificate: --tls-cert /etc/adit/fullchain.pem, or cert = \"…\" below [tls]", "has no certificate")
+	}
+	if t.Off && t.ClientCA != "" {
+		l.report("tls.client-ca", "leave out one of the two", "client certificates need TLS, which %s turns off", l.origin("tls.off"))
+	}
+	if t.Off && !l.isSet("listen") && !l.faulty("listen") {
+		l.report("tls.off", "add an address: --listen 127.0.0.1:8080", "plain HTTP has no default address")
+	}
+	if len(t.ACMEDomains) > 0 || l.faulty("tls.acme-domains") {
+		return
+	}
+	for _, key := range []string{"tls.acme-email", "tls.acme-directory", "tls.acme-ca", "tls.acme-cache"} {
+		if l.isSet(key) {
+			l.report(key, "add --acme-domain gw.example.com", "has no effect without a domain")
 		}
 	}
-	note(t.Cert != "" || t.Key != "", firstSet(t.Cert, "tls.cert", "tls.key"))
-	note(t.SelfSigned != "", "tls.self-signed")
-	note(len(t.ACMEDomains) > 0, "tls.acme-domains")
-	note(t.Off, "tls.off")
+}
+
+// checkCertificateSource wants exactly one.
+func (s *Server) checkCertificateSource(l *loader) {
+	const ways = "choose one: --tls-cert FILE with --tls-key FILE; --self-signed DIR (clients need the pin that it logs); --acme-domain NAME; or --no-tls behind a proxy that terminates TLS"
+	t := &s.TLS
+	var chosen []string
+	for _, source := range []struct {
+		key string
+		set bool
+	}{
+		{"tls.cert", t.Cert != ""},
+		{"tls.key", t.Key != "" && t.Cert == ""},
+		{"tls.self-signed", t.SelfSigned != ""},
+		{"tls.acme-domains", len(t.ACMEDomains) > 0},
+		{"tls.off", t.Off},
+	} {
+		if source.set {
+			chosen = append(chosen, source.key)
+		}
+	}
 	switch {
 	case len(chosen) == 0 && !l.faulty("tls."):
 		l.faults.Add("tls", bad(ways, "no certificate is configured"))
 	case len(chosen) > 1:
-		l.faults.Add(l.origin(chosen[1]), bad(ways, "there are two sources of the certificate: the other is %s", l.origin(chosen[0])))
-	}
-	if t.Cert != "" && t.Key == "" && !l.faulty("tls.key") {
-		l.faults.Add(l.origin("tls.cert"), bad("add the key: --tls-key /etc/adit/privkey.pem, or key = \"…\" below [tls]", "has no private key beside it"))
-	}
-	if t.Key != "" && t.Cert == "" && !l.faulty("tls.cert") {
-		l.faults.Add(l.origin("tls.key"), bad("add the certificate: --tls-cert /etc/adit/fullchain.pem, or cert = \"…\" below [tls]", "has no certificate beside it"))
-	}
-	if t.Off && t.ClientCA != "" {
-		l.faults.Add(l.origin("tls.client-ca"), bad("leave out one of the two", "client certificates need TLS, which %s turns off", l.origin("tls.off")))
-	}
-	if t.Off && !l.isSet("listen") && !l.faulty("listen") {
-		l.faults.Add(l.origin("tls.off"), bad("say where: --listen 127.0.0.1:8080", "plain HTTP has no default address"))
-	}
-	if len(t.ACMEDomains) == 0 && !l.faulty("tls.acme-domains") {
-		for _, key := range []string{"tls.acme-email", "tls.acme-directory", "tls.acme-ca", "tls.acme-cache"} {
-			if l.isSet(key) {
-				l.faults.Add(l.origin(key), bad("add --acme-domain gw.example.com", "has no effect without a domain"))
-			}
-		}
+		l.report(chosen[1], ways, "there are two sources of the certificate: the other is %s", l.origin(chosen[0]))
 	}
 }
 
-func firstSet(v, a, b string) string {
-	if v != "" {
-		return a
-	}
-	return b
-}
-
-// checkUsers leaves names, hashes and rules to auth, which the caller asks.
+// checkUsers does not check names, hashes and rules: auth.NewUsers does.
 func (s *Server) checkUsers(l *loader) {
 	for i, u := range s.Users {
 		id := itemID("user", i)
 		if u.CertName != "" && s.TLS.ClientCA == "" && !l.faulty("tls.client-ca") {
-			l.faults.Add(l.origin(id+".cert-name"), bad("add --client-ca /etc/adit/clients.pem, or client-ca = \"…\" below [tls]", "no client certificate is ever asked for"))
+			l.report(id+".cert-name", "add --client-ca /etc/adit/clients.pem, or client-ca = \"…\" below [tls]", "has no effect: client certificates are not requested")
 		}
 		named := slices.ContainsFunc(s.Routes, func(r server.Route) bool { return slices.Contains(r.Users, u.Name) })
 		if len(u.Allow) == 0 && !named && !l.faulty(id+".allow") && !l.faulty(routeKey) {
-			l.faults.Add(l.origin(id), bad(`add allow = ["127.0.0.1:22"], or "*:*" for everything, or name the user in the users of a [[route]]`, "user %q may reach nothing", u.Name))
+			l.report(id, `add allow = ["127.0.0.1:22"], or "*:*" for everything, or name the user in the users of a [[route]]`, "user %q may reach nothing", u.Name)
 		}
 		s.checkNamedRules(l, id+".allow", u.Allow)
 	}
 	s.checkNamedRules(l, "allow-anonymous", s.AllowAnonymous)
-	if len(s.Users) == 0 && len(s.AllowAnonymous) == 0 && len(s.Routes) == 0 && !l.faulty("users") && !l.faulty("user") && !l.faulty("allow-anonymous") && !l.faulty(routeKey) {
-		l.faults.Add("user", bad("make a token with `adit token alice`, put the printed token-hash below [[user]] in the configuration or a --users file; or let everyone reach one target with --allow-anonymous 127.0.0.1:22; or one backend from a browser with --route /json=127.0.0.1:9000", "nobody may use the tunnel: there is no [[user]], no --allow-anonymous and no --route"))
+	if len(s.Users) > 0 || len(s.AllowAnonymous) > 0 || len(s.Routes) > 0 || slices.ContainsFunc([]string{"users", "user", "allow-anonymous", routeKey}, l.faulty) {
+		return
 	}
+	l.faults.Add("user", bad("make a token with `adit token alice`, put the printed token-hash below [[user]] in the configuration or a --users file; or open one target to everyone with --allow-anonymous 127.0.0.1:22; or a backend to WebSockets with --route /json=127.0.0.1:9000", "nobody may use the tunnel: there is no [[user]], no --allow-anonymous and no --route"))
 }
 
-// checkNamedRules finds rules that name a target which does not exist: most
-// likely one of the two is misspelt.
+// checkNamedRules reports rules that name a target that does not exist.
 func (s *Server) checkNamedRules(l *loader, key string, rules []string) {
-	var names []string
-	for _, t := range s.Targets {
-		names = append(names, t.Name)
-	}
+	names := s.targetNames()
 	for i, r := range rules {
 		if l.partial || !IsTargetName(r) || slices.Contains(names, r) {
 			continue
 		}
-		hint := "add [[target]] with name = \"" + r + "\" and address = \"127.0.0.1:22\", or write the rule as HOST:PORTS"
-		if m := Nearest(r, names); m != "" {
-			hint = "did you mean " + m + "?"
-		}
-		l.faults.Add(l.origin(itemID(key, i)), bad(hint, "there is no target named %q", r))
+		add := `add [[target]] with name = "` + r + `" and address = "127.0.0.1:22", or write the rule as HOST:PORTS`
+		l.report(itemID(key, i), didYouMean(r, names, add), "there is no target named %q", r)
 	}
+}
+
+func (s *Server) targetNames() []string {
+	var names []string
+	for _, t := range s.Targets {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (s *Server) userNames() []string {
+	var names []string
+	for _, u := range s.Users {
+		names = append(names, u.Name)
+	}
+	return names
 }
 
 func (s *Server) checkTargets(l *loader) {
@@ -123,13 +138,13 @@ func (s *Server) checkTargets(l *loader) {
 	for i, t := range s.Targets {
 		id := itemID("target", i)
 		if t.Name == "" && !l.faulty(id+".name") {
-			l.faults.Add(l.origin(id), bad(`add name = "ssh"`, "has no name"))
+			l.report(id, `add name = "ssh"`, "has no name")
 		}
 		if t.Address.IsZero() && !l.faulty(id+".address") {
-			l.faults.Add(l.origin(id), bad(`add address = "127.0.0.1:22"`, "target %q has no address", t.Name))
+			l.report(id, `add address = "127.0.0.1:22"`, "target %q has no address", t.Name)
 		}
 		if first, dup := seen[t.Name]; dup && t.Name != "" {
-			l.faults.Add(l.origin(id+".name"), bad("give each target its own name", "target %q is there twice: also at %s", t.Name, l.origin(itemID("target", first)+".name")))
+			l.report(id+".name", "give each target its own name", "target %q is defined twice: also at %s", t.Name, l.origin(itemID("target", first)+".name"))
 		} else {
 			seen[t.Name] = i
 		}

@@ -2,13 +2,13 @@ package config
 
 import "strings"
 
-// parseUnix reads unix:PATH or a bare path; ok says that s is meant as one.
+// parseUnix reads unix:PATH or a bare path. ok reports whether s is meant as one.
 func parseUnix(s string) (a Address, ok bool, err error) {
 	path, prefixed := strings.CutPrefix(s, "unix:")
 	if !prefixed && !isPath(s) {
 		return Address{}, false, nil
 	}
-	path = oneSlash(path) // unix:///run/x.sock
+	path = oneSlash(path)
 	if prefixed && !isPath(path) {
 		return Address{}, true, bad("write unix:/run/adit/x.sock", "%q: the path must begin with / or .", s)
 	}
@@ -23,8 +23,7 @@ func isPath(s string) bool {
 	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../")
 }
 
-// oneSlash drops all but one of the slashes that begin a path, so that it
-// cannot be taken for part of a URL.
+// oneSlash reduces the slashes that begin a path to one: unix:///run/x.sock.
 func oneSlash(p string) string {
 	if strings.HasPrefix(p, "//") {
 		return "/" + strings.TrimLeft(p, "/")
@@ -35,6 +34,7 @@ func oneSlash(p string) string {
 // maxSocketPath is what sockaddr_un holds on Linux, less the final zero.
 const maxSocketPath = 107
 
+// checkSocketPath checks the path of a unix socket, which need not exist.
 func checkSocketPath(p string) error {
 	const hint = "write a short path without colons, e.g. /run/adit/app.sock"
 	switch {

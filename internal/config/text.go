@@ -28,7 +28,6 @@ func filePath(s string) (string, error) {
 		return "", bad("write the path of a file, e.g. /etc/adit/fullchain.pem", "%q contains a zero byte", s)
 	}
 	if rest, ok := strings.CutPrefix(s, "~/"); ok {
-		// A shell expands this, a configuration file does not.
 		return "", bad("write the whole path, e.g. /home/me/"+rest, "%q: a configuration does not expand ~", s)
 	}
 	return s, nil
@@ -39,7 +38,8 @@ func tunnelPath(s string) (string, error) { return urlPath(s, "/tunnel") }
 func routePath(s string) (string, error)  { return urlPath(s, "/json") }
 func pagePath(s string) (string, error)   { return urlPath(s, "/console") }
 
-// urlPath accepts the path of something that the server has.
+// urlPath accepts the URL path of something that the server has, without a slash
+// at the end.
 func urlPath(s, example string) (string, error) {
 	hint := `write an absolute path without a query, e.g. "` + example + `"`
 	switch {
@@ -70,6 +70,7 @@ func domain(s string) (string, error) {
 	return strings.ToLower(strings.TrimSuffix(s, ".")), nil
 }
 
+// email accepts one address without a display name.
 func email(s string) (string, error) {
 	local, host, ok := strings.Cut(s, "@")
 	if !ok || local == "" || hostNameFault(host) != "" || strings.ContainsAny(s, " \t<>,") {
@@ -78,7 +79,7 @@ func email(s string) (string, error) {
 	return s, nil
 }
 
-// hostName accepts a name or an address for SNI and verification.
+// hostName accepts a host name or an IP address, IPv6 with or without brackets.
 func hostName(s string) (string, error) {
 	if looksLikeIPv6(s) {
 		return s, nil
@@ -86,17 +87,19 @@ func hostName(s string) (string, error) {
 	return parseHost(s, false)
 }
 
-// userName accepts what HTTP Basic can carry.
+// userName accepts a name that HTTP Basic can carry: one without a colon.
 func userName(s string) (string, error) {
 	if _, err := plain(s); err != nil {
 		return "", err
 	}
-	if name, _, ok := strings.Cut(s, ":"); ok { // what follows is likely a password
+	// What follows a colon is likely a password: it is not shown.
+	if name, _, ok := strings.Cut(s, ":"); ok {
 		return "", bad("write the name of a [[user]] on the server, e.g. alice; the password goes into the token file", "user \"%s:…\" contains a colon", name)
 	}
 	return s, nil
 }
 
+// targetName accepts a name that forwards can use without being ambiguous.
 func targetName(s string) (string, error) {
 	const hint = `write a letter, then letters, digits, - or _, e.g. name = "ssh"`
 	switch {

@@ -25,7 +25,7 @@ func ServerURL(s string) (string, error) {
 	case u.Scheme != "wss" && u.Scheme != "ws":
 		return "", bad(hint, "URL %q: scheme %q is not wss or ws", redact(s), u.Scheme)
 	case u.User != nil:
-		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which others on this machine could read", redact(s))
+		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which other users of this machine can read", redact(s))
 	case u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "?"):
 		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
 	}
@@ -77,6 +77,7 @@ func directoryURL(s string) (string, error) {
 	return s, checkURLHost(u, hint)
 }
 
+// checkURLHost checks the host and the port of a URL.
 func checkURLHost(u *url.URL, hint string) error {
 	host := u.Hostname()
 	if host == "" {
@@ -99,9 +100,9 @@ func checkURLHost(u *url.URL, hint string) error {
 	return nil
 }
 
-// redact hides a user name and a password in a URL, also where the password was
-// not escaped and the URL does not parse, or as another one: all before the
-// last @.
+// redact hides the user name and the password in a URL. It hides everything
+// before the last @: a password that is not escaped may contain what the parser
+// takes for the end of a host, a port or a path.
 func redact(s string) string {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
@@ -114,8 +115,8 @@ func redact(s string) string {
 	return s[:from] + "xxxxx" + s[at:]
 }
 
-// urlFault says why a URL does not parse, unless that could show a part of a
-// password: what the parser takes for a port, for example.
+// urlFault says why a URL does not parse. It says no more than that when the
+// parser's reason could quote a part of a password, as a port for example.
 func urlFault(s string, err error) string {
 	if strings.Contains(s, "@") {
 		return "is malformed"
@@ -123,7 +124,7 @@ func urlFault(s string, err error) string {
 	return "is malformed: " + reason(err)
 }
 
-// reason is the innermost part of a url.Error, which repeats the URL.
+// reason is the cause in a url.Error, whose own text repeats the URL.
 func reason(err error) string {
 	if e, ok := err.(*url.Error); ok {
 		return e.Err.Error()
@@ -131,7 +132,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// siteURL checks where a site lies that another web server answers for.
+// siteURL checks the address of the web server that has the site: an http or
+// https URL, or unix:PATH with an absolute path.
 func siteURL(s string) (string, error) {
 	const hint = "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"
 	if strings.HasPrefix(s, "unix:") {
@@ -153,7 +155,7 @@ func siteURL(s string) (string, error) {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return "", bad(hint, "%q is not an http or https URL", redact(s))
 	case u.User != nil:
-		return "", bad(hint, "URL %q carries a user name, which has no place here", redact(s))
+		return "", bad(hint, "URL %q carries a user name, which is not supported", redact(s))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
 	}
@@ -178,7 +180,7 @@ func ParseOrigin(s string) (string, error) {
 	case !ok:
 		return "", bad(`did you mean "https://`+s+`"?`, "origin %q has no scheme", s)
 	case scheme == "" || strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "":
-		return "", bad(hint, "origin %q: scheme %q is not one", s, scheme)
+		return "", bad(hint, "origin %q: scheme %q is not valid", s, scheme)
 	case strings.ContainsAny(rest, "/?#"):
 		return "", bad(`write "`+scheme+"://"+rest[:strings.IndexAny(rest, "/?#")]+`"`, "origin %q: an origin has no path, not even a slash", s)
 	case strings.Contains(rest, "@"):
