@@ -30,13 +30,15 @@ import (
 
 // Defaults of Config and Access that the configuration's reference shows.
 const (
+	DefaultTunnelPath         = "/tunnel"
 	DefaultMaxSessionsPerUser = 64
 	DefaultMaxStreams         = 4096
 )
 
 // Config is what stays for the life of a server. The zero value is useful.
 type Config struct {
-	// TunnelPath is the URL path of the tunnel endpoint. Default "/tunnel".
+	// TunnelPath is the URL path of the tunnel endpoint. "" is
+	// DefaultTunnelPath.
 	TunnelPath string
 	// CertNames gives the names by which a verified client certificate may be
 	// known to Access.Users. Nil: certificates identify nobody.
@@ -185,7 +187,7 @@ type access struct {
 // New makes a server. It fails where a rule or target is malformed, and with
 // ErrOpen where neither users nor anonymous access are configured.
 func New(cfg Config, a Access) (*Server, error) {
-	orDefault(&cfg.TunnelPath, "/tunnel")
+	orDefault(&cfg.TunnelPath, DefaultTunnelPath)
 	orDefault(&cfg.MaxSessionsPerUser, DefaultMaxSessionsPerUser)
 	orDefault(&cfg.MaxConnsPerAddress, 256)
 	orDefault(&cfg.MaxConns, 4096)

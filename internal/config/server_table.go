@@ -92,7 +92,7 @@ func (s *Server) settings() []*setting {
 			doc: `PEM file of authorities that sign client certificates. A certificate identifies the user whose cert-name it
 				has; clients need not present one.`,
 			example: `"/etc/adit/clients.pem"`},
-		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", to: text(&s.TunnelPath, tunnelPath), def: "/tunnel", restart: true,
+		{key: "tunnel.path", flag: "tunnel-path", arg: "PATH", to: text(&s.TunnelPath, tunnelPath), def: server.DefaultTunnelPath, restart: true,
 			help:    "URL path of the tunnel endpoint",
 			doc:     `URL path of the tunnel endpoint. A path that scanners do not guess keeps them away from it.`,
 			example: `"/tunnel"`},

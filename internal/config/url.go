@@ -4,10 +4,12 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"adit/server"
 )
 
-// ServerURL checks the URL of a tunnel endpoint. A missing path becomes
-// /tunnel, the server's default.
+// ServerURL checks the URL of a tunnel endpoint. A missing path becomes the
+// server's default.
 func ServerURL(s string) (string, error) {
 	const hint = "write wss://HOST[:PORT][/PATH], e.g. wss://gw.example.com/tunnel"
 	u, err := url.Parse(s)
@@ -33,7 +35,7 @@ func ServerURL(s string) (string, error) {
 		return "", err
 	}
 	if u.Path == "" {
-		u.Path = "/tunnel"
+		u.Path = server.DefaultTunnelPath
 	}
 	return u.String(), nil
 }
