@@ -44,11 +44,13 @@ func permanent(err error) bool {
 // appendHints appends the hints in err, which may join errors of several
 // servers, each once.
 func appendHints(list []string, err error) []string {
-	switch e := err.(type) {
-	case *dial.Error:
-		if e.Hint() != "" && !slices.Contains(list, e.Hint()) {
+	if e, ok := err.(interface{ Hint() string }); ok && e.Hint() != "" {
+		if !slices.Contains(list, e.Hint()) {
 			list = append(list, e.Hint())
 		}
+		return list
+	}
+	switch e := err.(type) {
 	case interface{ Unwrap() error }:
 		list = appendHints(list, e.Unwrap())
 	case interface{ Unwrap() []error }:

@@ -38,7 +38,7 @@ func TestAdvisoriesTable(t *testing.T) {
 	if !found {
 		t.Fatal("docs/security.md has no chapter about advisories")
 	}
-	tests := regexp.MustCompile("((?:`\\w+`(?:, )?)+) \\((\\w+)\\)")
+	tests := regexp.MustCompile("((?:`\\w+`(?:, )?)+) \\(([\\w/]+)\\)")
 	named := 0
 	for line := range strings.Lines(table) {
 		for _, m := range tests.FindAllStringSubmatch(line, -1) {
