@@ -31,7 +31,9 @@ var mayImport = map[string][]string{
 	"admin":  {"client", "server", "internal/metrics"},
 	"client": {"mux", "tunnel", "tunnel/dial", "internal/metrics", "internal/progress"},
 	"server": {"server/demopage", "mux", "tunnel", "tunnel/ws", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/progress"},
-	"mux":    {"tunnel", "tunnel/ws"},
+	"mux":    {"mux/link", "tunnel", "tunnel/ws"},
+	// It knows neither streams nor yamux: see onlyPackage.
+	"mux/link": {"tunnel", "tunnel/ws"},
 	// These know nothing of the rest: each can be read, tested and used by itself.
 	"tunnel":      {},
 	"tunnel/ws":   {"tunnel"},
@@ -56,6 +58,9 @@ var mayImport = map[string][]string{
 	"packaging/sbom":  {},
 	"packaging/image": {},
 }
+
+// onlyPackage says which package alone may import a module: all that it does is behind that.
+var onlyPackage = map[string]string{"github.com/hashicorp/yamux": "mux"}
 
 // emptyNames say nothing of what is inside.
 var emptyNames = []string{"util", "utils", "common", "helper", "helpers", "manager", "misc", "shared", "base", "lib"}
@@ -137,6 +142,9 @@ func TestImportsGoOneWay(t *testing.T) {
 			p := importPath(t, spec)
 			if p == "C" {
 				t.Errorf("%s: cgo, and the binary has to be static", position(s, spec))
+			}
+			if only, found := onlyPackage[p]; found && s.pkg != only {
+				t.Errorf("%s: only %s may import %s", position(s, spec), only, p)
 			}
 			ours, found := strings.CutPrefix(p, module+"/")
 			if found && !slices.Contains(allowed, ours) {

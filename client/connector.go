@@ -107,11 +107,11 @@ func (k *connector) loop() error {
 		var lost, ended, goingAway <-chan struct{}
 		var migrate <-chan time.Duration
 		if s := k.session; s != nil {
-			ended, migrate = s.Done(), s.Move()
+			ended, migrate = s.Done(), s.Migrations()
 			// The only session has no successor: once it cannot be resumed, it
 			// has nothing left to do about a server that is going away.
 			if !k.single || s.Resumable() {
-				goingAway = s.Away()
+				goingAway = s.GoingAway()
 			}
 			if k.connected {
 				lost = s.Down()

@@ -131,7 +131,7 @@ func TestMigrateWhileProbing(t *testing.T) {
 	b, first, second, r := probing(t, func(*client.Config) {})
 	c := r.dial(t, 0)
 	mustEcho(t, c)
-	b.AskToMove(0)
+	b.RequestMigration(0)
 	r.log.Wait(t, 1, "link migrated", second.Addr())
 	mustEcho(t, c)
 	eventually(t, "the client probes the first server", func() bool { return first.Total() > 1 })

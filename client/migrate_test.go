@@ -15,7 +15,7 @@ import (
 func TestMigrate(t *testing.T) {
 	for name, migrate := range map[string]func(r *running, g *gateway){
 		"reconnect": func(r *running, _ *gateway) { r.Reconnect() },
-		"server":    func(_ *running, g *gateway) { g.AskToMove(0) },
+		"server":    func(_ *running, g *gateway) { g.RequestMigration(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startServer(t, server.Config{}, access(t, "*:*"))
@@ -68,7 +68,7 @@ func TestMigrateWithoutResumption(t *testing.T) {
 	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.Mux.ResumeTimeout = -1 })
 	c := r.dial(t, 0)
 	mustEcho(t, c)
-	g.AskToMove(0)
+	g.RequestMigration(0)
 	r.log.Wait(t, 1, "link replaced", "streams=1")
 	r.log.Wait(t, 2, "link up")
 	mustEcho(t, r.dial(t, 0))

@@ -39,40 +39,6 @@ func BenchmarkBulk(b *testing.B) {
 	<-done
 }
 
-// BenchmarkRing passes 64 KiB through the ring: in, out as a message with a
-// header before it, acknowledged.
-func BenchmarkRing(b *testing.B) {
-	var r ring
-	p := make([]byte, 64<<10)
-	b.SetBytes(int64(len(p)))
-	b.ReportAllocs()
-	for range b.N {
-		for q := p; len(q) > 0; {
-			q = q[r.append(q):]
-		}
-		for r.unsent() > 0 {
-			s := r.take(1 << 20)
-			s.head(23)
-			r.release(s)
-		}
-		r.acknowledge(r.sent)
-	}
-}
-
-// BenchmarkRingSmall passes 16 bytes, as a keystroke does.
-func BenchmarkRingSmall(b *testing.B) {
-	var r ring
-	p := make([]byte, 16)
-	b.ReportAllocs()
-	for range b.N {
-		r.append(p)
-		s := r.take(1 << 20)
-		s.head(23)
-		r.release(s)
-		r.acknowledge(r.sent)
-	}
-}
-
 func BenchmarkFrameHeader(b *testing.B) {
 	var h [frameHeader]byte
 	b.ReportAllocs()
@@ -84,12 +50,12 @@ func BenchmarkFrameHeader(b *testing.B) {
 	}
 }
 
-// BenchmarkGuard passes the frames of 64 KiB of inbound bytes to a stream.
-func BenchmarkGuard(b *testing.B) {
-	in := newInbox()
-	c := &yamuxConn{limit: 1 << 62, inboxes: map[uint32]*inbox{3: in}, updateAfter: 1 << 30}
+// BenchmarkAdapter passes the frames of 64 KiB of inbound bytes to a stream.
+func BenchmarkAdapter(b *testing.B) {
+	in := newReceiveBuffer()
+	c := &adapter{limit: 1 << 62, buffers: map[uint32]*receiveBuffer{3: in}, updateAfter: 1 << 30}
 	p := dataFrame(3, make([]byte, 64<<10))
-	out := &reader{conn: c, stream: 3, in: in}
+	out := &streamReader{adapter: c, stream: 3, in: in}
 	b.SetBytes(int64(len(p)))
 	b.ReportAllocs()
 	var r bytes.Reader
@@ -105,7 +71,7 @@ func BenchmarkGuard(b *testing.B) {
 			}
 			out.take(len(v))
 			left -= len(v)
-			out.window = 0
+			out.read = 0
 		}
 	}
 }

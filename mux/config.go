@@ -2,51 +2,50 @@ package mux
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"time"
 )
 
-// Config has the limits and times of a session. The zero value is useful, as
-// is nil; unless said otherwise, what is negative counts as zero.
+// Config has the limits and times of a session. The zero value, like nil, means
+// the defaults. A negative value counts as zero, unless said otherwise.
 type Config struct {
-	// MaxStreams is how many streams the peer may have open here at once.
-	// Further ones are refused as Busy. Default 4096.
+	// MaxStreams is how many streams the peer may have open here at once. Further
+	// ones are refused as Busy. Default 4096.
 	MaxStreams int
-	// InitialCredit is how many bytes a new stream may send before the reader
+	// InitialCredit is how many bytes a new stream may send before its reader
 	// takes any. Default 64 KiB, at least 8 KiB.
 	InitialCredit int
 	// MaxWindow is how far that grows for a stream whose reader keeps up.
 	// Default 16 MiB, at most 1 GiB.
 	MaxWindow int
-	// Budget bounds the growth of all streams of a session together. So the
+	// WindowBudget bounds the growth of all streams of a session together. So the
 	// unread bytes of a session never exceed MaxStreams × InitialCredit +
-	// Budget (and some headers). Default 128 MiB: as much as lets 256 bulk
-	// streams have their first steps (bulkWindow) each.
-	Budget int
-	// Ring is how many sent bytes are kept for the peer to acknowledge.
+	// WindowBudget, and some headers. Default 128 MiB: 256 bulk streams have
+	// bulkWindow each.
+	WindowBudget int
+	// SendBuffer is how many sent bytes are kept for the peer to acknowledge.
 	// Default 16 MiB, at least 512 KiB.
-	Ring int
+	SendBuffer int
 	// PingInterval is the time between pings, jittered by a quarter.
 	// Default 20 s.
 	PingInterval time.Duration
-	// Silence is how long a connection may bring nothing at all before it is
-	// given up as dead. Default 45 s.
+	// Silence is how long a connection may bring no byte at all before it counts
+	// as dead. Default 45 s.
 	Silence time.Duration
 	// HandshakeTimeout bounds the exchange of hello messages. Default 10 s.
 	HandshakeTimeout time.Duration
-	// OpenTimeout is how long an accepted stream may take to say its target.
+	// OpenTimeout is how long an accepted stream may take to send its target.
 	// Default 10 s.
 	OpenTimeout time.Duration
-	// ResumeTimeout is how long a session that has lost its connection waits
-	// for another, until its streams are reset. The shorter one of the two
-	// sides' counts. Default 2 min; negative: not at all.
+	// ResumeTimeout is how long a session that has lost its connection waits for
+	// another, until its streams are reset. The shorter of the two sides' times
+	// applies. Default 2 min; negative: not at all.
 	ResumeTimeout time.Duration
-	// OnDown and OnUp, if not nil, are called when a session loses its
-	// connection and waits, and when it goes on over another. They must return
-	// soon and not call the session.
+	// OnDown and OnUp, if not nil, are called when a session loses its connection
+	// and waits, and when it continues on another. They must return soon and must
+	// not call the session.
 	OnDown func(cause error)
 	OnUp   func(Resumption)
-	// Logger gets what goes on inside, at level debug. Default: discarded.
+	// Logger gets yamux's log lines, at level debug. Default: discarded.
 	Logger *slog.Logger
 }
 
@@ -58,8 +57,8 @@ func (c *Config) withDefaults() Config {
 	orDefault(&d.MaxStreams, 4096)
 	orDefault(&d.InitialCredit, 64<<10)
 	orDefault(&d.MaxWindow, 16<<20)
-	orDefault(&d.Budget, 128<<20)
-	orDefault(&d.Ring, 16<<20)
+	orDefault(&d.WindowBudget, 128<<20)
+	orDefault(&d.SendBuffer, 16<<20)
 	orDefault(&d.PingInterval, 20*time.Second)
 	orDefault(&d.Silence, 45*time.Second)
 	orDefault(&d.HandshakeTimeout, 10*time.Second)
@@ -71,7 +70,7 @@ func (c *Config) withDefaults() Config {
 	d.InitialCredit = max(d.InitialCredit, 8<<10)
 	d.InitialCredit = min(d.InitialCredit, maxWindow)
 	d.MaxWindow = min(max(d.MaxWindow, d.InitialCredit), maxWindow)
-	d.Ring = max(d.Ring, 2*sendQueue)
+	d.SendBuffer = max(d.SendBuffer, minSendBuffer)
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -84,24 +83,21 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// sendQueue is how many bytes wait for the connection at most. What answers a
-// peer has room in it although the path is full: who reads must not have to
-// wait for that.
-const sendQueue = 256 << 10
+// minSendBuffer is twice the most that the link queues.
+const minSendBuffer = 512 << 10
 
 // maxWindow is the bound of Config.MaxWindow: yamux's own windows, which are
 // more than twice as large, fit 32 bits.
 const maxWindow = 1 << 30
 
-// streamBacklog is how many streams that were opened wait to be accepted, or
-// for the peer to accept them.
+// streamBacklog is how many opened streams may wait to be accepted, here and at
+// the peer.
 const streamBacklog = 4096
 
 // streamSlack is what a stream may send beyond its credit: its header, its
 // result, its end, and the control frames about it.
 const streamSlack = 2 << 10
 
-// jitter spreads d by a quarter either way.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
-}
+// yamuxWindow is what each side's yamux may send on a stream: above what credit
+// ever allows.
+func (c *Config) yamuxWindow() uint32 { return 2*uint32(c.MaxWindow) + 1<<20 }

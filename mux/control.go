@@ -3,27 +3,35 @@ package mux
 import (
 	"io"
 	"sync"
-	"time"
 )
 
-// controlStream is the number of the yamux stream that carries control frames.
+// controlStream is the id of the yamux stream that carries control frames.
 const controlStream = 1
 
 // control is the session's channel for what must not wait behind a stream's
-// data: credits and resets. One goroutine writes, one reads; whoever queues a
-// frame never blocks.
+// data: credit and resets. One goroutine writes and one reads; queueing a frame
+// never blocks.
 type control struct {
-	session *Session
+	adapter *adapter
 
 	mu      sync.Mutex
 	wake    sync.Cond
 	frames  []controlFrame
-	credits []*Stream // with credit to announce, given or returned, each once
+	notices []*creditNotice // with something to announce, each once
 	stopped bool
 }
 
-func newControl(s *Session) *control {
-	c := &control{session: s}
+// creditNotice is what the control stream has to announce about a stream's
+// credit. Its fields but stream are guarded by control.mu.
+type creditNotice struct {
+	stream   uint32
+	granted  int64 // more credit for the peer
+	returned int64 // credit of this side that is given back …
+	recalled bool  // … because the peer has recalled it; returned may be 0
+}
+
+func newControl(a *adapter) *control {
+	c := &control{adapter: a}
 	c.wake.L = &c.mu
 	return c
 }
@@ -37,32 +45,32 @@ func (c *control) send(f controlFrame) {
 	c.mu.Unlock()
 }
 
-// sendCredit queues n more bytes of credit for st; what is queued already is
-// added up.
-func (c *control) sendCredit(st *Stream, n int64) {
+// sendCredit queues n more bytes of credit for the peer; what is queued already
+// is added up.
+func (c *control) sendCredit(notice *creditNotice, n int64) {
 	c.mu.Lock()
-	c.queue(st)
-	st.owed += n
+	c.queue(notice)
+	notice.granted += n
 	c.mu.Unlock()
 }
 
-// sendReturned queues the answer that n bytes of credit are returned, in the
-// same way.
-func (c *control) sendReturned(st *Stream, n int64) {
+// sendReturned queues the answer to a recall: n bytes of credit are given back.
+func (c *control) sendReturned(notice *creditNotice, n int64) {
 	c.mu.Lock()
-	c.queue(st)
-	st.returned, st.asked = st.returned+n, true
+	c.queue(notice)
+	notice.returned, notice.recalled = notice.returned+n, true
 	c.mu.Unlock()
 }
 
-// queue puts st into credits. mu is held.
-func (c *control) queue(st *Stream) {
-	if st.owed == 0 && !st.asked {
-		c.credits = append(c.credits, st)
+// queue puts a notice into notices. mu is held.
+func (c *control) queue(notice *creditNotice) {
+	if notice.granted == 0 && !notice.recalled {
+		c.notices = append(c.notices, notice)
 		c.wake.Signal()
 	}
 }
 
+// stop ends write.
 func (c *control) stop() {
 	c.mu.Lock()
 	c.stopped = true
@@ -70,38 +78,25 @@ func (c *control) stop() {
 	c.mu.Unlock()
 }
 
+// write sends what is queued, until stop or the end of the link.
 func (c *control) write() {
 	var header [yamuxHeader]byte
 	var b []byte
 	for {
 		c.mu.Lock()
-		for len(c.frames) == 0 && len(c.credits) == 0 && !c.stopped {
+		for len(c.frames) == 0 && len(c.notices) == 0 && !c.stopped {
 			c.wake.Wait()
 		}
 		if c.stopped {
 			c.mu.Unlock()
 			return
 		}
-		b = append(b[:0], header[:]...)
-		for _, f := range c.frames {
-			b = appendControl(b, f)
-		}
-		for _, st := range c.credits {
-			if st.owed > 0 {
-				b = appendControl(b, controlFrame{controlCredit, st.yamux.StreamID(), uint32(st.owed)})
-			}
-			if st.asked {
-				b = appendControl(b, controlFrame{controlReturned, st.yamux.StreamID(), uint32(st.returned)})
-			}
-			st.owed, st.returned, st.asked = 0, 0, false
-		}
-		clear(c.credits)
-		c.frames, c.credits = c.frames[:0], c.credits[:0]
+		b = c.appendQueued(append(b[:0], header[:]...))
 		c.mu.Unlock()
 		// Not above MaxFrame, which bounds yamux's frames.
 		for p := b; len(p) > yamuxHeader; {
 			n := min(len(p), yamuxHeader+MaxFrame)
-			if c.session.conn.writeData(controlStream, p[:n]) != nil {
+			if c.adapter.writeData(controlStream, p[:n]) != nil {
 				return // the session is over
 			}
 			p = p[n-yamuxHeader:]
@@ -112,38 +107,35 @@ func (c *control) write() {
 	}
 }
 
-func (c *control) read() {
+// appendQueued appends all that is queued to b, and empties the queue. mu is
+// held.
+func (c *control) appendQueued(b []byte) []byte {
+	for _, f := range c.frames {
+		b = appendControl(b, f)
+	}
+	for _, n := range c.notices {
+		if n.granted > 0 {
+			b = appendControl(b, controlFrame{controlCredit, n.stream, uint32(n.granted)})
+		}
+		if n.recalled {
+			b = appendControl(b, controlFrame{controlReturned, n.stream, uint32(n.returned)})
+		}
+		n.granted, n.returned, n.recalled = 0, 0, false
+	}
+	clear(c.notices)
+	c.frames, c.notices = c.frames[:0], c.notices[:0]
+	return b
+}
+
+// read calls handle with each of the peer's control frames, and returns when the
+// control stream ends.
+func (c *control) read(handle func(controlFrame)) {
 	var b [controlSize]byte
-	in := c.session.conn.reader(controlStream)
+	in := c.adapter.reader(controlStream)
 	for {
 		if _, err := io.ReadFull(&in, b[:]); err != nil {
-			// Only the end of the session ends the control stream.
-			c.session.link.fail(protocolError("the control stream ended"))
 			return
 		}
-		f := parseControl(b)
-		switch f.typ {
-		case controlCredit:
-			if st := c.session.stream(f.stream); st != nil {
-				st.addCredit(f.value)
-			}
-		case controlRecall:
-			if st := c.session.stream(f.stream); st != nil {
-				c.sendReturned(st, st.takeUnused(int64(f.value)))
-			}
-		case controlReturned:
-			c.session.returned(f.stream, int64(f.value))
-		case controlReset:
-			c.session.resetBy(f.stream, Code(min(f.value, 255)))
-		case controlAway:
-			if !closed(c.session.away) {
-				close(c.session.away)
-			}
-		case controlMove:
-			select {
-			case c.session.move <- time.Duration(f.value) * time.Millisecond:
-			default: // it has been asked for already
-			}
-		}
+		handle(parseControl(b))
 	}
 }

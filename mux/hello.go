@@ -6,17 +6,24 @@ import (
 	"encoding/binary"
 	"slices"
 	"time"
+
+	"adit/mux/link"
 )
 
-// hello is the first message each way on a connection: version and parameters.
-// Unknown parameters are skipped, so that a later version can add some.
+// hello is the first message each way on a connection (link.MessageHello):
+//
+//	type (1 byte) · version (1) · parameters: key (1) · length (2) · value …
+//
+// An unknown parameter is skipped, so that a later version can add some; only
+// type and version are common to all versions. A hello has at most maxHello
+// bytes.
 type hello struct {
 	version    byte
 	maxStreams uint32 // how many streams the sender takes at once
 	credit     uint32 // payload bytes that each new stream may send unasked
 
-	// How long the session may wait for another connection, in milliseconds:
-	// the client asks, the server decides. 0: not at all.
+	// hold is how long the session may wait for another connection, in
+	// milliseconds: the client asks, the server decides. 0: not at all.
 	hold    uint32
 	key     *sessionKey // from the server: a new session that can be resumed
 	resume  *resumption // from the client: the session to be resumed
@@ -39,22 +46,28 @@ type resumption struct {
 	proof    [sha256.Size]byte
 }
 
-// resumed is the server's consent.
+// resumed is the server's consent to a resumption.
 type resumed struct {
-	received uint64 // bytes of the link's stream: the client goes on behind them
+	received uint64 // bytes of the link's stream: the client continues behind them
 	start    uint64 // the number of the first byte that the server will send
 }
 
+// maxHello bounds a hello message, in bytes.
+const maxHello = 4 << 10
+
+// The keys of a hello's parameters. A known one of another length is a breach of
+// the protocol.
 const (
-	paramMaxStreams byte = 1
-	paramCredit     byte = 2
-	paramHold       byte = 3
-	paramKey        byte = 4
-	paramResume     byte = 5
-	paramResumed    byte = 6
+	paramMaxStreams byte = 1 // number (4 bytes)
+	paramCredit     byte = 2 // bytes (4)
+	paramHold       byte = 3 // milliseconds (4)
+	paramKey        byte = 4 // id (16) · secret (32)
+	paramResume     byte = 5 // id (16) · attempt (4) · received (8) · proof (32)
+	paramResumed    byte = 6 // received (8) · start (8)
 )
 
-// sign makes the proof that its sender has the session's key.
+// sign returns the proof that the sender of r has the session's key: an
+// HMAC-SHA-256 over the request.
 func (k *sessionKey) sign(r *resumption) [sha256.Size]byte {
 	mac := hmac.New(sha256.New, k.secret[:])
 	mac.Write([]byte("adit resumption"))
@@ -62,7 +75,7 @@ func (k *sessionKey) sign(r *resumption) [sha256.Size]byte {
 	return [sha256.Size]byte(mac.Sum(nil))
 }
 
-// verify reports whether r comes from somebody who has the session's key.
+// verify reports whether the sender of r has the session's key.
 func (k *sessionKey) verify(r *resumption) bool {
 	want := k.sign(r)
 	return hmac.Equal(want[:], r.proof[:])
@@ -76,7 +89,7 @@ func (r *resumption) fixed(b []byte) []byte {
 }
 
 func appendHello(b []byte, h hello) []byte {
-	b = append(b, byte(messageHello), h.version)
+	b = append(b, byte(link.MessageHello), h.version)
 	b = appendParam32(b, paramMaxStreams, h.maxStreams)
 	b = appendParam32(b, paramCredit, h.credit)
 	if h.hold > 0 {
@@ -108,8 +121,8 @@ func appendParam32(b []byte, key byte, v uint32) []byte {
 // parseHello leaves the parameters of an unknown version unread: only the
 // first two bytes are common to all versions.
 func parseHello(b []byte) (hello, error) {
-	if len(b) < 2 || messageType(b[0]) != messageHello {
-		return hello{}, protocolError("the first message is not a hello")
+	if len(b) < 2 || link.MessageType(b[0]) != link.MessageHello {
+		return hello{}, link.ProtocolError("the first message is not a hello")
 	}
 	h := hello{version: b[1]}
 	if h.version != Version {
@@ -117,24 +130,24 @@ func parseHello(b []byte) (hello, error) {
 	}
 	for b = b[2:]; len(b) > 0; {
 		if len(b) < 3 {
-			return hello{}, protocolError("hello cut short")
+			return hello{}, link.ProtocolError("hello cut short")
 		}
 		key, n := b[0], int(binary.BigEndian.Uint16(b[1:]))
 		if b = b[3:]; n > len(b) {
-			return hello{}, protocolError("hello parameter %d cut short", key)
+			return hello{}, link.ProtocolError("hello parameter %d cut short", key)
 		}
 		if !h.set(key, b[:n]) {
-			return hello{}, protocolError("hello parameter %d of %d bytes", key, n)
+			return hello{}, link.ProtocolError("hello parameter %d of %d bytes", key, n)
 		}
 		b = b[n:]
 	}
 	if h.maxStreams == 0 || h.credit == 0 {
-		return hello{}, protocolError("hello without a limit of streams or a first credit")
+		return hello{}, link.ProtocolError("hello without a limit of streams or a first credit")
 	}
 	return h, nil
 }
 
-// set takes a parameter and reports whether it has the right length.
+// set stores a parameter and reports whether it has the right length.
 func (h *hello) set(key byte, v []byte) bool {
 	switch key {
 	case paramMaxStreams:
@@ -177,7 +190,7 @@ func parse32(to *uint32, v []byte) bool {
 	return true
 }
 
-// milliseconds is d on the wire, where 0 means that there is no such time.
+// milliseconds returns d as it is on the wire: 0 for negative, at most 2³²−1.
 func milliseconds(d time.Duration) uint32 {
 	const most = 1<<32 - 1
 	return uint32(min(max(d.Milliseconds(), 0), most))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"adit/mux/link"
 	"adit/tunnel/ws"
 )
 
@@ -121,8 +122,8 @@ func (r *raw) readMessage() []byte {
 func (r *raw) readData() []byte {
 	r.t.Helper()
 	for {
-		if b := r.readMessage(); messageType(b[0]) == messageData {
-			return b[1+ackSize:]
+		if b := r.readMessage(); link.MessageType(b[0]) == link.MessageData {
+			return b[1+link.AckSize:]
 		}
 	}
 }
@@ -132,7 +133,7 @@ func (r *raw) write(b []byte) { r.conn.WriteMessage(ws.OpBinary, b) }
 
 // data sends bytes of the link's stream.
 func (r *raw) data(parts ...[]byte) {
-	b := binary.BigEndian.AppendUint64([]byte{byte(messageData)}, 0)
+	b := binary.BigEndian.AppendUint64([]byte{byte(link.MessageData)}, 0)
 	r.write(append(b, bytes.Join(parts, nil)...))
 }
 
@@ -198,7 +199,7 @@ func TestHostile(t *testing.T) {
 		"short data message": func(r *raw) { r.write([]byte{2, 0, 0}) },
 		"short ack":          func(r *raw) { r.write([]byte{3, 0, 0, 0, 0, 0, 0, 0}) },
 		"ack of unsent bytes": func(r *raw) {
-			r.write(binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 1<<40))
+			r.write(binary.BigEndian.AppendUint64([]byte{byte(link.MessageAck)}, 1<<40))
 		},
 		"ack of all bytes ever": func(r *raw) {
 			r.write(bytes.Repeat([]byte{0xff}, 9))
@@ -221,7 +222,7 @@ func TestHostile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Small bounds, to be reached soon.
-			r, s := newRawClient(t, &Config{MaxStreams: 4, Budget: 1 << 20, MaxWindow: 4 << 20})
+			r, s := newRawClient(t, &Config{MaxStreams: 4, WindowBudget: 1 << 20, MaxWindow: 4 << 20})
 			goroutines, memory := runtime.NumGoroutine(), heap()
 			attack(r)
 			await(t, "end of the session", s.Done())
@@ -250,10 +251,10 @@ func TestBreachIsTold(t *testing.T) {
 	await(t, "session", r.session)
 	r.data(yamuxFrame(9, 0, 0, 0))
 	b := r.readMessage()
-	for messageType(b[0]) != messageClose {
+	for link.MessageType(b[0]) != link.MessageClose {
 		b = r.readMessage()
 	}
-	if told, err := parseClose(b); err != nil || told.Code != CloseProtocol || !strings.Contains(told.Reason, "type 9") {
+	if told, err := link.ParseClose(b); err != nil || told.Code != CloseProtocol || !strings.Contains(told.Reason, "type 9") {
 		t.Fatalf("%v, %v", told, err)
 	}
 }
@@ -348,7 +349,7 @@ func TestHostileStream(t *testing.T) {
 }
 
 // A number whose stream has been reset, and not closed here, is not free: two streams
-// would read one inbox.
+// would read one receiveBuffer.
 func TestHostileReuse(t *testing.T) {
 	r, st := newRawStream(t)
 	if _, err := st.ReadTarget(); err != nil {
@@ -360,7 +361,7 @@ func TestHostileReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.data(yamuxFrame(yamuxWindowUpdate, yamuxRST, 3, 0), open(3, appendOpen(nil, anywhere)))
-	if _, err := st.session.Accept(); !errors.Is(err, ErrProtocol) {
+	if _, err := st.owner.(*Session).Accept(); !errors.Is(err, ErrProtocol) {
 		t.Fatal(err)
 	}
 	if string(b) != "hello" {
@@ -476,8 +477,8 @@ func TestHandshakeVersion(t *testing.T) {
 	cc, sc := newConns(t)
 	refused := async(func() error { _, err := Server(t.Context(), sc, nil); return err })
 	r := &raw{t: t, conn: cc}
-	r.write([]byte{byte(messageHello), 9, 'w', 'h', 'a', 't'})
-	farewell, err := parseClose(r.readMessage())
+	r.write([]byte{byte(link.MessageHello), 9, 'w', 'h', 'a', 't'})
+	farewell, err := link.ParseClose(r.readMessage())
 	if err != nil || farewell.Code != CloseVersion {
 		t.Fatal(farewell, err)
 	}
@@ -493,7 +494,7 @@ func TestHandshakeVersion(t *testing.T) {
 
 	// And what the client makes of such an answer.
 	cc, sc = newConns(t)
-	(&raw{t: t, conn: sc}).write(appendClose(nil, CloseVersion, farewell.Reason))
+	(&raw{t: t, conn: sc}).write(link.AppendClose(nil, CloseVersion, farewell.Reason))
 	_, err = Client(t.Context(), cc, nil)
 	var told *ClosedError
 	if !errors.As(err, &told) || told.Code != CloseVersion || !strings.Contains(err.Error(), farewell.Reason) {

@@ -205,7 +205,7 @@ func fill(t testing.TB, st *Stream) (<-chan error, func() int) {
 			}
 		}
 	})
-	eventually(t, "the window is full", func() bool { return st.credit.Load() <= frameHeader })
+	eventually(t, "the window is full", func() bool { return st.credit.bytes.Load() <= frameHeader })
 	return c, func() int { return int(written.Load()) }
 }
 
@@ -226,9 +226,5 @@ func wantLost(t testing.TB, what string, err error) {
 	}
 }
 
-// carrierOf is what a session's link runs on.
-func carrierOf(s *Session) *carrier {
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
-	return s.link.carrier
-}
+// connOf returns the connection of a session's link.
+func connOf(s *Session) *ws.Conn { return s.link.Conn().(*ws.Conn) }

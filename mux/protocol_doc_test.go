@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"adit/mux/link"
 	"adit/tunnel/ws"
 )
 
@@ -43,7 +44,7 @@ func workedExample(t *testing.T) (hello, stream map[string][]byte) {
 		case label == "hello":
 			hello[side] = b
 		case label == "data":
-			if len(b) != 1+ackSize {
+			if len(b) != 1+link.AckSize {
 				t.Fatalf("%q is not the head of a data message", line)
 			}
 		default:
@@ -74,11 +75,11 @@ func TestWorkedExample(t *testing.T) {
 				return
 			}
 			m, _ := io.ReadAll(sc)
-			if messageType(m[0]) == messageData {
-				all = append(all, m[1+ackSize:]...)
+			if link.MessageType(m[0]) == link.MessageData {
+				all = append(all, m[1+link.AckSize:]...)
 			}
 		}
-		sc.WriteMessage(ws.OpBinary, append([]byte{byte(messageData), 0, 0, 0, 0, 0, 0, 0, byte(len(all))}, stream["server"]...))
+		sc.WriteMessage(ws.OpBinary, append([]byte{byte(link.MessageData), 0, 0, 0, 0, 0, 0, 0, byte(len(all))}, stream["server"]...))
 		sent <- all
 	}()
 
@@ -161,10 +162,10 @@ func TestWorkedResumption(t *testing.T) {
 	}
 	// start gives a session that has sent some bytes, and received others.
 	start := func(conn, peer *ws.Conn, sends, gets string) (*Session, <-chan []byte) {
-		s := bareSession(conn, key)
+		s := bareSession(conn, key, modelSendBuffer)
 		s.cfg = (*Config)(nil).withDefaults()
-		t.Cleanup(func() { s.link.Close(); s.link.wait() })
-		s.link.write([]byte(sends))
+		t.Cleanup(func() { s.link.Close(); s.link.Wait() })
+		s.link.Write([]byte(sends))
 		if _, data := nextData(t, peer); string(data) != sends {
 			t.Fatalf("%q", data)
 		}
@@ -196,7 +197,7 @@ func TestWorkedResumption(t *testing.T) {
 
 	far, near = newConns(t)
 	server, _ := start(near, far, "01234567", "012345")
-	r := &Registry{sessions: map[sessionID]*Session{key.id: server}}
+	r := &SessionStore{sessions: map[sessionID]*Session{key.id: server}}
 	far, near = newConns(t)
 	done = async(func() error { _, _, err := r.Serve(context.Background(), near, "", nil, nil); return err })
 	far.WriteMessage(ws.OpBinary, want["client hello"])

@@ -115,7 +115,7 @@ func stuff(t testing.TB, c net.Conn, st *Stream) <-chan error {
 	})
 	before, since := int64(-1), time.Now()
 	eventually(t, "everything is full", func() bool {
-		if now := written.Load(); now != before || st.credit.Load() > frameHeader {
+		if now := written.Load(); now != before || st.credit.bytes.Load() > frameHeader {
 			before, since = now, time.Now()
 		}
 		return time.Since(since) > 150*time.Millisecond
@@ -180,7 +180,7 @@ func TestRelayVanish(t *testing.T) {
 					// Unread data makes a unix socket's end a reset.
 					if network == "unix" && blocked == "nothing" {
 						stays.Write([]byte("x"))
-						eventually(t, "data to be read", func() bool { return r.near.credit.Load() != r.far.credit.Load() })
+						eventually(t, "data to be read", func() bool { return r.near.credit.bytes.Load() != r.far.credit.bytes.Load() })
 						testnet.AwaitReadable(t, leaves)
 					}
 					var up, down <-chan error
@@ -291,7 +291,7 @@ func TestRelayDataBeforeReset(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The far relay has taken it, so that the kernel cannot drop it.
-		eventually(t, "the data is on its way", func() bool { return r.client.link.received.Load() > 40<<10 })
+		eventually(t, "the data is on its way", func() bool { return r.client.link.Received() > 40<<10 })
 		vanish(r.backend)
 		got := make([]byte, len(want))
 		if n, err := io.ReadFull(r.app, got); err != nil || !bytes.Equal(got, want) {

@@ -6,22 +6,20 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"adit/tunnel/dial"
+	"adit/mux/link"
 	"adit/tunnel/ws"
 )
 
 // bareLink is a client's link whose peer is a connection in the test's hands.
 func bareLink(t *testing.T) (*Session, *ws.Conn) {
 	cc, sc := newConns(t)
-	s := bareSession(cc, newSessionKey())
-	t.Cleanup(func() { s.link.Close(); s.link.wait() })
+	s := bareSession(cc, newSessionKey(), modelSendBuffer)
+	t.Cleanup(func() { s.link.Close(); s.link.Wait() })
 	return s, sc
 }
 
@@ -33,14 +31,14 @@ func nextData(t *testing.T, conn *ws.Conn) (ack uint64, data []byte) {
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(conn)
-	if err != nil || len(b) < 1+ackSize {
+	if err != nil || len(b) < 1+8 {
 		t.Fatalf("%x, %v", b, err)
 	}
-	return binary.BigEndian.Uint64(b[1:]), b[1+ackSize:]
+	return binary.BigEndian.Uint64(b[1:]), b[1+8:]
 }
 
 func dataMessage(ack uint64, data ...byte) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{byte(messageData)}, ack), data...)
+	return append(binary.BigEndian.AppendUint64([]byte{2}, ack), data...)
 }
 
 // What came by the old connection after the client had said how much it has is
@@ -57,7 +55,7 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 		}
 	})
 	old.WriteMessage(ws.OpBinary, dataMessage(0, 0, 1, 2, 3))
-	eventually(t, "four bytes", func() bool { return s.link.received.Load() == 4 })
+	eventually(t, "four bytes", func() bool { return s.link.Received() == 4 })
 	cc, next := newConns(t)
 	resumed1 := async(func() error { _, err := s.Resume(t.Context(), cc); return err })
 	ask, err := readFirst(next)
@@ -65,12 +63,12 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 		t.Fatalf("%+v, %v", ask.resume, err)
 	}
 	old.WriteMessage(ws.OpBinary, dataMessage(0, 4, 5, 6, 7, 8))
-	eventually(t, "nine bytes", func() bool { return s.link.received.Load() == 9 })
+	eventually(t, "nine bytes", func() bool { return s.link.Received() == 9 })
 	next.WriteMessage(ws.OpBinary, appendHello(nil, hello{version: Version, maxStreams: 1, credit: 1, resumed: &resumed{start: 4}}))
 	if err := await(t, "resumption", resumed1); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.link.write([]byte("x")); err != nil {
+	if err := s.link.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if ack, data := nextData(t, next); ack != 4 || string(data) != "x" {
@@ -93,70 +91,40 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 	await(t, "end of the reader", reader)
 }
 
-// watchedConn notes the deadlines that are set on it.
+// watchedConn counts how it is interrupted.
 type watchedConn struct {
-	net.Conn
-	mu        sync.Mutex
-	both, one int // SetDeadline; SetReadDeadline after it
+	*ws.Conn
+	mu    sync.Mutex
+	both  int // Interrupt
+	reads int // StopReadingAfter
 }
 
-func (c *watchedConn) SetDeadline(t time.Time) error {
+func (c *watchedConn) Interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.both, c.one = c.both+1, 0
-	return c.Conn.SetDeadline(t)
+	c.both++
+	c.Conn.Interrupt()
 }
 
-func (c *watchedConn) SetReadDeadline(t time.Time) error {
+func (c *watchedConn) StopReadingAfter(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.one++
-	return c.Conn.SetReadDeadline(t)
+	c.reads++
+	c.Conn.StopReadingAfter(d)
 }
 
-type watchedListener struct {
-	net.Listener
-	conns chan *watchedConn
-}
-
-func (l watchedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	w := &watchedConn{Conn: c}
-	l.conns <- w
-	return w, nil
-}
-
-// A writer that was stuck on a connection which another has relieved does not
-// make the reader wait for last words there.
-func TestRelievedReaderGoesOn(t *testing.T) {
-	accepted := make(chan *ws.Conn, 1)
-	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := ws.Accept(w, r, nil)
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}))
-	ln := watchedListener{web.Listener, make(chan *watchedConn, 1)}
-	web.Listener = ln
-	web.Start()
-	defer web.Close()
-	conn, err := dial.Dial(t.Context(), "ws://"+ln.Addr().String(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.CloseNow()
-	watched := <-ln.conns
-	s := bareSession(<-accepted, newSessionKey())
-	if err := watched.Conn.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
+// A writer that was blocked on a connection which another has superseded does not
+// make the reader wait there.
+func TestSupersededReaderGoesOn(t *testing.T) {
+	_, conn := newConns(t)
+	watched := &watchedConn{Conn: conn}
+	s := bareSession(watched, newSessionKey(), modelSendBuffer)
+	if err := conn.NetConn().(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
 	var writing sync.WaitGroup
-	writing.Go(func() { s.link.write(make([]byte, 32<<20)) }) // nobody reads it
-	defer func() { s.link.Close(); s.link.wait(); writing.Wait() }()
+	writing.Go(func() { s.link.Write(make([]byte, 32<<20)) }) // nobody reads it
+	defer func() { s.link.Close(); s.link.Wait(); writing.Wait() }()
 	stuck, since := -1, time.Now()
 	eventually(t, "a writer that is stuck", func() bool {
 		if n := s.Stats().Queued; n != stuck {
@@ -164,18 +132,18 @@ func TestRelievedReaderGoesOn(t *testing.T) {
 		}
 		return time.Since(since) > 100*time.Millisecond
 	})
-	if _, _, err := s.link.fence(0); err != nil {
+	if _, _, err := s.link.Detach(0); err != nil {
 		t.Fatal(err)
 	}
 	far, near := newConns(t)
-	if err := s.link.attach(near); err != nil {
+	if err := s.link.Attach(near); err != nil {
 		t.Fatal(err)
 	}
 	nextData(t, far) // the writer has turned to the next connection
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
-	if watched.both == 0 || watched.one > 0 {
-		t.Errorf("the deadline for both was set %d times, and that for the reader %d times after it", watched.both, watched.one)
+	if watched.both == 0 || watched.reads > 0 {
+		t.Errorf("interrupted %d times, and the reader alone %d times", watched.both, watched.reads)
 	}
 }
 
@@ -185,18 +153,18 @@ func TestWaitingOvertaken(t *testing.T) {
 	g := newGateway(t, nil)
 	client, server := g.session(t, "/", nil)
 	g.path.Cut()
-	eventually(t, "a session that waits", func() bool { n, _, _ := g.registry.Waiting(); return n == 1 })
-	server.cameUp(Resumption{}) // of a connection that has been lost since
-	if n, bytes, _ := g.registry.Waiting(); n != 1 || bytes == 0 {
+	eventually(t, "a session that waits", func() bool { n, _, _ := g.store.Detached(); return n == 1 })
+	server.onUp(Resumption{}) // of a connection that has been lost since
+	if n, bytes, _ := g.store.Detached(); n != 1 || bytes == 0 {
 		t.Errorf("%d sessions with %d bytes wait", n, bytes)
 	}
 	await(t, "loss", client.Down())
 	if _, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no session that waits", func() bool { n, _, _ := g.registry.Waiting(); return n == 0 })
-	server.wentDown(errRelieved) // before that connection came
-	if n, bytes, _ := g.registry.Waiting(); n != 0 || bytes != 0 {
+	eventually(t, "no session that waits", func() bool { n, _, _ := g.store.Detached(); return n == 0 })
+	server.onDown(ErrLinkLost) // before that connection came
+	if n, bytes, _ := g.store.Detached(); n != 0 || bytes != 0 {
 		t.Errorf("%d sessions with %d bytes wait", n, bytes)
 	}
 }
@@ -205,13 +173,13 @@ func TestWaitingOvertaken(t *testing.T) {
 // as long as an attempt that has begun before may still move it.
 func TestEndWithConnectionDuringResumption(t *testing.T) {
 	s, old := bareLink(t)
-	s.link.write([]byte("before "))
+	s.link.Write([]byte("before "))
 	nextData(t, old)
 	s.EndWithConnection()
-	s.link.write([]byte("after"))
+	s.link.Write([]byte("after"))
 	nextData(t, old)
 	cc, next := newConns(t)
-	if err := s.link.relieve(cc, 0, resumed{received: 7}); err != nil {
+	if err := s.link.Migrate(cc, 0, 7, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, data := nextData(t, next); string(data) != "after" {
@@ -226,23 +194,23 @@ func TestEndWithConnectionDuringResumption(t *testing.T) {
 // just coming by, and takes its leave there.
 func TestEndWithConnectionFenced(t *testing.T) {
 	s, old := bareLink(t)
-	s.link.write([]byte("last words"))
+	s.link.Write([]byte("last words"))
 	nextData(t, old)
 	s.EndWithConnection()
-	if _, _, err := s.link.fence(0); err != nil {
+	if _, _, err := s.link.Detach(0); err != nil {
 		t.Fatal(err)
 	}
 	s.EndWithConnection()
-	finished := async(func() error { s.link.finish(CloseAway, "stopping"); return nil })
+	finished := async(func() error { s.link.Finish(CloseAway, "stopping"); return nil })
 	far, near := newConns(t)
-	if err := s.link.attach(near); err != nil {
+	if err := s.link.Attach(near); err != nil {
 		t.Fatal(err)
 	}
 	if _, data := nextData(t, far); string(data) != "last words" {
 		t.Fatalf("%q", data)
 	}
 	go s.link.Read(make([]byte, 1)) // acknowledgements
-	far.WriteMessage(ws.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, 10))
+	far.WriteMessage(ws.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(link.MessageAck)}, 10))
 	wantFarewell(t, far)
 	await(t, "end", finished)
 }
@@ -253,7 +221,7 @@ func wantFarewell(t *testing.T, conn *ws.Conn) {
 	if _, err := conn.NextMessage(); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(conn); err != nil || messageType(b[0]) != messageClose {
+	if b, err := io.ReadAll(conn); err != nil || link.MessageType(b[0]) != link.MessageClose {
 		t.Fatalf("instead of a farewell came %x, %v", b, err)
 	}
 }
@@ -262,12 +230,12 @@ func wantFarewell(t *testing.T, conn *ws.Conn) {
 func TestEndWithConnectionFencedIdle(t *testing.T) {
 	s, _ := bareLink(t)
 	s.EndWithConnection()
-	if _, _, err := s.link.fence(0); err != nil {
+	if _, _, err := s.link.Detach(0); err != nil {
 		t.Fatal(err)
 	}
-	finished := async(func() error { s.link.finish(CloseAway, "stopping"); return nil })
+	finished := async(func() error { s.link.Finish(CloseAway, "stopping"); return nil })
 	far, near := newConns(t)
-	if err := s.link.attach(near); err != nil {
+	if err := s.link.Attach(near); err != nil {
 		t.Fatal(err)
 	}
 	wantFarewell(t, far)
@@ -278,13 +246,13 @@ func TestEndWithConnectionFencedIdle(t *testing.T) {
 func TestEndWithConnectionUnattached(t *testing.T) {
 	s, _ := bareLink(t)
 	s.EndWithConnection()
-	if _, _, err := s.link.fence(0); err != nil {
+	if _, _, err := s.link.Detach(0); err != nil {
 		t.Fatal(err)
 	}
-	if s.link.unattached(net.ErrClosed) {
+	if s.link.AttachFailed(net.ErrClosed) {
 		t.Error("it waits")
 	}
-	if err := s.link.cause(); !errors.Is(err, ErrLinkLost) || !errors.Is(err, net.ErrClosed) {
+	if err := s.link.Err(); !errors.Is(err, ErrLinkLost) || !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }
@@ -300,13 +268,13 @@ func TestAnswerNotSent(t *testing.T) {
 		_, dead := newConns(t)
 		dead.CloseNow()
 		client.attempt++
-		ask := &resumption{id: client.key.id, attempt: client.attempt, received: client.link.received.Load()}
+		ask := &resumption{id: client.key.id, attempt: client.attempt, received: client.link.Received()}
 		ask.proof = client.key.sign(ask)
 		if _, err := server.takeOver(t.Context(), dead, "/", ask); err == nil {
 			t.Fatal("resumed over a connection that is closed")
 		}
 		await(t, "loss of the connection", lost)
-		if n, _, _ := g.registry.Waiting(); n != 1 || downs.Load() != 1 {
+		if n, _, _ := g.store.Detached(); n != 1 || downs.Load() != 1 {
 			t.Errorf("%d wait, %d losses were told", n, downs.Load())
 		}
 	}
@@ -339,13 +307,13 @@ func TestRefusalHoldsNobodyUp(t *testing.T) {
 func TestEndWhileFenced(t *testing.T) {
 	s, _ := bareLink(t)
 	lost := s.Down()
-	if _, _, err := s.link.fence(0); err != nil {
+	if _, _, err := s.link.Detach(0); err != nil {
 		t.Fatal(err)
 	}
 	if closed(lost) {
 		t.Error("a move is told as a loss")
 	}
-	s.link.fail(errLinkClosed)
+	s.link.Close()
 	if !closed(lost) {
 		t.Error("the end is not told as a loss")
 	}
@@ -363,7 +331,7 @@ func TestReadTargetAcrossResumption(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		near := client.newStream(ys, true)
+		near := client.addStream(ys, true)
 		t.Cleanup(func() { near.Close() })
 		client.control.send(controlFrame{}) // takes the opening along
 		far, err := server.Accept()
@@ -447,7 +415,7 @@ func TestNeverBegun(t *testing.T) {
 	if err := await(t, "end", g.refused); !errors.Is(err, ErrLinkLost) {
 		t.Error(err)
 	}
-	if n, bytes, _ := g.registry.Waiting(); n != 0 || bytes != 0 || len(g.registry.sessions) != 0 {
+	if n, bytes, _ := g.store.Detached(); n != 0 || bytes != 0 || len(g.store.sessions) != 0 {
 		t.Errorf("%d sessions with %d bytes are left", n, bytes)
 	}
 }

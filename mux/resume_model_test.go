@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"adit/mux/link"
 	"adit/tunnel/dial"
 	"adit/tunnel/ws"
 )
@@ -33,17 +34,17 @@ const (
 // world is a client's session and a server's, without yamux on top, and all
 // connections that there have been between them. One goroutine drives it.
 type world struct {
-	web      *modelWeb
-	path     string
-	ln       net.Listener
-	registry Registry
-	sides    [2]*Session // client, server
-	queued   [2]uint64   // bytes for the writers to write
-	wrote    [2]atomic.Uint64
-	read     [2]atomic.Uint64 // of these bytes
-	write    [2]chan int
-	wires    []*wire // the last one is in use
-	first    chan *ws.Conn
+	web    *modelWeb
+	path   string
+	ln     net.Listener
+	store  SessionStore
+	sides  [2]*Session // client, server
+	queued [2]uint64   // bytes for the writers to write
+	wrote  [2]atomic.Uint64
+	read   [2]atomic.Uint64 // of these bytes
+	write  [2]chan int
+	wires  []*wire // the last one is in use
+	first  chan *ws.Conn
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -94,12 +95,12 @@ func newWorld(web *modelWeb, p plan) (*world, error) {
 		return nil, err
 	}
 	key := newSessionKey()
-	server := bareSession(<-w.first, key)
+	server := bareSession(<-w.first, key, modelSendBuffer)
 	w.mu.Lock()
-	w.sides = [2]*Session{bareSession(client, key), server}
+	w.sides = [2]*Session{bareSession(client, key, modelSendBuffer), server}
 	w.mu.Unlock()
-	server.registry, server.owner = &w.registry, "owner"
-	w.registry.sessions = map[sessionID]*Session{key.id: server}
+	server.store, server.owner = &w.store, "owner"
+	w.store.sessions = map[sessionID]*Session{key.id: server}
 	for side := range w.sides {
 		w.write[side] = make(chan int, 1000)
 		w.wg.Go(func() { w.writer(side) })
@@ -108,17 +109,18 @@ func newWorld(web *modelWeb, p plan) (*world, error) {
 	return w, nil
 }
 
-func bareSession(conn *ws.Conn, key *sessionKey) *Session {
+// modelSendBuffer is small, so that a writer often waits for acknowledgements.
+const modelSendBuffer = 32 << 10
+
+func bareSession(conn link.Conn, key *sessionKey, sendBuffer int) *Session {
 	cfg := modelConfig
 	s := newSession(cfg.withDefaults(), hello{})
 	s.key = key
-	s.conn = &yamuxConn{}
-	s.link = newLink(conn, linkConfig{
-		ring: 32 << 10, pingInterval: time.Hour, silence: time.Hour, hold: time.Hour,
-		onDown: func(err error) { s.wentDown(err) }, onUp: func(r Resumption) { s.cameUp(r) },
+	s.link = link.New(conn, link.Config{
+		SendBuffer: sendBuffer, PingInterval: time.Hour, Silence: time.Hour, Hold: time.Hour, Resumable: true,
+		OnDown: s.onDown, OnUp: s.onUp,
 	})
-	s.conn.link = s.link
-	s.link.settle()
+	s.adapter = &adapter{link: s.link}
 	return s
 }
 
@@ -135,7 +137,7 @@ func (w *world) accept(conn *ws.Conn) {
 		return
 	}
 	w.wg.Go(func() {
-		_, _, err := w.registry.Serve(w.ctx, conn, "owner", func() error {
+		_, _, err := w.store.Serve(w.ctx, conn, "owner", func() error {
 			w.fail(errors.New("the server does not know the session"))
 			return ErrNotResumable
 		}, &modelConfig)
@@ -179,7 +181,7 @@ func (w *world) writer(side int) {
 		}
 		w.wrote[side].Add(uint64(n))
 		l := w.sides[side].link
-		if l.writeSoon(b[:n/3]) != nil || l.write(b[n/3:]) != nil {
+		if l.WriteCorked(b[:n/3]) != nil || l.Write(b[n/3:]) != nil {
 			return
 		}
 	}
@@ -213,23 +215,22 @@ func (w *world) check() error {
 	if err := w.failure(); err != nil {
 		return err
 	}
-	links := [2]*link{w.sides[0].link, w.sides[1].link}
-	for _, l := range links {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-	}
-	for dir, l := range links {
-		r, to := &l.ring, links[1-dir]
-		received := to.received.Load()
-		ordered := r.acked <= r.sent && r.sent <= r.high && r.high <= r.tail
-		if !ordered || r.acked > received || received > r.high || r.held() > l.cfg.ring {
-			return fmt.Errorf("direction %d: acked %d, sent %d, high %d, tail %d, received %d", dir, r.acked, r.sent, r.high, r.tail, received)
+	for dir, from := range w.sides {
+		// What is acknowledged only grows: the earlier state of the sender, the
+		// receiver's, and the later state of the sender are in order.
+		to := w.sides[1-dir]
+		before, received, after := from.link.Stats(), to.link.Received(), from.link.Stats()
+		tail := after.Acknowledged + uint64(after.Unacknowledged)
+		sent := tail - uint64(after.Queued)
+		ordered := after.Acknowledged <= sent && sent <= after.Sent && after.Sent <= tail
+		if !ordered || before.Acknowledged > received || received > after.Sent || after.Unacknowledged > modelSendBuffer {
+			return fmt.Errorf("direction %d: %d received, %+v", dir, received, after)
 		}
-		if to.arrivedLocked() > received || w.read[dir].Load() > received || r.tail > w.wrote[dir].Load() {
-			return fmt.Errorf("direction %d: written %d, received %d, of which %d count, read %d", dir, w.wrote[dir].Load(), received, to.arrivedLocked(), w.read[dir].Load())
+		if read, wrote := w.read[dir].Load(), w.wrote[dir].Load(); read > to.link.Received() || tail > wrote {
+			return fmt.Errorf("direction %d: written %d, queued %d, received %d, read %d", dir, wrote, tail, received, read)
 		}
-		if l.err != nil {
-			return fmt.Errorf("side %d has given up: %w", dir, l.err)
+		if err := from.link.Err(); err != nil {
+			return fmt.Errorf("side %d has given up: %w", dir, err)
 		}
 	}
 	return nil
@@ -238,9 +239,8 @@ func (w *world) check() error {
 // delivered reports whether everything has arrived, and been acknowledged.
 func (w *world) delivered() bool {
 	for dir, s := range w.sides {
-		s.link.mu.Lock()
-		held := s.link.ring.held() + len(s.link.ring.chunks) + s.link.ring.memory
-		s.link.mu.Unlock()
+		st := s.link.Stats()
+		held := st.Unacknowledged + st.SendBuffer
 		if w.read[dir].Load() != w.queued[dir] || held != 0 {
 			return false
 		}
@@ -319,7 +319,7 @@ func (w *world) setAside() {
 // replay makes an attempt that has been made before, and must be refused.
 func (w *world) replay(attempt uint32) error {
 	client := w.sides[0]
-	if client.attempt == 0 || w.registry.attempts(client.key.id) < client.attempt {
+	if client.attempt == 0 || w.store.attempts(client.key.id) < client.attempt {
 		return nil // the last has not arrived: the server would not know
 	}
 	conn, err := w.dial(clean)
@@ -328,7 +328,7 @@ func (w *world) replay(attempt uint32) error {
 	}
 	defer conn.CloseNow()
 	w.setAside()
-	ask := &resumption{id: client.key.id, attempt: attempt % (client.attempt + 1), received: client.link.received.Load()}
+	ask := &resumption{id: client.key.id, attempt: attempt % (client.attempt + 1), received: client.link.Received()}
 	ask.proof = client.key.sign(ask)
 	own := client.cfg.hello()
 	own.resume = ask
@@ -341,7 +341,7 @@ func (w *world) replay(attempt uint32) error {
 }
 
 // attempts is the number of the last attempt to resume a session.
-func (r *Registry) attempts(id sessionID) uint32 {
+func (r *SessionStore) attempts(id sessionID) uint32 {
 	r.mu.Lock()
 	s := r.sessions[id]
 	r.mu.Unlock()
@@ -364,7 +364,7 @@ func (w *world) heal() error {
 		return errors.New("the last wire is blocked")
 	}
 	for end := time.Now().Add(watchdog); ; time.Sleep(200 * time.Microsecond) { // the server notes it a moment later
-		n, bytes, _ := w.registry.Waiting()
+		n, bytes, _ := w.store.Detached()
 		if n == 0 && bytes == 0 {
 			return nil
 		}
@@ -394,7 +394,7 @@ func (w *world) end() {
 	for side, s := range w.sides {
 		close(w.write[side])
 		s.link.Close()
-		s.link.wait()
+		s.link.Wait()
 	}
 	w.wg.Wait()
 	for _, wire := range w.wires {
@@ -528,13 +528,13 @@ func frameLength(b []byte) int {
 
 // isAck tells an acknowledgement alone.
 func isAck(frame []byte) bool {
-	if frame[0] != 0x82 || frame[1]&0x7f != 1+ackSize {
+	if frame[0] != 0x82 || frame[1]&0x7f != 1+link.AckSize {
 		return false
 	}
 	if frame[1]&0x80 != 0 {
-		return messageType(frame[6]^frame[2]) == messageAck
+		return link.MessageType(frame[6]^frame[2]) == link.MessageAck
 	}
-	return messageType(frame[2]) == messageAck
+	return link.MessageType(frame[2]) == link.MessageAck
 }
 
 // pass lets bytes through, as far as the plan allows.

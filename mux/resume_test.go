@@ -22,10 +22,10 @@ import (
 
 // gateway is a server that keeps sessions, with a misbehaving path before it.
 type gateway struct {
-	registry Registry
-	path     *testnet.Fault
-	started  chan *Session // new sessions, for the test to take
-	refused  chan error    // and the errors of those that were none
+	store   SessionStore
+	path    *testnet.Fault
+	started chan *Session // new sessions, for the test to take
+	refused chan error    // and the errors of those that were none
 }
 
 // newGateway serves one owner per URL path.
@@ -47,7 +47,7 @@ func newGateway(t testing.TB, cfg *Config) *gateway {
 			return
 		}
 		open.Go(func() {
-			s, resumed, err := g.registry.Serve(context.Background(), conn, r.URL.Path, nil, cfg)
+			s, resumed, err := g.store.Serve(context.Background(), conn, r.URL.Path, nil, cfg)
 			switch {
 			case err != nil:
 				select {
@@ -182,10 +182,10 @@ func sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
 func TestResume(t *testing.T) {
 	for name, lose := range map[string]func(g *gateway, client, server *Session){
 		"path cut":      func(g *gateway, _, _ *Session) { g.path.Cut() },
-		"client's end":  func(_ *gateway, client, _ *Session) { carrierOf(client).conn.CloseNow() },
-		"server's end":  func(_ *gateway, _, server *Session) { carrierOf(server).conn.CloseNow() },
-		"close frame":   func(_ *gateway, _, server *Session) { carrierOf(server).conn.Close(ws.StatusGoingAway, "") },
-		"broken frames": func(_ *gateway, client, _ *Session) { carrierOf(client).conn.NetConn().Write([]byte{0xff, 0xff}) },
+		"client's end":  func(_ *gateway, client, _ *Session) { connOf(client).CloseNow() },
+		"server's end":  func(_ *gateway, _, server *Session) { connOf(server).CloseNow() },
+		"close frame":   func(_ *gateway, _, server *Session) { connOf(server).Close(ws.StatusGoingAway, "") },
+		"broken frames": func(_ *gateway, client, _ *Session) { connOf(client).NetConn().Write([]byte{0xff, 0xff}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGateway(t, nil)
@@ -217,7 +217,7 @@ func TestResume(t *testing.T) {
 				t.Fatalf("%q, %v", got, err)
 			}
 			say(far, near, "after")
-			if n, _, _ := g.registry.Waiting(); n != 0 {
+			if n, _, _ := g.store.Detached(); n != 0 {
 				t.Errorf("%d sessions wait", n)
 			}
 		})
@@ -293,9 +293,9 @@ func TestRelieve(t *testing.T) {
 				t.Errorf("%d moves, %d times without a connection", moves, downs.Load())
 			}
 			return
-		case <-waitUntil(t, func() bool { return server.link.received.Load() >= seen+1<<20 }):
+		case <-waitUntil(t, func() bool { return server.link.Received() >= seen+1<<20 }):
 		}
-		seen = server.link.received.Load()
+		seen = server.link.Received()
 		if next, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil || next != client {
 			t.Fatalf("move %d: %v; client %v, server %v", moves, err, client.Err(), server.Err())
 		}
@@ -422,21 +422,22 @@ func replay(t *testing.T, g *gateway, key *sessionKey) (hello, error) {
 // Sessions that wait for their clients hold no more memory than allowed: the
 // oldest go first.
 func TestWaitingMemory(t *testing.T) {
+	const chunkSize = 64 << 10 // of the link's send buffer
 	g := newGateway(t, nil)
-	g.registry.MaxWaiting = 4*(waitingCost+waitingStreamCost+chunkSize) + waitingCost
+	g.store.MaxDetached = 4*(detachedCost+detachedStreamCost+chunkSize) + detachedCost
 	var clients, servers []*Session
 	for range 8 {
 		c, s := g.session(t, "/", nil)
 		_, far := openPair(t, c, s)
 		g.path.Stall(true)
-		if _, err := far.Write(make([]byte, chunkSize/2)); err != nil { // stays in the ring
+		if _, err := far.Write(make([]byte, chunkSize/2)); err != nil { // stays in the send buffer
 			t.Fatal(err)
 		}
 		clients, servers = append(clients, c), append(servers, s)
-		carrierOf(s).conn.CloseNow()
+		connOf(s).CloseNow()
 		await(t, "loss", s.Down())
 		g.path.Stall(false)
-		if _, bytes, _ := g.registry.Waiting(); bytes > g.registry.MaxWaiting {
+		if _, bytes, _ := g.store.Detached(); bytes > g.store.MaxDetached {
 			t.Fatalf("%d bytes wait", bytes)
 		}
 	}
@@ -448,7 +449,7 @@ func TestWaitingMemory(t *testing.T) {
 			t.Errorf("session %d has ended: %v", 4+i, s.Err())
 		}
 	}
-	if n, _, dropped := g.registry.Waiting(); n != 4 || dropped != 4 {
+	if n, _, dropped := g.store.Detached(); n != 4 || dropped != 4 {
 		t.Errorf("%d wait, %d were dropped", n, dropped)
 	}
 	if next, err := clients[7].Resume(t.Context(), g.mustDial(t, "/")); err != nil || next != clients[7] {
@@ -457,7 +458,7 @@ func TestWaitingMemory(t *testing.T) {
 	for _, s := range servers {
 		s.Close()
 	}
-	if n, bytes, _ := g.registry.Waiting(); n != 0 || bytes != 0 || len(g.registry.sessions) != 0 {
+	if n, bytes, _ := g.store.Detached(); n != 0 || bytes != 0 || len(g.store.sessions) != 0 {
 		t.Errorf("%d sessions with %d bytes are left", n, bytes)
 	}
 }
@@ -496,11 +497,7 @@ func TestResumedNonsense(t *testing.T) {
 		near, far := openPair(t, client, server)
 		near.Write(make([]byte, 1000))
 		io.ReadFull(far, make([]byte, 1000))
-		eventually(t, "everything is acknowledged", func() bool {
-			client.link.mu.Lock()
-			defer client.link.mu.Unlock()
-			return client.link.ring.held() == 0
-		})
+		eventually(t, "everything is acknowledged", func() bool { return client.Stats().Unacknowledged == 0 })
 		cc, sc := newConns(t)
 		go func() {
 			readFirst(sc)
@@ -515,11 +512,11 @@ func TestResumedNonsense(t *testing.T) {
 	}
 }
 
-// AskToMove reaches the client once.
+// RequestMigration reaches the client once.
 func TestAskToMove(t *testing.T) {
 	client, server := newPair(t, nil)
-	server.AskToMove(3 * time.Second)
-	if d := await(t, "request", client.Move()); d != 3*time.Second {
+	server.RequestMigration(3 * time.Second)
+	if d := await(t, "request", client.Migrations()); d != 3*time.Second {
 		t.Error(d)
 	}
 }

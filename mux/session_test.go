@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"adit/mux/link"
 	"adit/tunnel/ws"
 )
 
@@ -22,13 +23,13 @@ func TestSessionLost(t *testing.T) {
 		name string
 		kill func(client, server *Session)
 	}{
-		{"client connection", func(client, _ *Session) { carrierOf(client).conn.CloseNow() }},
-		{"server connection", func(_, server *Session) { carrierOf(server).conn.CloseNow() }},
+		{"client connection", func(client, _ *Session) { connOf(client).CloseNow() }},
+		{"server connection", func(_, server *Session) { connOf(server).CloseNow() }},
 		{"reset", func(client, _ *Session) {
-			carrierOf(client).conn.NetConn().(*net.TCPConn).SetLinger(0)
-			carrierOf(client).conn.CloseNow()
+			connOf(client).NetConn().(*net.TCPConn).SetLinger(0)
+			connOf(client).CloseNow()
 		}},
-		{"close frame", func(client, _ *Session) { carrierOf(client).conn.Close(ws.StatusGoingAway, "") }},
+		{"close frame", func(client, _ *Session) { connOf(client).Close(ws.StatusGoingAway, "") }},
 		{"Close", func(client, _ *Session) { client.Close() }},
 		{"CloseReason", func(_, server *Session) { server.CloseReason(CloseAway, "maintenance") }},
 	} {
@@ -45,7 +46,7 @@ func TestSessionLost(t *testing.T) {
 			}
 			writer, _ := fill(t, near)
 			eventually(t, "the end marker has arrived", func() bool { // behind the data, and that is all read by yamux
-				return server.conn.unread.Load() >= int64(frameHeader)
+				return server.adapter.unread.Load() >= int64(frameHeader)
 			})
 			readers := map[string]<-chan error{}
 			for name, st := range map[string]*Stream{"client": idle, "server": idleFar} {
@@ -116,7 +117,7 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 	await(t, "traffic", started)
 	start := time.Now()
 	server.CloseReason(CloseRevoked, "not any more")
-	if d := time.Since(start); d > drainTimeout {
+	if d := time.Since(start); d > link.DrainTimeout {
 		t.Errorf("it took %v, as if the stream had been waited for", d)
 	}
 	wantLost(t, "write", await(t, "end of the writer", writer))
@@ -141,10 +142,10 @@ func TestCloseReasonWaits(t *testing.T) {
 	select {
 	case b := <-next:
 		t.Fatalf("%x came before it was acknowledged", b)
-	case <-time.After(farewellTimeout / 4):
+	case <-time.After(link.CloseTimeout / 4):
 	}
-	r.write(binary.BigEndian.AppendUint64([]byte{byte(messageAck)}, uint64(len(received))))
-	if b := await(t, "farewell", next); messageType(b[0]) != messageClose {
+	r.write(binary.BigEndian.AppendUint64([]byte{byte(link.MessageAck)}, uint64(len(received))))
+	if b := await(t, "farewell", next); link.MessageType(b[0]) != link.MessageClose {
 		t.Fatalf("instead of a farewell came %x", b)
 	}
 	await(t, "end", ended)
@@ -184,7 +185,7 @@ func TestSessionLostWithManyStreams(t *testing.T) {
 			}()
 		}
 	}
-	carrierOf(client).conn.CloseNow()
+	connOf(client).CloseNow()
 	for range 2 * count {
 		wantLost(t, "read", await(t, "end of a read", ends))
 	}
@@ -217,9 +218,11 @@ func TestSlowReader(t *testing.T) {
 		near.Close()
 		far.Close()
 	}
-	client.link.rtt.Store(0)
-	server.link.rtt.Store(0)
-	eventually(t, "the round-trip time is measured", func() bool { return client.RTT() > 0 && server.RTT() > 0 })
+	for _, s := range []*Session{client, server} { // pings are answered beside it
+		before := connOf(s).LastRead()
+		s.Probe()
+		eventually(t, "an answer to a ping", func() bool { return s.RTT() > 0 && connOf(s).LastRead().After(before) })
+	}
 	slow.Reset(Reset)
 	wantReset(t, "slow writer", await(t, "end of the slow writer", slowWriter), Reset, false)
 	wantReset(t, "slow writer back", await(t, "end of the other slow writer", slowBack), Reset, true)
@@ -266,7 +269,7 @@ func TestMaxStreams(t *testing.T) {
 		st.Close()
 	}
 	eventually(t, "no stream is left", func() bool {
-		return client.yamux.NumStreams() == 1 && server.yamux.NumStreams() == 1 && server.conn.unread.Load() == 0
+		return client.yamux.NumStreams() == 1 && server.yamux.NumStreams() == 1 && server.adapter.unread.Load() == 0
 	})
 }
 
@@ -274,13 +277,13 @@ func TestMaxStreams(t *testing.T) {
 // taken.
 func TestAskToLeave(t *testing.T) {
 	client, server := newPair(t, nil)
-	server.AskToLeave()
-	await(t, "news of the wish", client.Away())
+	server.SendGoingAway()
+	await(t, "news of the wish", client.GoingAway())
 	var refused *RefusedError
 	if _, err := client.Open(t.Context(), anywhere); !errors.As(err, &refused) || refused.Code != GoingAway {
 		t.Fatalf("a new stream: %v", err)
 	}
-	client.away = make(chan struct{}) // as before it came
+	client.goingAway = make(chan struct{}) // as before it came
 	openPair(t, client, server)
 }
 
@@ -289,7 +292,7 @@ func TestShutdown(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
 	down := async(func() error { return server.Shutdown(context.Background(), CloseAway, "stopping") })
-	await(t, "news of the shutdown", client.Away())
+	await(t, "news of the shutdown", client.GoingAway())
 	for _, s := range []*Session{client, server} {
 		var refused *RefusedError
 		if _, err := s.Open(t.Context(), anywhere); !errors.As(err, &refused) || refused.Code != GoingAway {
@@ -297,7 +300,7 @@ func TestShutdown(t *testing.T) {
 		}
 	}
 	// One that was on its way when the news came.
-	client.away = make(chan struct{})
+	client.goingAway = make(chan struct{})
 	go server.Accept()
 	st, err := client.Open(t.Context(), anywhere)
 	if err != nil {
@@ -344,7 +347,7 @@ func TestShutdownCutShort(t *testing.T) {
 	near, far := openPair(t, client, server)
 	ctx, cancel := context.WithCancel(context.Background())
 	down := async(func() error { return server.Shutdown(ctx, CloseAway, "stopping") })
-	await(t, "news of the shutdown", client.Away())
+	await(t, "news of the shutdown", client.GoingAway())
 	cancel()
 	if err := await(t, "end of Shutdown", down); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
@@ -478,15 +481,13 @@ func TestCycles(t *testing.T) {
 	}
 	for name, s := range map[string]*Session{"client": client, "server": server} {
 		s.mu.Lock()
-		if len(s.conn.inboxes) != 1 || s.opened != 0 || s.growth != 0 || s.conn.unread.Load() != 0 {
-			t.Errorf("%s: %d inboxes, %d opened, growth %d, %d unread", name, len(s.conn.inboxes), s.opened, s.growth, s.conn.unread.Load())
+		if len(s.adapter.buffers) != 1 || s.opened != 0 || growth(s) != 0 || s.adapter.unread.Load() != 0 {
+			t.Errorf("%s: %d buffers, %d opened, growth %d, %d unread", name, len(s.adapter.buffers), s.opened, growth(s), s.adapter.unread.Load())
 		}
 		s.mu.Unlock()
-		s.link.mu.Lock()
-		if n := s.link.ring.held(); n > 64<<10 {
+		if n := s.Stats().Unacknowledged; n > 64<<10 {
 			t.Errorf("%s: %d bytes are not acknowledged", name, n)
 		}
-		s.link.mu.Unlock()
 	}
 	client.Close()
 	server.Close()
@@ -530,7 +531,7 @@ func TestCloseUnderLoad(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "traffic", func() bool { return client.link.received.Load() > 10_000 })
+		eventually(t, "traffic", func() bool { return client.link.Received() > 10_000 })
 		for _, s := range []*Session{client, server, client, server} {
 			all.Go(func() { s.Close() })
 		}
@@ -540,10 +541,10 @@ func TestCloseUnderLoad(t *testing.T) {
 
 // What must not be, whatever the configuration.
 func TestConfigBounds(t *testing.T) {
-	for _, c := range []*Config{nil, {}, {MaxStreams: -1, InitialCredit: -1, MaxWindow: -1, Budget: -1, Ring: -1, PingInterval: -1, Silence: -1, HandshakeTimeout: -1, OpenTimeout: -1}, {MaxWindow: 1 << 62, InitialCredit: 1 << 40}} {
+	for _, c := range []*Config{nil, {}, {MaxStreams: -1, InitialCredit: -1, MaxWindow: -1, WindowBudget: -1, SendBuffer: -1, PingInterval: -1, Silence: -1, HandshakeTimeout: -1, OpenTimeout: -1}, {MaxWindow: 1 << 62, InitialCredit: 1 << 40}} {
 		d := c.withDefaults()
 		if d.MaxStreams <= 0 || d.InitialCredit < 8<<10 || d.MaxWindow < d.InitialCredit || d.MaxWindow > 1<<30 ||
-			d.Budget <= 0 || d.Ring < 512<<10 || min(d.PingInterval, d.Silence, d.HandshakeTimeout, d.OpenTimeout) <= 0 || d.Logger == nil {
+			d.WindowBudget <= 0 || d.SendBuffer < 512<<10 || min(d.PingInterval, d.Silence, d.HandshakeTimeout, d.OpenTimeout) <= 0 || d.Logger == nil {
 			t.Errorf("%+v", d)
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"adit/mux/link"
 	"adit/tunnel"
 )
 
@@ -192,7 +194,7 @@ func TestReset(t *testing.T) {
 		b.Close()
 	}
 	eventually(t, "all that was unread is accounted for", func() bool {
-		return client.conn.unread.Load() == 0 && server.conn.unread.Load() == 0
+		return client.adapter.unread.Load() == 0 && server.adapter.unread.Load() == 0
 	})
 }
 
@@ -294,7 +296,7 @@ func TestHeaderNeverArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.conn.writeData(ys.StreamID(), append(make([]byte, yamuxHeader), openVersion, byte(TCP), 0)); err != nil {
+	if err := client.adapter.writeData(ys.StreamID(), append(make([]byte, yamuxHeader), openVersion, byte(TCP), 0)); err != nil {
 		t.Fatal(err)
 	}
 	far, err := server.Accept()
@@ -419,8 +421,8 @@ func TestWriteFrom(t *testing.T) {
 	near, far := openPair(t, client, server)
 	defer near.Close()
 	defer far.Close()
+	near.core.frameSize = func() int { return MaxFrame } // as on a fast path
 	give := func(p []byte, err error) (int, error, error) {
-		near.session.link.piece.Store(MaxFrame) // as on a fast path
 		return near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
 			if size < tunnel.WorthOwning || size > tunnel.BufferSize {
 				t.Errorf("asked for %d bytes", size)
@@ -437,10 +439,10 @@ func TestWriteFrom(t *testing.T) {
 			t.Fatal(n, readErr, writeErr)
 		}
 	}
-	if got := near.credit.Load(); got != window {
+	if got := near.credit.bytes.Load(); got != window {
 		t.Fatalf("a credit of %d after nothing was written", got)
 	}
-	for i, size := range []int{1, urgent + 1, tunnel.WorthOwning, tunnel.BufferSize} {
+	for i, size := range []int{1, link.Small + 1, tunnel.WorthOwning, tunnel.BufferSize} {
 		want, arrive := randomBytes(uint64(i), size), []byte(nil)
 		eventually(t, "credit", func() bool {
 			n, readErr, writeErr := give(want, io.EOF)
@@ -467,7 +469,7 @@ func TestWriteFrom(t *testing.T) {
 	if err := await(t, "end of the writer", written); err == nil {
 		t.Fatal("a write to a stream that was reset went well")
 	}
-	near.credit.Store(window)
+	near.credit.bytes.Store(window)
 	_, _, writeErr = give([]byte("late"), nil)
 	wantReset(t, "WriteFrom", writeErr, Cancelled, true)
 }
@@ -512,16 +514,18 @@ func TestWriteFromWhileLess(t *testing.T) {
 	near, far := openPair(t, client, server)
 	defer near.Close()
 	defer far.Close()
-	l := near.session.link
-	before := near.credit.Load()
+	var size atomic.Int64
+	size.Store(MaxFrame)
+	near.core.frameSize = func() int { return int(size.Load()) }
+	before := near.credit.bytes.Load()
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
 		for range 100_000 {
-			l.piece.Store(MaxFrame)
-			back := near.takeUnused(40 << 10)
-			l.piece.Store(MaxFrame / 16)
-			near.addCredit(uint32(back))
+			size.Store(MaxFrame)
+			back := near.credit.takeUnused(40 << 10)
+			size.Store(MaxFrame / 16)
+			near.credit.add(uint32(back))
 		}
 	}()
 	for !closed(changed) {
@@ -535,7 +539,7 @@ func TestWriteFromWhileLess(t *testing.T) {
 			t.Fatal(n, readErr, writeErr)
 		}
 	}
-	if c := near.credit.Load(); c != before {
+	if c := near.credit.bytes.Load(); c != before {
 		t.Errorf("of a credit of %d bytes %d are left after nothing was written", before, c)
 	}
 }
@@ -546,7 +550,7 @@ func TestWriteFromAfterEnd(t *testing.T) {
 	near, far := openPair(t, client, server)
 	defer near.Close()
 	defer far.Close()
-	near.session.link.piece.Store(MaxFrame) // as on a fast path
+	near.core.frameSize = func() int { return MaxFrame } // as on a fast path
 	if err := near.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -554,7 +558,7 @@ func TestWriteFromAfterEnd(t *testing.T) {
 		t.Error("reads what cannot be written")
 		return nil, 0, nil
 	})
-	if n != 0 || readErr != nil || writeErr != errEnded {
+	if n != 0 || readErr != nil || writeErr != errWriteAfterEnd {
 		t.Fatal(n, readErr, writeErr)
 	}
 }

@@ -9,41 +9,39 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"adit/mux/link"
 )
 
-// This file is the wire format, and nothing else. docs/protocol.md describes
-// it byte by byte; all integers are big-endian.
+// This file is the wire format inside a session, and nothing else. The messages
+// of a connection are in package link (wire.go), hello messages in hello.go.
+// docs/protocol.md describes all of it byte by byte; integers are big-endian.
+//
+//	opener                                  acceptor
+//	│── open (target), frames … ─────────────►│   one round trip to the first byte
+//	│◄──────────────── result (code, reason) ─│
+//	│◄─────────────────────────── frames … ───│
+//	│── end ─────────────────────────────────►│   each direction ends by itself
+//	│◄─────────────────────────────────── end─│
+//
+// Credit, resets and requests to migrate travel on the control stream.
 
 // Version is the one version of the link protocol that this package speaks.
 const Version = 1
 
 // Bounds of the format. A peer that exceeds one is in breach of the protocol.
 const (
-	MaxAddress    = 1024      // bytes of a target's address
-	MaxReason     = 512       // bytes of a human-readable reason
-	MaxFrame      = 128 << 10 // payload bytes of one data frame
-	maxHello      = 4 << 10   // bytes of a hello message
-	frameHeader   = 4
-	controlSize   = 9
-	ackSize       = 8
-	openVersion   = 1
-	openFixedSize = 4 // version, kind, length of the address
+	MaxAddress = 1024           // bytes of a target's address
+	MaxReason  = link.MaxReason // bytes of a reason for people
+	MaxFrame   = link.MaxFrame  // payload bytes of one data frame
 )
-
-// ErrProtocol is wrapped by every error that means that the peer broke the
-// protocol.
-var ErrProtocol = errors.New("protocol error")
-
-func protocolError(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
-}
 
 // Kind says what a target's address is.
 type Kind byte
 
 // The kinds of target.
 const (
-	TCP   Kind = 1 // HOST:PORT, dialled by the server
+	TCP   Kind = 1 // HOST:PORT, dialed by the server
 	Unix  Kind = 2 // the path of a unix stream socket on the server
 	Named Kind = 3 // the name of a target in the server's configuration
 )
@@ -54,7 +52,7 @@ type Target struct {
 	Address string // at most MaxAddress bytes, no control characters
 }
 
-// String gives the target as people write it: HOST:PORT, unix:PATH or NAME.
+// String returns the target as people write it: HOST:PORT, unix:PATH or NAME.
 func (t Target) String() string {
 	switch t.Kind {
 	case TCP, Named:
@@ -82,7 +80,17 @@ func (t Target) Validate() error {
 	return nil
 }
 
-// appendOpen appends the header that opens a stream.
+// The header that opens a stream, from the opener:
+//
+//	version (1 byte, openVersion) · kind (1) · length (2) · address (length bytes)
+//
+// length is at most MaxAddress. Another version or a bad target is a breach of
+// the protocol.
+const (
+	openVersion   = 1
+	openFixedSize = 4
+)
+
 func appendOpen(b []byte, t Target) []byte {
 	b = append(b, openVersion, byte(t.Kind))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(t.Address)))
@@ -97,11 +105,11 @@ func readOpen(r io.Reader) (Target, error) {
 		return Target{}, err
 	}
 	if fixed[0] != openVersion {
-		return Target{}, protocolError("stream header of version %d, this side speaks %d", fixed[0], openVersion)
+		return Target{}, link.ProtocolError("stream header of version %d, this side speaks %d", fixed[0], openVersion)
 	}
 	n := int(binary.BigEndian.Uint16(fixed[2:]))
 	if n > MaxAddress {
-		return Target{}, protocolError("target address of %d bytes", n)
+		return Target{}, link.ProtocolError("target address of %d bytes", n)
 	}
 	address := make([]byte, n)
 	if _, err := io.ReadFull(r, address); err != nil {
@@ -114,72 +122,49 @@ func readOpen(r io.Reader) (Target, error) {
 	return t, nil
 }
 
-// Code says how an attempt to connect a stream ended, or why one was reset.
-type Code byte
+// The result, the acceptor's answer to an open, ahead of its first frame:
+//
+//	code (1 byte) · length (2) · reason (length bytes, at most MaxReason)
+const resultFixedSize = 3
 
-// The codes. A peer may send others, of a later version; they read as "code N".
-const (
-	Connected   Code = 0
-	Refused     Code = 1 // the target refused the connection
-	Unreachable Code = 2 // no route to the target
-	Timeout     Code = 3 // the target did not answer in time
-	NotFound    Code = 4 // the name does not resolve, or no such named target
-	Forbidden   Code = 5 // the server's policy does not allow it
-	Busy        Code = 6 // over a limit
-	Failed      Code = 7 // any other failure
-	GoingAway   Code = 8 // this session takes no new streams
-	Reset       Code = 9 // the connection at the other end was reset
-	Cancelled   Code = 10
-)
-
-var codeNames = [...]string{
-	Connected: "connected", Refused: "refused", Unreachable: "unreachable", Timeout: "timeout",
-	NotFound: "not-found", Forbidden: "forbidden", Busy: "busy", Failed: "failed",
-	GoingAway: "going-away", Reset: "reset", Cancelled: "cancelled",
-}
-
-func (c Code) String() string {
-	if int(c) < len(codeNames) {
-		return codeNames[c]
-	}
-	return "code " + strconv.Itoa(int(c))
-}
-
-// appendResult appends the answer to an open: a code and a reason for people,
-// cut at MaxReason bytes.
+// appendResult appends a result. The reason is cut at MaxReason bytes.
 func appendResult(b []byte, c Code, reason string) []byte {
-	if len(reason) > MaxReason {
-		reason = reason[:MaxReason]
-	}
-	reason = strings.ToValidUTF8(reason, "")
+	reason = strings.ToValidUTF8(reason[:min(len(reason), MaxReason)], "")
 	b = append(b, byte(c))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(reason)))
 	return append(b, reason...)
 }
 
 func readResult(r io.Reader) (Code, string, error) {
-	var fixed [3]byte
+	var fixed [resultFixedSize]byte
 	if _, err := io.ReadFull(r, fixed[:]); err != nil {
 		return 0, "", noEOF(err)
 	}
 	n := int(binary.BigEndian.Uint16(fixed[1:]))
 	if n > MaxReason {
-		return 0, "", protocolError("reason of %d bytes", n)
+		return 0, "", link.ProtocolError("reason of %d bytes", n)
 	}
 	reason := make([]byte, n)
 	if _, err := io.ReadFull(r, reason); err != nil {
 		return 0, "", noEOF(err)
 	}
-	return Code(fixed[0]), printable(reason), nil
+	return Code(fixed[0]), link.Printable(reason), nil
 }
 
-// frameType is the first byte of each frame inside a stream.
+// frameType is the first byte of each frame inside a stream:
+//
+//	type (1 byte) · length (3) · payload (length bytes)
+//
+// An unknown type is a breach of the protocol.
 type frameType byte
 
 const (
-	frameData frameType = 0 // length payload bytes follow
+	frameData frameType = 0 // length is 1 to MaxFrame
 	frameEnd  frameType = 1 // this direction has ended well; length is 0
 )
+
+// frameHeader is the length of a frame's header.
+const frameHeader = 4
 
 func putFrame(b []byte, t frameType, length int) {
 	binary.BigEndian.PutUint32(b, uint32(t)<<24|uint32(length))
@@ -192,22 +177,29 @@ func parseFrame(b [frameHeader]byte) (frameType, int, error) {
 	case t == frameData && length > 0 && length <= MaxFrame:
 	case t == frameEnd && length == 0:
 	default:
-		return 0, 0, protocolError("frame of type %d and length %d", t, length)
+		return 0, 0, link.ProtocolError("frame of type %d and length %d", t, length)
 	}
 	return t, length, nil
 }
 
-// controlType is the first byte of each frame of the control stream.
+// controlType is the first byte of each frame of the control stream:
+//
+//	type (1 byte) · stream (4) · value (4)
+//
+// An unknown type is skipped: a later version may send some.
 type controlType byte
 
 const (
-	controlCredit   controlType = 1 // value more payload bytes may be sent on stream
+	controlCredit   controlType = 1 // value more bytes of frames may be sent on stream
 	controlReset    controlType = 2 // stream is over in both directions; value is a Code
-	controlAway     controlType = 3 // no new streams, please; stream is 0
-	controlMove     controlType = 4 // go over to a new connection within value ms, please; stream is 0
-	controlRecall   controlType = 5 // return up to value bytes of unused credit on stream, please
-	controlReturned controlType = 6 // value bytes of credit on stream are not used, as asked for
+	controlAway     controlType = 3 // going away: open no new streams; stream is 0
+	controlMove     controlType = 4 // migrate to a new connection within value ms; stream is 0
+	controlRecall   controlType = 5 // return up to value bytes of unused credit on stream
+	controlReturned controlType = 6 // the answer: value bytes of credit on stream are returned
 )
+
+// controlSize is the length of a control frame.
+const controlSize = 9
 
 type controlFrame struct {
 	typ    controlType
@@ -225,69 +217,7 @@ func parseControl(b [controlSize]byte) controlFrame {
 	return controlFrame{controlType(b[0]), binary.BigEndian.Uint32(b[1:]), binary.BigEndian.Uint32(b[5:])}
 }
 
-// messageType is the first byte of each WebSocket message of a link.
-type messageType byte
-
-const (
-	messageHello messageType = 1 // the first message each way: version and parameters
-	messageData  messageType = 2 // an acknowledgement, then bytes of the link's stream
-	messageAck   messageType = 3 // an acknowledgement alone
-	messageClose messageType = 4 // the session is over: a code and a reason
-)
-
-// CloseCode says why a session was closed.
-type CloseCode byte
-
-// The codes of a session's end.
-const (
-	CloseDone     CloseCode = 0 // nothing left to do
-	CloseVersion  CloseCode = 1 // no common version
-	CloseProtocol CloseCode = 2 // the other end broke the protocol
-	CloseLimit    CloseCode = 3 // over a limit
-	CloseRevoked  CloseCode = 4 // the identity may no longer use this server
-	CloseAway     CloseCode = 5 // the process is stopping
-	CloseUnknown  CloseCode = 6 // the session may not be resumed
-)
-
-// ClosedError is the end of a session that the peer announced.
-type ClosedError struct {
-	Code   CloseCode
-	Reason string
-}
-
-func (e *ClosedError) Error() string {
-	if e.Reason == "" {
-		return fmt.Sprintf("the peer closed the session (code %d)", e.Code)
-	}
-	return "the peer closed the session: " + e.Reason
-}
-
-func appendClose(b []byte, c CloseCode, reason string) []byte {
-	if len(reason) > MaxReason {
-		reason = reason[:MaxReason]
-	}
-	b = append(b, byte(messageClose), byte(c))
-	return append(b, strings.ToValidUTF8(reason, "")...)
-}
-
-func parseClose(b []byte) (*ClosedError, error) {
-	if len(b) < 2 || len(b) > 2+MaxReason {
-		return nil, protocolError("close message of %d bytes", len(b))
-	}
-	return &ClosedError{CloseCode(b[1]), printable(b[2:])}, nil
-}
-
-// printable makes a peer's text safe for a log line.
-func printable(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, string(b))
-}
-
-// noEOF turns an end in the middle of something into what it is.
+// noEOF turns an end in the middle of something into io.ErrUnexpectedEOF.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"unicode/utf8"
+
+	"adit/mux/link"
 )
 
 func TestOpenRoundTrip(t *testing.T) {
@@ -125,18 +127,18 @@ func TestControlRoundTrip(t *testing.T) {
 }
 
 func TestCloseRoundTrip(t *testing.T) {
-	for _, want := range []ClosedError{{CloseDone, ""}, {CloseRevoked, "no longer"}, {255, strings.Repeat("x", MaxReason)}} {
-		got, err := parseClose(appendClose(nil, want.Code, want.Reason))
+	for _, want := range []ClosedError{{Code: CloseDone}, {Code: CloseRevoked, Reason: "no longer"}, {Code: 255, Reason: strings.Repeat("x", MaxReason)}} {
+		got, err := link.ParseClose(link.AppendClose(nil, want.Code, want.Reason))
 		if err != nil || *got != want {
 			t.Errorf("%v came back as %v, %v", want, got, err)
 		}
 	}
 	for _, b := range [][]byte{nil, {4}, append([]byte{4, 0}, make([]byte, MaxReason+1)...)} {
-		if _, err := parseClose(b); !errors.Is(err, ErrProtocol) {
+		if _, err := link.ParseClose(b); !errors.Is(err, ErrProtocol) {
 			t.Errorf("close message of %d bytes: %v", len(b), err)
 		}
 	}
-	if b := appendClose(nil, CloseDone, strings.Repeat("é", MaxReason)); len(b) > 2+MaxReason {
+	if b := link.AppendClose(nil, CloseDone, strings.Repeat("é", MaxReason)); len(b) > 2+MaxReason {
 		t.Errorf("close message of %d bytes", len(b))
 	}
 }
@@ -271,13 +273,13 @@ func FuzzHello(f *testing.F) {
 }
 
 func FuzzClose(f *testing.F) {
-	f.Add(appendClose(nil, CloseAway, "stopping"))
+	f.Add(link.AppendClose(nil, CloseAway, "stopping"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := parseClose(b)
+		e, err := link.ParseClose(b)
 		if err != nil {
 			return
 		}
-		if again, err := parseClose(appendClose(nil, e.Code, e.Reason)); err != nil || *again != *e {
+		if again, err := link.ParseClose(link.AppendClose(nil, e.Code, e.Reason)); err != nil || *again != *e {
 			t.Fatalf("%v came back as %v, %v", e, again, err)
 		}
 	})
@@ -290,8 +292,8 @@ func FuzzGuard(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0xff}, 24), uint8(1))
 	f.Add(append(dataFrame(1, make([]byte, 5000)), dataFrame(1, make([]byte, 100<<10))...), uint8(200))
 	f.Fuzz(func(t *testing.T, b []byte, piece uint8) {
-		whole, wholeErr := guardGives(bytes.NewReader(b))
-		cut, cutErr := guardGives(&pieces{b, int(piece) + 1})
+		whole, wholeErr := adapterGives(bytes.NewReader(b))
+		cut, cutErr := adapterGives(&pieces{b, int(piece) + 1})
 		if wholeErr.Error() != cutErr.Error() {
 			t.Fatalf("whole: %v, in pieces: %v", wholeErr, cutErr)
 		}
@@ -321,21 +323,21 @@ func (p *pieces) Read(to []byte) (int, error) {
 	return n, nil
 }
 
-// guardGives gives what the streams get of the bytes of r, stream 1 being open,
+// adapterGives returns what the streams get of the bytes of r, stream 1 being open,
 // and, as 0, what yamux gets.
-func guardGives(r io.Reader) (map[uint32][]byte, error) {
-	c := &yamuxConn{limit: 1 << 20, inboxes: map[uint32]*inbox{1: newInbox()}, updateAfter: 1 << 30}
-	boxes := map[uint32]*inbox{1: c.inboxes[1]}
+func adapterGives(r io.Reader) (map[uint32][]byte, error) {
+	c := &adapter{limit: 1 << 20, buffers: map[uint32]*receiveBuffer{1: newReceiveBuffer()}, updateAfter: 1 << 30}
+	boxes := map[uint32]*receiveBuffer{1: c.buffers[1]}
 	got := map[uint32][]byte{}
 	for {
 		var p [yamuxHeader]byte
 		n, err := c.read(r, p[:])
 		got[0] = append(got[0], p[:n]...)
-		maps.Copy(boxes, c.inboxes)
+		maps.Copy(boxes, c.buffers)
 		if err != nil {
 			for id, in := range boxes {
 				in.stop()
-				got[id], _ = io.ReadAll(&reader{conn: &yamuxConn{updateAfter: 1 << 30}, in: in})
+				got[id], _ = io.ReadAll(&streamReader{adapter: &adapter{updateAfter: 1 << 30}, in: in})
 			}
 			return got, err
 		}

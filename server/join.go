@@ -78,7 +78,7 @@ func (s *Server) join(conn *ws.Conn, who caller, client netip.AddrPort) {
 	x.log = s.log.With("session", x.id, "user", userName(x.user))
 	x.age = time.AfterFunc(time.Hour, func() {
 		if x.mux.Stats().Connected { // else the next connection has an age of its own
-			x.mux.AskToMove(0)
+			x.mux.RequestMigration(0)
 		}
 	})
 	x.age.Stop()

@@ -81,7 +81,7 @@ type Config struct {
 	// Default: any age.
 	MaxConnectionAge time.Duration
 	// ResumeMemory bounds what sessions that wait for their clients hold, in
-	// bytes; see mux.Registry. How long they wait is Mux.ResumeTimeout.
+	// bytes; see mux.SessionStore. How long they wait is Mux.ResumeTimeout.
 	// Default 256 MiB.
 	ResumeMemory int64
 
@@ -150,7 +150,7 @@ type Server struct {
 
 	progress progress.Monitor // see Healthy
 
-	resumable mux.Registry
+	resumable mux.SessionStore
 
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
@@ -219,7 +219,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	s.failures.log, s.failures.message = s.log, authenticationFailed
 	s.refusals.log, s.refusals.message = s.log, routeRefused
 	s.sessionRefusals.log, s.sessionRefusals.message = s.log, sessionRefused
-	s.resumable.MaxWaiting = cfg.ResumeMemory
+	s.resumable.MaxDetached = cfg.ResumeMemory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.listening, s.stopListening = context.WithCancel(context.Background())
 	s.routeCtx, s.cutRoutes = context.WithCancel(context.Background())
@@ -356,7 +356,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, x := range sessions {
 		all.Go(func() {
 			x.mux.EndWithConnection() // nobody could come back
-			x.mux.AskToLeave()
+			x.mux.SendGoingAway()
 			s.awaitLastStreams(ctx, x)
 			if x.mux.Shutdown(ctx, mux.CloseAway, "the server is stopping") != nil {
 				cut.Add(1)

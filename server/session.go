@@ -68,13 +68,13 @@ func (x *session) back(r mux.Resumption) {
 	}
 }
 
-// AskToMove asks all clients to go over to new connections, each at some
+// RequestMigration asks all clients to go over to new connections, each at some
 // moment within a time. Their streams go on.
-func (s *Server) AskToMove(within time.Duration) {
+func (s *Server) RequestMigration(within time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for x := range s.sessions {
-		x.mux.AskToMove(within)
+		x.mux.RequestMigration(within)
 	}
 }
 

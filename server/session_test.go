@@ -120,7 +120,7 @@ func TestShutdownDrains(t *testing.T) {
 	askOn(t, keepAlive, request("GET / HTTP/1.1"))
 	done := shutdown(t, g, time.Hour)
 	select {
-	case <-busy.Away():
+	case <-busy.GoingAway():
 	case <-time.After(watchdog):
 		t.Fatal("the client is not told")
 	}

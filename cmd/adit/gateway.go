@@ -243,7 +243,7 @@ func (g *gateway) renewed() {
 	}
 	within := min(time.Duration(n)*moveEach, moveWithin)
 	g.log.Info("clients are asked to move to connections under the new certificate", "sessions", n, "within", within)
-	g.server.AskToMove(within)
+	g.server.RequestMigration(within)
 }
 
 // record hands an audit record on.

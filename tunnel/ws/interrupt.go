@@ -23,6 +23,16 @@ func (c *Conn) StopReadingAfter(d time.Duration) {
 	}
 }
 
+// StopWritingAfter lets writing go on for at most d from now; then every write returns an error. It
+// frees a writer that a peer who does not read has blocked. Any goroutine may call it.
+func (c *Conn) StopWritingAfter(d time.Duration) {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if !c.interrupted && !c.closeBegun {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(d))
+	}
+}
+
 // setCloseDeadline bounds reading and writing for Close, by d from now. It reports false, and does
 // nothing, after Interrupt.
 func (c *Conn) setCloseDeadline(d time.Duration) bool {

@@ -1,4 +1,4 @@
-package mux
+package link
 
 import (
 	"bytes"
@@ -9,31 +9,31 @@ import (
 	"adit/tunnel"
 )
 
-// ringModel is what a ring must be: all bytes ever appended, and three marks.
-type ringModel struct {
+// bufferContents is what a sendBuffer must be: all bytes ever appended, and three marks.
+type bufferContents struct {
 	all         []byte
 	acked, sent int
 }
 
-// ringPlay applies the operations that ops spells to a ring and to the model,
+// bufferPlay applies the operations that ops spells to a sendBuffer and to the model,
 // and compares them after each.
-type ringPlay struct {
-	t     testing.TB
-	ring  ring
-	model ringModel
-	taken *span
-	want  []byte // the taken span's bytes
-	front []byte // and what was before them
-	next  byte
+type bufferPlay struct {
+	t          testing.TB
+	sendBuffer sendBuffer
+	model      bufferContents
+	taken      *span
+	want       []byte // the taken span's bytes
+	front      []byte // and what was before them
+	next       byte
 }
 
-func (p *ringPlay) append(n int) {
+func (p *bufferPlay) append(n int) {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = p.next
 		p.next = p.next*5 + 1
 	}
-	got := p.ring.append(b)
+	got := p.sendBuffer.append(b)
 	if n > 0 && got == 0 || got > n {
 		p.t.Fatalf("append of %d took %d", n, got)
 	}
@@ -44,7 +44,7 @@ func (p *ringPlay) append(n int) {
 	}
 }
 
-func (p *ringPlay) lend(n int) {
+func (p *bufferPlay) appendOwned(n int) {
 	b := tunnel.NewBuffer()
 	n = max(n, 1)
 	for i := range n {
@@ -52,15 +52,15 @@ func (p *ringPlay) lend(n int) {
 		p.next = p.next*5 + 1
 	}
 	p.model.all = append(p.model.all, b.Bytes[chunkHeadroom:chunkHeadroom+n]...)
-	p.ring.lend(b, chunkHeadroom, chunkHeadroom+n)
+	p.sendBuffer.appendOwned(b, chunkHeadroom, chunkHeadroom+n)
 }
 
-func (p *ringPlay) take(head int) {
+func (p *bufferPlay) take(head int) {
 	if p.taken != nil || p.model.sent == len(p.model.all) {
 		return
 	}
 	most := 1 + len(p.model.all)*41%tunnel.BufferSize
-	s := p.ring.take(most)
+	s := p.sendBuffer.take(most)
 	p.front = bytes.Clone(s.chunk.buf[:s.from])
 	b := s.head(head)
 	if len(b) != head {
@@ -82,7 +82,7 @@ func (p *ringPlay) take(head int) {
 	p.taken = &s
 }
 
-func (p *ringPlay) release() {
+func (p *bufferPlay) release() {
 	if p.taken == nil {
 		return
 	}
@@ -91,27 +91,27 @@ func (p *ringPlay) release() {
 	if got := s.bytes()[s.headLen:]; !bytes.Equal(got, p.want) {
 		p.t.Fatal("the span's bytes changed while it was taken")
 	}
-	p.ring.release(s)
+	p.sendBuffer.release(s)
 	if !bytes.Equal(buf[:s.from], p.front) {
 		p.t.Fatal("the bytes before the span are not restored")
 	}
 	p.taken = nil
 }
 
-func (p *ringPlay) acknowledge(part int) {
+func (p *bufferPlay) acknowledge(part int) {
 	to := p.model.acked + (p.model.sent-p.model.acked)*part/255
-	p.ring.acknowledge(uint64(to))
+	p.sendBuffer.acknowledge(uint64(to))
 	p.model.acked = to
 }
 
-func (p *ringPlay) rewind(part int) {
+func (p *bufferPlay) rewind(part int) {
 	to := p.model.acked + (p.model.sent-p.model.acked)*part/255
-	p.ring.rewind(uint64(to))
+	p.sendBuffer.rewind(uint64(to))
 	p.model.sent = to
 }
 
-func (p *ringPlay) check() {
-	r, m := &p.ring, &p.model
+func (p *bufferPlay) check() {
+	r, m := &p.sendBuffer, &p.model
 	if r.unsent() != len(m.all)-m.sent || r.held() != len(m.all)-m.acked || r.acked != uint64(m.acked) {
 		p.t.Fatalf("unsent %d, held %d, acked %d; want %d, %d, %d", r.unsent(), r.held(), r.acked, len(m.all)-m.sent, len(m.all)-m.acked, m.acked)
 	}
@@ -120,7 +120,7 @@ func (p *ringPlay) check() {
 	most, memory := r.held()/chunkSize+2, 0
 	for _, c := range r.chunks {
 		memory += len(c.buf)
-		if c.lent != nil {
+		if c.owned != nil {
 			most += 2
 		}
 	}
@@ -135,10 +135,10 @@ func (p *ringPlay) check() {
 }
 
 // finish sends everything again and acknowledges it.
-func (p *ringPlay) finish() {
+func (p *bufferPlay) finish() {
 	p.release()
 	p.rewind(0)
-	for p.ring.unsent() > 0 {
+	for p.sendBuffer.unsent() > 0 {
 		p.take(chunkHeadroom)
 		p.release()
 		p.check()
@@ -148,7 +148,7 @@ func (p *ringPlay) finish() {
 }
 
 // step does one operation; a and b are its parameters.
-func (p *ringPlay) step(op, a, b byte) {
+func (p *bufferPlay) step(op, a, b byte) {
 	switch op % 9 {
 	case 0, 1:
 		p.append(int(a)<<8 | int(b))
@@ -165,16 +165,16 @@ func (p *ringPlay) step(op, a, b byte) {
 		p.release()
 		p.rewind(int(a))
 	case 8:
-		p.lend(int(a)<<8 | int(b))
+		p.appendOwned(int(a)<<8 | int(b))
 	}
 	p.check()
 }
 
-func TestRingModel(t *testing.T) {
+func TestSendBufferModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
-			p := &ringPlay{t: t}
+			p := &bufferPlay{t: t}
 			for range 300 {
 				p.step(byte(rnd.Uint32()), byte(rnd.Uint32()), byte(rnd.Uint32()))
 			}
@@ -183,12 +183,12 @@ func TestRingModel(t *testing.T) {
 	}
 }
 
-func FuzzRing(f *testing.F) {
+func FuzzSendBuffer(f *testing.F) {
 	f.Add([]byte{0, 0, 0})
 	f.Add([]byte{0, 255, 255, 3, 32, 0, 6, 255, 0, 5, 0, 0})
 	f.Add([]byte{2, 9, 0, 3, 23, 0, 2, 9, 0, 6, 255, 0, 5, 0, 0, 3, 23, 0, 7, 0, 0})
 	f.Fuzz(func(t *testing.T, ops []byte) {
-		p := &ringPlay{t: t}
+		p := &bufferPlay{t: t}
 		for len(ops) >= 3 && len(p.model.all) < 4<<20 {
 			p.step(ops[0], ops[1], ops[2])
 			ops = ops[3:]
@@ -199,15 +199,15 @@ func FuzzRing(f *testing.F) {
 
 // A chunk whose bytes are all acknowledged while a message is being written
 // from it must not be filled anew before that is done.
-func TestRingAcknowledgeWhileTaken(t *testing.T) {
-	p := &ringPlay{t: t}
+func TestSendBufferAcknowledgeWhileTaken(t *testing.T) {
+	p := &bufferPlay{t: t}
 	p.append(chunkSize)
 	p.take(23)
 	p.acknowledge(255)
 	busy := p.taken.chunk
 	for range 8 {
 		p.append(chunkSize)
-		for _, c := range p.ring.chunks {
+		for _, c := range p.sendBuffer.chunks {
 			if c == busy {
 				t.Fatal("a chunk is used again while a span of it is taken")
 			}
@@ -219,8 +219,8 @@ func TestRingAcknowledgeWhileTaken(t *testing.T) {
 
 // The header of the second message lies over bytes of the first, which a
 // rewind brings back.
-func TestRingHeadOverSentBytes(t *testing.T) {
-	p := &ringPlay{t: t}
+func TestSendBufferHeadOverSentBytes(t *testing.T) {
+	p := &bufferPlay{t: t}
 	p.append(100)
 	p.take(32)
 	p.release()

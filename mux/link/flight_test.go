@@ -1,4 +1,4 @@
-package mux
+package link
 
 import (
 	"testing"
@@ -24,12 +24,12 @@ type ack struct {
 
 // run sends for a time, and gives the rate and the most bytes that were on
 // their way in the second half of it.
-func (s *simulation) run(p *pace, start time.Time, d time.Duration) (rate, most float64) {
+func (s *simulation) run(p *flightLimit, start time.Time, d time.Duration) (rate, most float64) {
 	now, half := start, start.Add(d/2)
 	began := uint64(0)
 	for now.Sub(start) < d {
 		if !p.full(false) {
-			to := p.sentTo + uint64(p.piece())
+			to := p.sentTo + uint64(p.messageSize())
 			n := float64(to - p.sentTo)
 			p.sent(to, now)
 			if s.free.Before(now) {
@@ -57,7 +57,7 @@ func (s *simulation) run(p *pace, start time.Time, d time.Duration) (rate, most 
 }
 
 // A sender fills the path, and keeps little more than that on its way.
-func TestPace(t *testing.T) {
+func TestFlightLimit(t *testing.T) {
 	for name, path := range map[string]simulation{
 		"fast":                            {rtt: 2 * time.Millisecond, rate: 500 << 20, every: 0},
 		"1 Gbit/s, 100 ms":                {rtt: 100 * time.Millisecond, rate: 125e6, every: 0},
@@ -68,7 +68,7 @@ func TestPace(t *testing.T) {
 		"uneven, 300 Mbit/s, 10 to 30 ms": {rtt: 10 * time.Millisecond, rate: 37e6, every: 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, p := path, pace{}
+			s, p := path, flightLimit{}
 			rate, most := s.run(&p, time.Unix(1000, 0), 100*time.Second)
 			if rate < 0.95*s.rate {
 				t.Errorf("%.2f of the path's rate", rate/s.rate)
@@ -86,9 +86,9 @@ func TestPace(t *testing.T) {
 }
 
 // What little is sent between transfers is not taken for what the path can do.
-func TestPaceAfterKeystrokes(t *testing.T) {
+func TestFlightLimitAfterKeystrokes(t *testing.T) {
 	s := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6, every: time.Millisecond}
-	var p pace
+	var p flightLimit
 	now := time.Unix(1000, 0)
 	s.run(&p, now, 10*time.Second)
 	s.acks = nil
@@ -106,8 +106,8 @@ func TestPaceAfterKeystrokes(t *testing.T) {
 }
 
 // A path that becomes slower, or faster, is followed.
-func TestPaceFollows(t *testing.T) {
-	var p pace
+func TestFlightLimitFollows(t *testing.T) {
+	var p flightLimit
 	now := time.Unix(1000, 0)
 	s := simulation{rtt: 20 * time.Millisecond, every: time.Millisecond}
 	for _, rate := range []float64{12.5e6, 2.5e6, 12.5e6, 125e6} {
@@ -122,9 +122,9 @@ func TestPaceFollows(t *testing.T) {
 
 // What is urgent need not wait until the path is less full, but for no more
 // than a piece of it: much that is urgent must not fill the path either.
-func TestPaceUrgent(t *testing.T) {
+func TestFlightLimitUrgent(t *testing.T) {
 	start := time.Unix(1000, 0)
-	var p pace
+	var p flightLimit
 	path := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6}
 	path.run(&p, start, 2*time.Second)
 	now := path.free
@@ -135,7 +135,7 @@ func TestPaceUrgent(t *testing.T) {
 	for !p.full(true) {
 		p.sent(p.sentTo+100, now)
 	}
-	if more := int(p.sentTo - before); more < p.piece()-100 || more > p.piece()+100 {
-		t.Errorf("%d bytes more, a piece is %d", more, p.piece())
+	if more := int(p.sentTo - before); more < p.messageSize()-100 || more > p.messageSize()+100 {
+		t.Errorf("%d bytes more, a piece is %d", more, p.messageSize())
 	}
 }

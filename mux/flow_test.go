@@ -13,51 +13,55 @@ import (
 
 // growth is how much of a session's budget is used.
 func growth(s *Session) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.growth
+	s.windows.mu.Lock()
+	defer s.windows.mu.Unlock()
+	return s.windows.growth
 }
+
+// grown is how much of the budget a stream's window uses.
+func grown(st *Stream) int64 { return st.core.windows.grown(&st.window) }
 
 // wantAccounted checks that the session knows what its windows have grown by.
 func wantAccounted(t *testing.T, s *Session, budget int64) {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	w := s.windows
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	sum := int64(0)
-	for _, st := range s.streams {
-		sum += st.grown()
+	for _, rw := range w.open {
+		sum += w.grown(rw)
 	}
-	if sum != s.growth || sum > budget {
-		t.Fatalf("the windows have grown by %d, %d is accounted for, of %d", sum, s.growth, budget)
+	if sum != w.growth || sum > budget {
+		t.Fatalf("the windows have grown by %d, %d is accounted for, of %d", sum, w.growth, budget)
 	}
 }
 
 // unusedFor makes the last credit of a stream so old.
 func unusedFor(st *Stream, d time.Duration) {
-	st.session.mu.Lock()
+	st.core.windows.mu.Lock()
 	st.window.since = time.Now().Add(-d)
-	st.session.mu.Unlock()
+	st.core.windows.mu.Unlock()
 }
 
 // setLastRecall has the session ask for unused credit from bulkPace later on.
 func setLastRecall(s *Session, at time.Time) {
-	s.mu.Lock()
-	s.lastRecall = at
-	s.mu.Unlock()
+	s.windows.mu.Lock()
+	s.windows.lastRecall = at
+	s.windows.mu.Unlock()
 }
 
 func recallNow(s *Session) {
-	s.mu.Lock()
-	s.recall(time.Now())
-	s.mu.Unlock()
+	s.windows.mu.Lock()
+	s.windows.recall(time.Now())
+	s.windows.mu.Unlock()
 }
 
 // wantAnswered waits until no recall of a stream is left to be answered.
 func wantAnswered(t *testing.T, st *Stream) {
 	t.Helper()
 	eventually(t, "the answer to a recall", func() bool {
-		st.session.mu.Lock()
-		defer st.session.mu.Unlock()
+		st.core.windows.mu.Lock()
+		defer st.core.windows.mu.Unlock()
 		return st.window.recalled == 0
 	})
 }
@@ -80,7 +84,7 @@ func wantSettled(t *testing.T, writer, reader *Stream) {
 	t.Helper()
 	w := &reader.window
 	eventually(t, "what may be sent, and what was read, is the window", func() bool {
-		return writer.credit.Load()+w.consumed.Load() == w.size.Load()
+		return writer.credit.bytes.Load()+w.consumed.Load() == w.size.Load()
 	})
 	if c := w.consumed.Load(); c > 0 && c >= w.size.Load()/4 {
 		t.Fatalf("no credit is given for %d bytes of %d", c, w.size.Load())
@@ -91,7 +95,7 @@ func wantSettled(t *testing.T, writer, reader *Stream) {
 // whose reader is slow does not.
 func TestWindowGrowth(t *testing.T) {
 	const budget = 4 << 20
-	client, server := newPair(t, &Config{Budget: budget})
+	client, server := newPair(t, &Config{WindowBudget: budget})
 	setLastRecall(server, time.Now().Add(time.Hour)) // what has grown stays, however slow the machine is
 	var streams []*Stream
 	for range 8 {
@@ -99,8 +103,8 @@ func TestWindowGrowth(t *testing.T) {
 		streams = append(streams, near, far)
 		pump(t, near, far, 16<<20)
 		wantAccounted(t, server, budget)
-		if len(streams) == 2 && far.grown() < 3*int64(server.cfg.InitialCredit) {
-			t.Errorf("a bulk stream's window has grown by %d", far.grown())
+		if len(streams) == 2 && grown(far) < 3*int64(server.cfg.InitialCredit) {
+			t.Errorf("a bulk stream's window has grown by %d", grown(far))
 		}
 	}
 	if g := growth(server); g < budget/4 {
@@ -129,8 +133,8 @@ func TestWindowGrowth(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if far.grown() != 0 {
-		t.Errorf("a slow stream's window has grown by %d", far.grown())
+	if grown(far) != 0 {
+		t.Errorf("a slow stream's window has grown by %d", grown(far))
 	}
 	near.Reset(Reset)
 	<-writer
@@ -144,7 +148,7 @@ func TestWindowAfterAPause(t *testing.T) {
 	defer far.Close()
 	far.window.size.Store(8 << 20)
 	unusedFor(far, 24*time.Hour)
-	far.consumed(2 << 20)
+	server.windows.consumed(&far.window, 2<<20)
 	if size := far.window.size.Load(); size != 8<<20 {
 		t.Errorf("the window has grown to %d", size)
 	}
@@ -154,7 +158,7 @@ func TestWindowAfterAPause(t *testing.T) {
 // Windows that have grown and are not used make room for those of other streams.
 func TestUnusedWindowsReturn(t *testing.T) {
 	const budget = 2 << 20
-	client, server := newPair(t, &Config{Budget: budget})
+	client, server := newPair(t, &Config{WindowBudget: budget})
 	setLastRecall(server, time.Now().Add(time.Hour)) // not yet
 	var nears, fars []*Stream
 	for range 8 {
@@ -186,16 +190,16 @@ func TestUnusedWindowsReturn(t *testing.T) {
 	setLastRecall(server, time.Time{})
 	eventually(t, "the last window grows", func() bool {
 		pump(t, nears[last], fars[last], 1<<20)
-		return fars[last].grown() >= bulkWindow-int64(server.cfg.InitialCredit)
+		return grown(fars[last]) >= bulkWindow-int64(server.cfg.InitialCredit)
 	})
 	for i := range last {
-		eventually(t, "an unused window is small", func() bool { return fars[i].grown() == 0 })
+		eventually(t, "an unused window is small", func() bool { return grown(fars[i]) == 0 })
 		wantSettled(t, nears[i], fars[i])
 	}
 	wantAccounted(t, server, budget)
 	// And may grow again.
 	pump(t, nears[0], fars[0], 4<<20)
-	if fars[0].grown() == 0 {
+	if grown(fars[0]) == 0 {
 		t.Error("a window grows only once")
 	}
 }
@@ -209,8 +213,8 @@ func TestRecallBeforeRead(t *testing.T) {
 	pump(t, near, far, 16<<20)
 	wantSettled(t, near, far)
 	unread := int64(0)
-	for near.credit.Load() > 40<<10 {
-		n := min(near.credit.Load()-(32<<10), 64<<10)
+	for near.credit.bytes.Load() > 40<<10 {
+		n := min(near.credit.bytes.Load()-(32<<10), 64<<10)
 		if _, err := near.Write(make([]byte, n)); err != nil {
 			t.Fatal(err)
 		}
@@ -231,13 +235,13 @@ func TestRecallBeforeRead(t *testing.T) {
 
 // Each byte of credit is either used or returned.
 func TestCreditIsTakenOnce(t *testing.T) {
-	st := new(Stream)
+	var credit sendCredit
 	used := async(func() (sum int64) {
 		for range 1_000_000 {
-			if n := st.takeFrame(1, 50); n > 0 {
+			if n := credit.takeFrame(1, 50); n > 0 {
 				sum += int64(frameHeader + n)
 			}
-			if c := st.credit.Load(); c < 0 {
+			if c := credit.bytes.Load(); c < 0 {
 				t.Errorf("a credit of %d", c)
 				break
 			}
@@ -247,10 +251,10 @@ func TestCreditIsTakenOnce(t *testing.T) {
 	given, returned := int64(0), int64(0)
 	for range 1_000_000 {
 		given += 60
-		st.credit.Add(60)
-		returned += st.takeUnused(100)
+		credit.bytes.Add(60)
+		returned += credit.takeUnused(100)
 	}
-	if used, left := await(t, "who uses it", used), st.credit.Load(); used+returned+left != given {
+	if used, left := await(t, "end of the writer", used), credit.bytes.Load(); used+returned+left != given {
 		t.Fatalf("of %d bytes %d are used, %d returned, %d left", given, used, returned, left)
 	}
 }
@@ -268,12 +272,12 @@ func TestRecallWhileWriting(t *testing.T) {
 		n := 0
 		for !closed(stop) {
 			unusedFor(far, time.Hour)
-			server.mu.Lock()
-			server.recall(time.Now())
+			server.windows.mu.Lock()
+			server.windows.recall(time.Now())
 			if far.window.recalled > 0 {
 				n++
 			}
-			server.mu.Unlock()
+			server.windows.mu.Unlock()
 			time.Sleep(50 * time.Microsecond)
 		}
 		return n
@@ -340,18 +344,18 @@ func TestHostileReturn(t *testing.T) {
 // answers it takes no more room than one answer.
 func TestHostileRecall(t *testing.T) {
 	r, st := newRawStream(t)
-	s := st.session
-	s.conn.writing.Lock() // so that no answer leaves
+	s := st.owner.(*Session)
+	s.adapter.writeMu.Lock() // so that no answer leaves
 	for range 100 {
 		r.control(slices.Repeat([]controlFrame{{controlRecall, 3, 1<<32 - 1}}, 100)...)
 	}
 	r.control(controlFrame{typ: controlAway})
-	<-s.Away()
+	<-s.GoingAway()
 	s.control.mu.Lock()
-	queued := len(s.control.credits)
+	queued := len(s.control.notices)
 	s.control.mu.Unlock()
-	s.conn.writing.Unlock()
-	if c := st.credit.Load(); c != 0 || queued > 1 {
+	s.adapter.writeMu.Unlock()
+	if c := st.credit.bytes.Load(); c != 0 || queued > 1 {
 		t.Errorf("a credit of %d, %d answers", c, queued)
 	}
 	writer := async(func() error { _, err := st.Write([]byte("x")); return err })
@@ -364,7 +368,7 @@ func TestHostileRecall(t *testing.T) {
 // The smallest credit frames still make progress.
 func TestTinyCredit(t *testing.T) {
 	r, st := newRawStream(t)
-	st.credit.Store(0)
+	st.credit.bytes.Store(0)
 	writer := async(func() error { _, err := st.Write([]byte("abc")); return err })
 	for range 3 * (frameHeader + 1) {
 		r.control(controlFrame{controlCredit, 3, 1})

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http/httptest"
-	"runtime"
 	"testing"
 
 	"adit/internal/testnet"
@@ -24,8 +23,7 @@ func newSecureConns(t testing.TB) (client, server *ws.Conn) {
 	return newConnsOn(t, serve, &dial.Options{TLS: ca.ClientConfig()}, func(addr string) string { return "wss://" + addr })
 }
 
-// Of a frame whose rest is late, what has come is passed on: before each wait for the
-// network, or at once where nobody can tell.
+// The part of a frame that has arrived is delivered although the rest is late.
 func TestPartOfFrame(t *testing.T) {
 	for name, conns := range map[string]func(testing.TB) (client, server *ws.Conn){"TLS": newSecureConns, "plain": newConns} {
 		t.Run(name, func(t *testing.T) {
@@ -34,21 +32,18 @@ func TestPartOfFrame(t *testing.T) {
 			near, far := openPair(t, client, server)
 			defer near.Close()
 			defer far.Close()
-			if got, want := carrierOf(server).tellsWait, name == "TLS" && runtime.GOOS == "linux"; got != want {
-				t.Fatalf("tells of waits: %v", got)
-			}
 			want := randomBytes(1, 40<<10) // several records
 			b := tunnel.NewBuffer()
 			copy(b.Bytes[tunnel.BufferHeadroom:], want)
-			from, to := near.frameData(b, len(want))
+			from, to := frameIn(b, len(want))
 			frame := b.Bytes[from:to]
 			putYamuxData(frame, near.yamux.StreamID(), len(frame)-yamuxHeader)
-			c := near.session.conn
-			c.writing.Lock()
-			defer c.writing.Unlock()
+			c := near.core.adapter
+			c.writeMu.Lock()
+			defer c.writeMu.Unlock()
 			rest := want
 			for _, part := range [][]byte{frame[:streamHeadroom+100], frame[streamHeadroom+100 : 30<<10], frame[30<<10:]} {
-				if err := c.link.write(part); err != nil {
+				if err := c.link.Write(part); err != nil {
 					t.Fatal(err)
 				}
 				n := len(part)

@@ -1,0 +1,196 @@
+package mux
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"adit/mux/link"
+)
+
+// The parts of yamux's frame header that the adapter uses; the format is in
+// yamux's spec.md: version, type, flags (2 bytes), stream (4), length (4).
+const (
+	yamuxHeader       = 12
+	yamuxData         = 0
+	yamuxWindowUpdate = 1
+	yamuxGoAway       = 3
+	yamuxSYN          = 1
+	yamuxACK          = 2
+	yamuxFIN          = 4
+	yamuxRST          = 8
+)
+
+// adapter stands between yamux and the link: it is the net.Conn that yamux runs
+// on.
+//
+// yamux numbers, opens and closes streams. What the streams carry goes beside
+// it, because yamux would copy every byte and pass it from one goroutine to
+// another. Outbound, yamux writes only the headers that open and close streams.
+// Inbound, data goes to the streams' receive buffers, and yamux gets the headers
+// that open and close streams.
+//
+// The adapter also keeps a peer from making yamux do what adit never asks for:
+// pings (yamux starts a goroutine for each), frames above a bound, and more
+// unread bytes than the session's flow control allows.
+type adapter struct {
+	link   *link.Link
+	onEnd  func()       // called when the link is over, before yamux gets to know
+	limit  int64        // the most that unread may reach
+	unread atomic.Int64 // bytes of frames received and not yet consumed
+
+	// Inbound; used only by yamux's reading goroutine.
+	peerParity uint32      // stream ids of the peer modulo 2
+	buffered   func() bool // link.Buffered; nil: never
+	header     [yamuxHeader]byte
+	forYamux   []byte // the part of header that yamux has still to read
+
+	// updateAfter is how many consumed bytes of a stream yamux's window update
+	// tells of at once.
+	updateAfter int
+
+	buffersMu sync.Mutex
+	buffers   map[uint32]*receiveBuffer // of the streams that yamux has; nil when the link is over
+
+	bulkMu  sync.Mutex // held by one bulk writer at a time, before writeMu
+	writeMu sync.Mutex // held by one writer at a time
+}
+
+// Read gives yamux the headers that are for it.
+func (a *adapter) Read(p []byte) (int, error) {
+	n, err := a.read(a.link, p)
+	if err != nil {
+		a.link.Fail(err)
+		a.end()
+		return 0, a.link.Err()
+	}
+	return n, nil
+}
+
+// Write takes a header that yamux writes.
+func (a *adapter) Write(h []byte) (int, error) {
+	a.writeMu.Lock()
+	defer a.writeMu.Unlock()
+	stream, flags := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint16(h[2:])
+	if flags&yamuxSYN != 0 {
+		a.addBuffer(stream)
+	}
+	if flags&yamuxRST != 0 { // yamux has no such stream
+		a.buffersMu.Lock()
+		delete(a.buffers, stream)
+		a.buffersMu.Unlock()
+	}
+	write := a.link.Write
+	// After SYN and ACK come the target and the result, and nobody waits for the
+	// FIN of a stream whose directions have both ended.
+	if flags&(yamuxSYN|yamuxACK|yamuxFIN) != 0 {
+		write = a.link.WriteCorked
+	}
+	if err := write(h); err != nil {
+		a.end()
+		return 0, err
+	}
+	return len(h), nil
+}
+
+// Close is called by yamux. Unless the session is being closed, yamux has found
+// fault with the peer's frames.
+func (a *adapter) Close() error {
+	a.link.Fail(link.ProtocolError("the yamux frames make no sense"))
+	a.end()
+	return nil
+}
+
+// end tells the streams that the link is over.
+func (a *adapter) end() {
+	a.onEnd()
+	a.buffersMu.Lock()
+	buffers := a.buffers
+	a.buffers = nil
+	a.buffersMu.Unlock()
+	for _, b := range buffers {
+		b.stop()
+	}
+}
+
+// addBuffer makes the receive buffer of a stream that opens. It reports false if
+// there is one: the stream of that id is not closed here yet, although yamux,
+// for which a reset is enough, may have forgotten it. Two streams must not share
+// a buffer.
+func (a *adapter) addBuffer(stream uint32) bool {
+	a.buffersMu.Lock()
+	defer a.buffersMu.Unlock()
+	if a.buffers[stream] != nil {
+		return false
+	}
+	if a.buffers != nil {
+		a.buffers[stream] = newReceiveBuffer()
+	}
+	return true
+}
+
+// endBuffer ends the receive buffer of a stream on which nothing more comes.
+func (a *adapter) endBuffer(stream uint32) {
+	a.buffersMu.Lock()
+	defer a.buffersMu.Unlock()
+	if b := a.buffers[stream]; b != nil && b.end() {
+		delete(a.buffers, stream)
+	}
+}
+
+// closeBuffer discards what has come for a stream, and what will come.
+func (a *adapter) closeBuffer(stream uint32, b *receiveBuffer) {
+	a.buffersMu.Lock()
+	defer a.buffersMu.Unlock()
+	unread, ended := b.close()
+	a.unread.Add(int64(-unread))
+	if ended {
+		delete(a.buffers, stream)
+	}
+}
+
+// buffer returns the receive buffer of a stream, or nil.
+func (a *adapter) buffer(stream uint32) *receiveBuffer {
+	a.buffersMu.Lock()
+	defer a.buffersMu.Unlock()
+	return a.buffers[stream]
+}
+
+// reader returns the reader of a stream that yamux has.
+func (a *adapter) reader(stream uint32) streamReader {
+	b := a.buffer(stream)
+	if b == nil { // the link is over
+		b = newReceiveBuffer()
+		b.stop()
+	}
+	return streamReader{adapter: a, stream: stream, in: b}
+}
+
+// streamReader reads a receive buffer, and keeps the session's count of unread
+// bytes and yamux's count of what the peer may send. One goroutine uses it.
+type streamReader struct {
+	adapter *adapter
+	stream  uint32
+	in      *receiveBuffer
+	read    int // bytes since yamux's last window update
+}
+
+func (r *streamReader) Read(p []byte) (int, error) {
+	b, err := r.in.view(len(p))
+	if err != nil {
+		return 0, err
+	}
+	n := copy(p, b)
+	r.take(n)
+	return n, nil
+}
+
+// take removes n bytes that in.view has shown.
+func (r *streamReader) take(n int) {
+	r.adapter.unread.Add(int64(-n))
+	r.in.take(n)
+	if r.read += n; r.read >= r.adapter.updateAfter {
+		_ = r.adapter.writeWindowUpdate(r.stream, r.read) // fails with the link
+		r.read = 0
+	}
+}

@@ -1,0 +1,162 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+	"time"
+)
+
+// A probe has its own, shorter bound. An answered one leaves neither its bound
+// nor a gap for the next.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	a, b, path := newPair(t, Config{})
+	end := readAll(a)
+	readAll(b)
+	answered := func() bool {
+		a.mu.Lock()
+		c := a.conn
+		a.mu.Unlock()
+		by := c.probeBy.Load()
+		return by == 0 || c.answered(a, by)
+	}
+	for range 3 {
+		a.Probe()
+		eventually(t, "an answer", answered)
+	}
+	path.Stall(true)
+	start := time.Now()
+	a.Probe()
+	select {
+	case err := <-end:
+		if !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+	case <-time.After(watchdog):
+		t.Fatal("the link did not end")
+	}
+	if d := time.Since(start); d < probeTimeout {
+		t.Errorf("given up after %v", d)
+	}
+	path.Stall(false)
+}
+
+// A probe that was answered is not pending any more.
+func TestProbeAnswered(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, Config{})
+	readAll(a)
+	readAll(b)
+	a.Probe()
+	select {
+	case <-a.Done():
+		t.Fatal(a.Err())
+	case <-time.After(probeTimeout + probeTimeout/4):
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn.probeBy.Load() != 0 {
+		t.Error("the probe is still pending")
+	}
+}
+
+// Only a pong that answers a ping of this side counts.
+func TestForgedPongs(t *testing.T) {
+	a, b, _ := newPair(t, Config{})
+	readAll(a)
+	readAll(b)
+	eventually(t, "a measured round-trip time", func() bool { return a.RTT() > 0 })
+	before := a.RTT()
+	for _, v := range []uint64{1 << 63, 1<<64 - 1, 1<<63 - 1, uint64(time.Since(a.start) + time.Hour)} {
+		a.pong(binary.BigEndian.AppendUint64(nil, v))
+	}
+	a.pong(nil)
+	a.pong(make([]byte, 9))
+	if after := a.RTT(); after != before {
+		t.Errorf("the round-trip time became %v", after)
+	}
+	if a.pong(make([]byte, 8)); a.RTT() <= 0 {
+		t.Errorf("the round-trip time became %v", a.RTT())
+	}
+}
+
+// Acknowledgements free the other end's memory, for bulk data and when it is
+// quiet, and do not cause each other endlessly.
+func TestAcknowledgements(t *testing.T) {
+	a, b, _ := newPair(t, Config{Hold: time.Minute, Resumable: true})
+	readAll(a)
+	readAll(b)
+	for _, size := range []int{1, 100, 1 << 20, 8 << 20} {
+		before := b.Received()
+		if err := a.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all is received", func() bool { return b.Received() == before+uint64(size) })
+		eventually(t, "all is acknowledged", func() bool {
+			return a.Stats().Unacknowledged == 0 && b.Stats().Unacknowledged == 0
+		})
+	}
+	conn := a.Conn()
+	last := conn.LastRead()
+	time.Sleep(10 * ackDelay)
+	if now := conn.LastRead(); now.After(last.Add(2 * ackDelay)) {
+		t.Error("acknowledgements are still exchanged")
+	}
+}
+
+// Corked bytes do not hold up a writer that waits for the low watermark.
+func TestCorkedBytesLeaveForALowWatermark(t *testing.T) {
+	a, b, _ := newPair(t, Config{})
+	readAll(b)
+	for range MaxFrame / 16 {
+		if err := a.WriteCorked(make([]byte, 16)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- a.WaitLowWatermark() }()
+	select {
+	case err := <-waited:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(watchdog):
+		t.Fatal("the queue did not get shorter")
+	}
+}
+
+// Corked bytes leave after a while by themselves.
+func TestCorkedBytesLeave(t *testing.T) {
+	a, b, _ := newPair(t, Config{})
+	readAll(a)
+	readAll(b)
+	if err := a.WriteCorked([]byte("corked")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the bytes are received", func() bool { return b.Received() == 6 })
+}
+
+// Corked bytes stay queued until the next bytes are written, and leave with
+// those.
+func TestCorkedBytesLeaveWithTheNext(t *testing.T) {
+	a, b, _ := newPair(t, Config{})
+	readAll(b)
+	a.mu.Lock()
+	a.ackTimer.Stop()
+	a.ackTimer = stopped(func() {}) // nothing leaves by time
+	a.mu.Unlock()
+	if err := a.WriteCorked([]byte("corked")); err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	corked := a.send.tail == a.corkedTo && !a.sendable()
+	a.mu.Unlock()
+	if !corked {
+		t.Error("the bytes do not wait")
+	}
+	if err := a.Write([]byte("next")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all is received", func() bool { return b.Received() == 10 })
+}

@@ -1,0 +1,278 @@
+package link
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"runtime"
+	"time"
+
+	"adit/tunnel"
+	"adit/tunnel/ws"
+)
+
+const (
+	// highWatermark bounds the bytes that wait for the connection. What answers a
+	// peer has room in it although the path is full: the reading goroutine must
+	// not have to wait for that.
+	highWatermark = 256 << 10
+	// Small is the size up to which written bytes are sent with priority: they may
+	// be a keystroke, which must not wait behind bulk data.
+	Small = 2 << 10
+	// MaxFrame bounds FrameSize.
+	MaxFrame = 128 << 10
+	// FrameHeadroom is what a frame's headers may add to FrameSize bytes of data
+	// for one message to carry all of it.
+	FrameHeadroom = 16
+)
+
+// Write queues b, and blocks while the queue is above the high watermark or the
+// link is detached. Only one goroutine may call it, WriteCorked or WriteOwned at
+// a time.
+func (l *Link) Write(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.queue(b)
+	if len(b) <= Small {
+		l.urgentTo = l.send.tail
+	}
+	l.work.Signal()
+	return err
+}
+
+// WriteCorked is Write for bytes that nobody waits for: they leave together with
+// the next bytes, or with the next acknowledgement, or after ackDelay.
+func (l *Link) WriteCorked(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	alone := l.send.unsent() == 0 || l.send.tail == l.corkedTo
+	err := l.queue(b)
+	if alone {
+		l.corkedTo = l.send.tail
+		if l.ackDue || l.arrivedLocked() == l.ackSent { // otherwise the timer runs already
+			l.ackTimer.Reset(ackDelay)
+		}
+	}
+	return err
+}
+
+// WriteOwned is Write for b.Bytes[from:to], without a copy: the link frees b.
+func (l *Link) WriteOwned(b *tunnel.Buffer, from, to int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.awaitQueue(highWatermark); err != nil {
+		b.Free()
+		return err
+	}
+	l.send.appendOwned(b, from, to)
+	l.work.Signal()
+	return nil
+}
+
+// WaitLowWatermark waits until the queue is below its low watermark, half a
+// message. Bulk writers call it before they write, so that small frames find
+// room in the queue and little ahead of them.
+func (l *Link) WaitLowWatermark() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.awaitQueue(l.flight.messageSize() / 2)
+}
+
+// FrameSize is the most bytes of data that a frame should have now, so that the
+// next one does not wait long behind it. At most MaxFrame.
+func (l *Link) FrameSize() int { return int(l.frameSize.Load()) }
+
+// queue appends b to the send buffer. mu is held.
+func (l *Link) queue(b []byte) error {
+	for len(b) > 0 {
+		if err := l.awaitQueue(highWatermark); err != nil {
+			return err
+		}
+		n := min(len(b), highWatermark-l.send.unsent(), l.cfg.SendBuffer-l.send.held())
+		b = b[l.send.append(b[:n]):]
+	}
+	return nil
+}
+
+// awaitQueue waits until the link is attached, fewer than limit bytes wait to be
+// sent, and the send buffer has room. mu is held.
+func (l *Link) awaitQueue(limit int) error {
+	for l.err == nil && (l.conn == nil || l.send.unsent() >= limit || l.send.held() >= l.cfg.SendBuffer) {
+		l.corkedTo = 0 // more follows
+		l.work.Signal()
+		l.space.Wait()
+	}
+	return l.err
+}
+
+// sendLoop writes what is queued as fast as the connection takes it. Everything
+// that gathers while one message is being written leaves as the next one.
+func (l *Link) sendLoop() {
+	small := make([]byte, l.headroom+1+AckSize+MaxReason)
+	unyielded := 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		c := l.awaitWork()
+		if c == nil {
+			return
+		}
+		var err error
+		switch {
+		case l.closeMsg != nil:
+			l.writeUnlocked(c, append(small[:l.headroom], l.closeMsg...))
+			l.failLocked(errCloseSent)
+			return
+		case l.sendable():
+			err = l.sendData(c, &unyielded)
+		default:
+			err = l.writeUnlocked(c, l.appendAck(small[:l.headroom], MessageAck))
+		}
+		if err != nil && l.conn == c { // a superseded connection's close message does not matter
+			c.writeErrorLocked()
+		}
+	}
+}
+
+// sendData sends the next unsent bytes as one message. mu is held.
+func (l *Link) sendData(c *connection, unyielded *int) error {
+	span := l.send.take(l.flight.messageSize() + FrameHeadroom)
+	l.flight.sent(l.send.sent, time.Now())
+	head := span.head(l.headroom + 1 + AckSize)
+	l.appendAck(head[l.headroom:l.headroom], MessageData)
+	l.space.Broadcast()
+	l.mu.Unlock()
+	err := c.conn.WriteBuffer(ws.OpBinary, span.bytes())
+	yieldAfter(unyielded, len(span.bytes()))
+	l.mu.Lock()
+	l.send.release(span)
+	if l.keepNone && err == nil && l.send.acked < l.send.sent {
+		l.send.acknowledge(l.send.sent)
+		l.space.Broadcast()
+	}
+	return err
+}
+
+// writeUnlocked writes a message without holding mu, which the caller holds.
+func (l *Link) writeUnlocked(c *connection, b []byte) error {
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	return c.conn.WriteBuffer(ws.OpBinary, b)
+}
+
+// awaitWork waits until there is something to send and a connection to send it
+// by, and returns that connection, or nil when the link is over. mu is held.
+func (l *Link) awaitWork() *connection {
+	for l.err == nil {
+		if c := l.conn; c != nil && !c.writeFailed && (l.sendable() || l.ackDue || l.closeMsg != nil) {
+			return c
+		}
+		l.work.Wait()
+	}
+	return nil
+}
+
+// sendable reports whether there are bytes that may leave now. mu is held.
+func (l *Link) sendable() bool {
+	corked := l.send.tail == l.corkedTo && !l.ackDue
+	return l.send.unsent() > 0 && !corked && !l.flight.full(l.send.sent < l.urgentTo)
+}
+
+// appendAck appends a message's type and what has been received so far. mu is
+// held.
+func (l *Link) appendAck(b []byte, t MessageType) []byte {
+	l.ackSent = l.arrivedLocked()
+	l.ackDue = false
+	return binary.BigEndian.AppendUint64(append(b, byte(t)), l.ackSent)
+}
+
+// acknowledged frees the bytes before number to, which the peer has received as
+// it says by c.
+func (l *Link) acknowledged(c *connection, to uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != c {
+		return nil
+	}
+	l.flight.acked(to, l.send.unsent() > 0, time.Now())
+	l.frameSize.Store(int64(l.flight.messageSize()))
+	l.work.Signal()
+	l.drained.Broadcast()
+	if to <= l.send.acked {
+		return nil
+	}
+	if to > l.send.sent {
+		return ProtocolError("acknowledgement of byte %d, %d were sent", to, l.send.sent)
+	}
+	full := l.send.held() >= l.cfg.SendBuffer
+	l.send.acknowledge(to)
+	if full {
+		l.space.Broadcast()
+	}
+	return nil
+}
+
+// deliveredLocked is how many bytes the peer is known to have received.
+func (l *Link) deliveredLocked() uint64 {
+	if l.keepNone {
+		return l.flight.ackedTo
+	}
+	return l.send.acked
+}
+
+// How long Finish waits for the peer to have received everything, and then for
+// the close message to leave.
+const (
+	DrainTimeout = 5 * time.Second
+	CloseTimeout = time.Second
+)
+
+// Finish waits until the peer has acknowledged what was written so far, sends a
+// close message ahead of anything newer, and closes the connection. It takes
+// DrainTimeout and CloseTimeout at most, and does not wait for a link that is
+// detached unless a migration is under way.
+func (l *Link) Finish(code CloseCode, reason string) {
+	expired := false
+	timer := time.AfterFunc(DrainTimeout, func() {
+		l.mu.Lock()
+		expired = true
+		l.drained.Broadcast()
+		l.mu.Unlock()
+	})
+	defer timer.Stop()
+	l.mu.Lock()
+	l.corkedTo = 0
+	l.work.Signal()
+	for to := l.send.tail; l.err == nil && !expired && (l.migrating || l.conn != nil && l.deliveredLocked() < to); {
+		l.drained.Wait()
+	}
+	if l.conn == nil {
+		l.failLocked(errClosed)
+	}
+	l.closeMsg = AppendClose(nil, code, reason)
+	l.work.Signal()
+	l.mu.Unlock()
+	select {
+	case <-l.done:
+	case <-time.After(CloseTimeout):
+		l.Fail(errClosed)
+	}
+}
+
+// yieldBytes is how many bytes a goroutine moves without waiting before it lets
+// others run.
+const yieldBytes = 256 << 10
+
+// yieldAfter counts n bytes moved by the calling goroutine and yields after each
+// yieldBytes. A goroutine that never waits runs for as long as the scheduler lets
+// it, and acknowledgements and small frames would wait for it.
+func yieldAfter(moved *int, n int) {
+	if *moved += n; *moved >= yieldBytes {
+		*moved = 0
+		runtime.Gosched()
+	}
+}
+
+// jitter spreads d by a quarter either way.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
+}

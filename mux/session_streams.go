@@ -1,0 +1,176 @@
+package mux
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/yamux"
+
+	"adit/mux/link"
+)
+
+// Open starts a stream to a target on the peer's side and returns without
+// waiting for the result: data may be written at once, and the first Read, or
+// Result, says how it went. The caller owns the stream and must Close it.
+func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	away, full := s.idle != nil, int64(s.opened) >= int64(s.peer.maxStreams)
+	s.mu.Unlock()
+	if away || closed(s.goingAway) {
+		return nil, &RefusedError{GoingAway, "the session takes no new streams"}
+	}
+	if full {
+		return nil, &RefusedError{Busy, fmt.Sprintf("the other end takes %d streams at once", s.peer.maxStreams)}
+	}
+	// yamux blocks without end when the link stalls, and takes no context.
+	type result struct {
+		st  *Stream
+		err error
+	}
+	opened := make(chan result)
+	if !s.spawn(func() {
+		st, err := s.open(t)
+		select {
+		case opened <- result{st, err}:
+		case <-ctx.Done():
+			if err == nil {
+				st.Close()
+			}
+		}
+	}) {
+		return nil, s.cause(nil)
+	}
+	select {
+	case r := <-opened:
+		return r.st, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *Session) open(t Target) (*Stream, error) {
+	ys, err := s.yamux.OpenStream()
+	if err != nil {
+		return nil, s.cause(err)
+	}
+	st := s.addStream(ys, true)
+	st.target = t
+	if err := st.writeRaw(appendOpen(make([]byte, yamuxHeader), t)); err != nil {
+		st.Close()
+		return nil, s.cause(err)
+	}
+	return st, nil
+}
+
+// Accept returns the next stream that the peer opens. The caller owns it, must
+// read its target with ReadTarget, and must Close it. Streams over MaxStreams,
+// and any after Shutdown has begun, are refused here.
+func (s *Session) Accept() (*Stream, error) {
+	for {
+		ys, err := s.yamux.AcceptStream()
+		if err != nil {
+			return nil, s.cause(err)
+		}
+		st := s.addStream(ys, false)
+		s.mu.Lock()
+		away, count := s.idle != nil, len(s.streams)-s.opened
+		s.mu.Unlock()
+		switch {
+		case s.yamux.NumStreams() > s.maxHalfClosed():
+			s.link.Fail(link.ProtocolError("too many streams are left half closed"))
+		case away:
+			s.refuse(st, GoingAway, "the server is stopping")
+		case count > s.cfg.MaxStreams:
+			s.refuse(st, Busy, fmt.Sprintf("this session has %d streams already", s.cfg.MaxStreams))
+		default:
+			return st, nil
+		}
+	}
+}
+
+// maxHalfClosed bounds the streams that yamux has, which includes those that are
+// closed here and not by the peer. A peer that keeps within MaxStreams and closes
+// what has ended stays well below it.
+func (s *Session) maxHalfClosed() int { return 4*s.cfg.MaxStreams + 2*streamBacklog }
+
+func (s *Session) refuse(st *Stream, code Code, reason string) {
+	refuse := func() {
+		st.Refuse(code, reason)
+		st.Close()
+	}
+	if !s.spawn(refuse) {
+		st.Close()
+	}
+}
+
+// addStream makes the stream on ys and registers it.
+func (s *Session) addStream(ys *yamux.Stream, opener bool) *Stream {
+	id := ys.StreamID()
+	st := s.newStream(ys, s, opener, s.peer.credit)
+	s.mu.Lock()
+	lost := s.closing
+	var early *ResetError
+	for _, r := range s.early {
+		if r.stream == id {
+			early = &ResetError{Code: r.code, Remote: true}
+		}
+	}
+	s.streams[id] = st
+	if opener {
+		s.opened++
+	}
+	s.mu.Unlock()
+	switch {
+	case lost:
+		st.end(s.cause(nil), endLost)
+	case early != nil:
+		st.end(early, endRemote)
+	}
+	return st
+}
+
+// removeStream is called once for each stream, when it is closed.
+func (s *Session) removeStream(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[st.id()] == st { // the peer may have used the id again
+		delete(s.streams, st.id())
+	}
+	if st.opener {
+		s.opened--
+	}
+	if len(s.streams) == 0 && s.idle != nil && !closed(s.idle) {
+		close(s.idle)
+	}
+}
+
+func (s *Session) stream(id uint32) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[id]
+}
+
+// earlyReset is a reset of a stream that is not known here: either no more, or
+// not yet, because the stream waits to be accepted and the control stream
+// overtook it.
+type earlyReset struct {
+	stream uint32
+	code   Code
+}
+
+// resetByPeer ends a stream that the peer has reset.
+func (s *Session) resetByPeer(id uint32, code Code) {
+	s.mu.Lock()
+	st := s.streams[id]
+	if st == nil {
+		s.early[s.nextEarly] = earlyReset{id, code}
+		s.nextEarly = (s.nextEarly + 1) % len(s.early)
+	}
+	s.mu.Unlock()
+	if st != nil {
+		st.end(&ResetError{Code: code, Remote: true}, endRemote)
+	}
+}
