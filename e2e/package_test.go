@@ -271,3 +271,31 @@ func (r release) later(t *testing.T) (deb, version string) {
 	here.run(t, "", "dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, deb)
 	return deb, version
 }
+
+// TestMakeInstall checks where make install installs files.
+func TestMakeInstall(t *testing.T) {
+	need(t, "make")
+	stage := workDir(t)
+	machine(t).run(t, "", "make", "--no-print-directory", "-C", repositoryRoot(t), "install", "DESTDIR="+stage, "PREFIX=/opt/adit", "BINARY="+aditBin)
+	for _, name := range []string{"bin/adit", "lib/systemd/system/adit-server.socket", "share/man/man1/adit.1", "share/man/man5/adit-client.toml.5",
+		"share/bash-completion/completions/adit", "share/zsh/site-functions/_adit", "share/fish/vendor_completions.d/adit.fish"} {
+		if info, err := os.Stat(filepath.Join(stage, "opt/adit", name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, unit := range []string{"adit-server.service", "adit-server-standby.service", "adit-client@.service"} {
+		if text := readFile(t, filepath.Join(stage, "opt/adit/lib/systemd/system", unit)); !strings.Contains(text, "\nExecStart=/opt/adit/bin/adit ") {
+			t.Errorf("%s does not start the program that is installed", unit)
+		}
+	}
+}
+
+// repositoryRoot returns the directory of go.mod.
+func repositoryRoot(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
