@@ -75,6 +75,7 @@ check:
 # test the binary as it is released.
 test: deps check
 	$(GO) test -race -timeout 10m -p 2 $$($(GO) list ./... | grep -v '/e2e$$')
+	$(GO) test -race -tags plainio ./tunnel/... # without direct system calls (tunnel/rawconn_linux.go)
 	cd bench && $(GO) test -race -timeout 10m ./...
 	$(MAKE) e2e
 

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || plainio
 
 package tunnel
 
@@ -7,5 +7,5 @@ import (
 	"net"
 )
 
-// readWriter gives the best way to read from and write to nc.
+// readWriter returns the best way to read from and write to nc: nc itself, without rawConn.
 func readWriter(nc net.Conn) io.ReadWriter { return nc }
