@@ -84,7 +84,7 @@ e2e: deps
 	ADIT_BIN=$(CURDIR)/dist/adit $(GO) test -race -timeout 13m ./e2e
 
 # All benchmarks take more than an hour on an idle machine, and need root for network namespaces.
-# BENCHFLAGS='-rounds 1 -only throughput' runs a part of them;
+# BENCHFLAGS='-rounds 1 -only veth' runs a part of them;
 # BENCHFLAGS='compare before=OLD after=./adit' compares two binaries in 5 minutes.
 bench: build
 	cd bench && $(GO) build -o ../dist/bench .

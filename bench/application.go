@@ -18,19 +18,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roleEnv makes this program something else that takes part in a measurement. Its value is a role
-// and, for some, what it needs to know.
+// roleEnv makes this program play a role in a measurement. Its value is the role and its arguments.
 const roleEnv = "ADIT_BENCH_ROLE"
 
 // The roles.
 const (
-	roleHold       = "hold"       // so many idle connections to an address
-	roleEcho       = "echo"       // of what comes by the connection that is file 3
-	roleRoundTrips = "roundtrips" // for a time, with that connection
-	roleKeystrokes = "keystrokes" // the same
+	roleHold       = "hold"       // holds N idle connections to ADDRESS
+	roleEcho       = "echo"       // echoes on the connection that is file 3
+	roleRoundTrips = "roundtrips" // measures round trips for DURATION on that connection
+	roleKeystrokes = "keystrokes" // measures keystrokes for DURATION on that connection
 )
 
-// playMain is this program in a role.
+// playMain is main in a role; it returns the exit status.
 func playMain(role string) int {
 	if err := play(role); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -40,11 +39,11 @@ func playMain(role string) int {
 }
 
 func play(role string) error {
-	name, needs, _ := strings.Cut(role, " ")
+	name, args, _ := strings.Cut(role, " ")
 	if name == roleHold {
 		var n int
 		var addr string
-		if _, err := fmt.Sscan(needs, &n, &addr); err != nil {
+		if _, err := fmt.Sscan(args, &n, &addr); err != nil {
 			return err
 		}
 		if err := raiseFileLimit(); err != nil {
@@ -61,7 +60,7 @@ func play(role string) error {
 		echo(conn, nil)
 		return nil
 	}
-	d, err := time.ParseDuration(needs)
+	d, err := time.ParseDuration(args)
 	if err != nil {
 		return err
 	}
@@ -73,52 +72,52 @@ func play(role string) error {
 	return json.NewEncoder(os.Stdout).Encode(took)
 }
 
-// timings measure for a time how long bytes take to an echo and back.
+// timings are the roles that measure how long bytes take to an echo and back.
 var timings = map[string]func(context.Context, net.Conn, time.Duration) ([]time.Duration, error){
 	roleRoundTrips: roundTrips,
 	roleKeystrokes: keystrokes,
 }
 
-// command is this program in a role.
-func command(ctx context.Context, role string, needs ...any) (*exec.Cmd, error) {
+// command returns a command that runs this program in a role.
+func command(ctx context.Context, role string, args ...any) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), strings.TrimSpace(fmt.Sprintln(append([]any{roleEnv + "=" + role}, needs...)...)))
+	cmd.Env = append(os.Environ(), strings.TrimSpace(fmt.Sprintln(append([]any{roleEnv + "=" + role}, args...)...)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd, nil
 }
 
-// timed has two applications measure a pair, which is theirs then. They are processes of their own,
-// as in life: in this one they would wait for the turns of goroutines that have much to do.
+// timed measures a pair with two processes, which get its connections: in this process they would wait
+// for the goroutines of bulk flows.
 func (s *stage) timed(ctx context.Context, p pair, role string, d time.Duration) (took []time.Duration, err error) {
 	defer p.close()
-	far, err := application(ctx, s.far, p.far, roleEcho)
+	target, err := application(ctx, s.server, p.target, roleEcho)
 	if err != nil {
 		return nil, err
 	}
-	defer far.Wait()
-	defer far.Process.Kill()
-	p.far.Close()
-	if s.route != "" { // a WebSocket cannot be handed over
-		return timings[role](ctx, p.near, d)
+	defer target.Wait()
+	defer target.Process.Kill()
+	p.target.Close()
+	if s.route != "" { // the WebSocket's state is in this process
+		return timings[role](ctx, p.client, d)
 	}
-	near, err := application(ctx, s.near, p.near, role, d)
+	client, err := application(ctx, s.client, p.client, role, d)
 	if err != nil {
 		return nil, err
 	}
-	p.near.Close()
-	out := near.Stdout.(*bytes.Buffer)
-	if err := near.Wait(); err != nil {
+	p.client.Close()
+	out := client.Stdout.(*bytes.Buffer)
+	if err := client.Wait(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", role, err, bytes.TrimSpace(out.Bytes()))
 	}
 	err = json.Unmarshal(out.Bytes(), &took)
 	return took, err
 }
 
-// duplicate gives a descriptor of a socket to a caller that closes it.
+// duplicate returns a new descriptor of a socket; the caller closes it.
 func duplicate(conn net.Conn) (*os.File, error) {
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -132,9 +131,9 @@ func duplicate(conn net.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(dup), "socket"), nil
 }
 
-// application starts this program in a role with a connection. What it says is kept in a buffer.
-func application(ctx context.Context, h *host, conn net.Conn, role string, needs ...any) (*exec.Cmd, error) {
-	cmd, err := command(ctx, role, needs...)
+// application starts this program in a role with a connection. Its output goes to a buffer.
+func application(ctx context.Context, h *host, conn net.Conn, role string, args ...any) (*exec.Cmd, error) {
+	cmd, err := command(ctx, role, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,117 +4,13 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// A flow sends chunks of noise through one connection as fast as they are taken, each beginning
-// with its number, and checks at the other end that all arrive in order. The last one says that it
-// is the last: no tunnel has to pass on the end of a connection for it.
-type flow struct {
-	from, to net.Conn
-	received atomic.Int64
-	most     int64         // bytes on their way
-	progress chan struct{} // has room for one, and has it after something was received
-}
-
-const (
-	chunkSize = 64 << 10
-	stampSize = 8
-	lastChunk = 1 << 63
-)
-
-// noise cannot be compressed.
-var noise = func() []byte {
-	b := make([]byte, chunkSize)
-	random := rand.NewChaCha8([32]byte{1})
-	random.Read(b)
-	return b
-}()
-
-func (f *flow) send(stop *atomic.Bool) error {
-	chunk := append([]byte(nil), noise...)
-	for number := uint64(0); ; number++ {
-		last := stop.Load()
-		stamp := number
-		for int64(number+1)*chunkSize-f.received.Load() > f.most && !last {
-			if _, more := <-f.progress; !more {
-				return nil // the receiver says why
-			}
-			last = stop.Load()
-		}
-		if last {
-			stamp |= lastChunk
-		}
-		binary.BigEndian.PutUint64(chunk, stamp)
-		if _, err := f.from.Write(chunk); err != nil {
-			return fmt.Errorf("send chunk %d: %w", number, err)
-		}
-		if last {
-			return nil
-		}
-	}
-}
-
-func (f *flow) receive(buffer int) error {
-	var (
-		buf     = make([]byte, buffer)
-		stamp   [stampSize]byte
-		number  uint64 // of the chunk that is arriving
-		at      int    // bytes of it that have arrived
-		atLast  bool
-		endings = noise[chunkSize-1]
-	)
-	defer close(f.progress)
-	for {
-		n, err := f.to.Read(buf)
-		f.received.Add(int64(n))
-		select {
-		case f.progress <- struct{}{}:
-		default:
-		}
-		for b := buf[:n]; len(b) > 0; {
-			if atLast && at == 0 {
-				return fmt.Errorf("%d bytes more than were sent", len(b))
-			}
-			if at < stampSize {
-				k := copy(stamp[at:], b)
-				at, b = at+k, b[k:]
-				if at < stampSize {
-					continue
-				}
-				got := binary.BigEndian.Uint64(stamp[:])
-				atLast = got&lastChunk != 0
-				if got&^lastChunk != number {
-					return fmt.Errorf("chunk %d begins with %x: bytes were lost or garbled", number, stamp)
-				}
-			}
-			k := min(chunkSize-at, len(b))
-			at += k
-			if at == chunkSize {
-				if b[k-1] != endings {
-					return fmt.Errorf("chunk %d ends with %x: bytes were garbled", number, b[k-1])
-				}
-				number, at = number+1, 0
-			}
-			b = b[k:]
-		}
-		if atLast && at == 0 {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("receive chunk %d: %w", number, err)
-		}
-	}
-}
-
-// Bulk is many flows in one direction.
+// A bulk is flows in one direction that run at once.
 type bulk struct {
 	flows  []*flow
 	stop   atomic.Bool
@@ -125,26 +21,26 @@ type bulk struct {
 	err error
 }
 
-// mostUnderWay bounds the bytes that all streams together have on their way, far above what a path
-// needs: thousands of megabytes fit into the buffers of the system, and have to arrive in the end.
-const mostUnderWay = 64 << 20
+// mostInFlight bounds the bytes of all flows together, far above what a path needs: gigabytes would fit
+// into socket buffers, and end waits until everything has arrived.
+const mostInFlight = 64 << 20
 
-// startBulk begins to send in all the pairs, from the near end if up.
-func (s *stage) startBulk(pairs []pair, up bool) *bulk {
-	most := int64(mostUnderWay)
+// startBulk starts a flow in every pair.
+func (s *stage) startBulk(pairs []pair, to direction) *bulk {
+	most := int64(mostInFlight)
 	if s.path.rate > 0 {
 		const inSeconds = 2
 		most = min(most, int64(inSeconds*s.path.rate/8))
 	}
-	// Many large buffers would not fit into the processor's caches.
+	// Many large buffers exceed the processor's caches.
 	buffer := 256 << 10
 	if len(pairs) > 8 {
 		buffer = 64 << 10
 	}
 	b := &bulk{failed: make(chan struct{})}
 	for _, p := range pairs {
-		f := &flow{from: p.far, to: p.near, most: max(most/int64(len(pairs)), 2*chunkSize), progress: make(chan struct{}, 1)}
-		if up {
+		f := &flow{from: p.target, to: p.client, most: max(most/int64(len(pairs)), 2*chunkSize), progress: make(chan struct{}, 1)}
+		if to == up {
 			f.from, f.to = f.to, f.from
 		}
 		b.flows = append(b.flows, f)
@@ -154,6 +50,7 @@ func (s *stage) startBulk(pairs []pair, up bool) *bulk {
 	return b
 }
 
+// note records the first error and closes the connections.
 func (b *bulk) note(err error) {
 	if err == nil {
 		return
@@ -177,7 +74,7 @@ func (b *bulk) received() (n int64) {
 	return n
 }
 
-// run lets the flows go on for a time, which ends early when one fails.
+// run waits for d, or until a flow fails or ctx ends; then it ends the flows.
 func (b *bulk) run(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -191,7 +88,7 @@ func (b *bulk) run(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// end stops the flows and waits until all that was sent has arrived.
+// end stops the flows and waits until everything sent has arrived.
 func (b *bulk) end() error {
 	b.stop.Store(true)
 	b.all.Wait()
@@ -200,18 +97,14 @@ func (b *bulk) end() error {
 	return b.err
 }
 
-// A window is what passed in a part of the time.
+// A window is what a bulk transferred in a part of its time.
 type window struct {
 	bytes int64
 	took  time.Duration
-	cpu   time.Duration // of the tunnel's processes
+	cpu   time.Duration // processor time of client and server
 }
 
 const mib = 1 << 20
-
-func (w *window) add(more window) {
-	w.bytes, w.took, w.cpu = w.bytes+more.bytes, w.took+more.took, w.cpu+more.cpu
-}
 
 func (w window) mibPerSecond() float64 { return float64(w.bytes) / mib / w.took.Seconds() }
 
@@ -219,9 +112,16 @@ func (w window) cpuPerGiB() float64 {
 	return w.cpu.Seconds() / (float64(w.bytes) / (1 << 30))
 }
 
-// measure returns what passes while during runs.
-func (b *bulk) measure(cpu func() time.Duration, during func() error) (window, error) {
+// warmed runs the flows for warm, measures them while during runs, and ends them.
+func (b *bulk) warmed(ctx context.Context, warm time.Duration, cpu func() time.Duration, during func() error) (window, error) {
+	if err := b.run(ctx, warm); err != nil {
+		return window{}, err
+	}
 	before, bytes, start := cpu(), b.received(), time.Now()
 	err := during()
-	return window{b.received() - bytes, time.Since(start), cpu() - before}, err
+	w := window{b.received() - bytes, time.Since(start), cpu() - before}
+	if err == nil && w.bytes == 0 {
+		err = errors.New("no data arrived")
+	}
+	return w, errors.Join(err, b.end())
 }

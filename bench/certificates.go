@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// Certificates are files in PEM, the same for every program.
+// Certificates are PEM files for all programs.
 type certificates struct {
 	ca, cert, key string
 	both          string // certificate and key
 	pool          *x509.CertPool
 }
 
-// newCertificates makes an authority and a certificate for the addresses.
+// newCertificates makes a CA and a certificate of it for the addresses.
 func newCertificates(dir string, addrs ...string) (certificates, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -76,7 +76,7 @@ func newCertificates(dir string, addrs ...string) (certificates, error) {
 	)
 }
 
-// clientConfig trusts the authority alone and speaks TLS 1.3.
+// clientConfig trusts only the CA and requires TLS 1.3.
 func (c certificates) clientConfig() *tls.Config {
 	return &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS13, ServerName: "127.0.0.1"}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Sizes of a picture, in its own units.
+// Sizes in a chart, in SVG units.
 const (
 	panelWidth  = 430
 	labelWidth  = 140
@@ -23,12 +23,13 @@ const (
 type bar struct {
 	name string
 	figure
-	kind string // class of its colour
+	kind string // CSS class
 }
 
-// picture draws a panel of bars for each column of the group that has one, two beside each other,
-// as SVG. Its background is that of the page, and its text follows the page's scheme.
-func (r *record) picture(g group) string {
+// chart draws an SVG with a panel of bars for each column of the group that wants one, two panels in a
+// row, "" if there is nothing to draw. The background is transparent, and the text color follows the
+// page's color scheme.
+func (r *record) chart(g group) string {
 	type panel struct {
 		title, hint string
 		bars        []bar
@@ -72,7 +73,7 @@ func (r *record) picture(g group) string {
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .title { font-weight: 600; }
 .hint { font-weight: 400; font-size: 11px; }
-.ours { fill: #2f81f7; } .near { fill: #79a8e8; } .other { fill: #8b949e; }
+.ours { fill: #2f81f7; } .variant { fill: #79a8e8; } .other { fill: #8b949e; }
 .spread { stroke: #1f2328; stroke-opacity: 0.7; }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3; } .spread { stroke: #e6edf3; } }
 </style>
@@ -80,7 +81,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 `, width, y, width, y, escape(g.title), body.String())
 }
 
-// drawPanel draws bars to one scale that begins at 0, each with a line from its least to its most.
+// drawPanel draws bars to one scale from 0, each with a line from its least to its most.
 func drawPanel(b *strings.Builder, x, y int, title, hint string, bars []bar) {
 	fmt.Fprintf(b, `<text class="title" x="%d" y="%d">%s<tspan class="hint" dx="6">%s</tspan></text>`+"\n", x, y+20, escape(title), hint)
 	most := 0.0
@@ -107,7 +108,7 @@ func kindOf(peer string) string {
 	case nameAdit, nameAditRoute:
 		return "ours"
 	case nameNoResume:
-		return "near"
+		return "variant"
 	}
 	return "other"
 }
@@ -124,6 +125,6 @@ func hint(s sense) string {
 
 func escape(s string) string {
 	var b strings.Builder
-	xml.EscapeText(&b, []byte(s)) // to a builder, which does not fail
+	xml.EscapeText(&b, []byte(s)) // a builder's writes do not fail
 	return b.String()
 }

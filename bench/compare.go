@@ -3,34 +3,30 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 )
 
-// A comparison measures several adit binaries beside each other, and other programs that bounds
-// refer to. Each round starts all of them anew, and within a round they take turns of about a
-// second: a ratio is of two turns of the same round, which a disturbance of the machine hits alike.
+// A comparison measures several adit binaries beside each other, and the peers that goals refer to.
 type comparison struct {
-	binaries []*peer // the first is the one that the others are compared with
-	measures []measure
-	rounds   int
-	turn     time.Duration
-	control  string // congestion control of TCP over veth, "" for the machine's
-
-	machine *host
-	dir     string
-	record  record
+	binaries  []*peer // the first is the one that the others are compared with
+	workloads []workload
+	rounds    int
+	turn      time.Duration
+	control   string // congestion control of TCP in namespaces; "" means the machine's
+	record    *record
 }
 
 func runCompare(ctx context.Context, args []string) error {
-	c := comparison{record: record{Date: today(), Runs: 1}}
+	c := comparison{record: &record{Date: today(), Runs: 1}}
 	flags := flag.NewFlagSet("bench compare", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: bench compare [flags] NAME=BINARY [NAME=BINARY ...]\n\n"+
@@ -40,21 +36,24 @@ func runCompare(ctx context.Context, args []string) error {
 	var only, raw string
 	flags.IntVar(&c.rounds, "rounds", 5, "how often each program is started and measured")
 	flags.DurationVar(&c.turn, "turn", time.Second, "how long a program is measured before the next one")
-	flags.StringVar(&only, "only", "", "`measures` with commas between, or veth or loopback; those with bounds without it: "+strings.Join(measureNames(), " "))
-	flags.StringVar(&c.control, "congestion", "cubic", "congestion `control` of TCP over veth: cubic is the kernel's default, bbr paces by timers and costs all programs more; the machine's if empty")
+	flags.StringVar(&only, "only", comparedWorkloads(), "`workloads` or groups of them, with commas between, of "+choices()+"\n")
+	flags.StringVar(&c.control, "congestion", "cubic", "congestion `control` of TCP in namespaces, the machine's if empty")
 	flags.StringVar(&raw, "raw", "", "also write the raw figures to a `file`")
 	if err := flags.Parse(args); err != nil {
 		return errors.Join(flag.ErrHelp, err)
 	}
 	var err error
-	if c.binaries, err = parseBinaries(flags.Args()); err == nil {
-		c.measures, err = chooseMeasures(only)
+	if c.workloads, err = chooseWorkloads(only); err == nil {
+		c.binaries, err = parseBinaries(flags.Args())
 	}
-	if err != nil || c.rounds < 1 || c.turn <= 0 {
+	if err != nil {
+		return err
+	}
+	if c.rounds < 1 || c.turn <= 0 {
 		flags.Usage()
-		return errors.Join(flag.ErrHelp, err)
+		return flag.ErrHelp
 	}
-	if err := c.run(ctx); err != nil {
+	if err := c.measure(ctx); err != nil {
 		return err
 	}
 	if raw != "" {
@@ -63,10 +62,19 @@ func runCompare(ctx context.Context, args []string) error {
 		}
 	}
 	c.report(os.Stdout)
-	if failed := c.record.failures(); len(failed) > 0 {
-		return fmt.Errorf("%d of %d measurements failed", len(failed), len(c.record.Samples))
+	return c.record.failed()
+}
+
+// comparedWorkloads lists those with a goal that is relative to a binary or a peer, except on paths
+// with delay: bench compare takes less than six minutes for them.
+func comparedWorkloads() string {
+	var all []string
+	for _, w := range allWorkloads() {
+		if (w.path == loopback || w.path.veth) && slices.ContainsFunc(goalsOf(w.name), func(g goal) bool { return g.peer != "" }) {
+			all = append(all, w.name)
+		}
 	}
-	return nil
+	return strings.Join(all, ",")
 }
 
 // parseBinaries reads NAME=BINARY arguments.
@@ -76,13 +84,10 @@ func parseBinaries(args []string) (all []*peer, err error) {
 		if !found || name == "" || slices.ContainsFunc(all, func(p *peer) bool { return p.name == name }) {
 			return nil, fmt.Errorf("argument %q: want NAME=BINARY, each name once", arg)
 		}
-		if binary, err = filepath.Abs(binary); err != nil {
-			return nil, fmt.Errorf("find %s: %w", name, err)
+		if binary, err = findBinary(binary); err != nil {
+			return nil, err
 		}
-		if _, err := os.Stat(binary); err != nil {
-			return nil, fmt.Errorf("find %s: %w", name, err)
-		}
-		all = append(all, &peer{name: name, programs: []string{binary}, version: []string{binary, "version"}, start: aditTunnel{binary, ""}.start})
+		all = append(all, aditPeer(name, "", binary, ""))
 	}
 	if len(all) == 0 {
 		return nil, errors.New("no binaries: want NAME=BINARY arguments")
@@ -90,82 +95,64 @@ func parseBinaries(args []string) (all []*peer, err error) {
 	return all, nil
 }
 
-func (c *comparison) run(ctx context.Context) error {
-	if err := raiseFileLimit(); err != nil {
-		return err
-	}
-	var err error
-	if c.dir, err = os.MkdirTemp("", "adit-bench-"); err != nil {
-		return fmt.Errorf("make a directory: %w", err)
-	}
-	defer os.RemoveAll(c.dir)
-	c.machine = machine()
-	defer c.machine.close()
-	for round := range c.rounds {
-		for _, p := range []path{vethPath, {}} {
-			measures := slices.DeleteFunc(slices.Clone(c.measures), func(m measure) bool { return m.path != p })
-			if len(measures) == 0 {
-				continue
-			}
-			if err := c.round(ctx, round, p, measures); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// round starts every program on one path and takes each measure with each program once.
-func (c *comparison) round(ctx context.Context, round int, p path, measures []measure) error {
-	scene, err := newScene(ctx, c.machine, c.dir, p, c.control)
-	if err != nil {
-		return err
-	}
-	defer scene.close()
-	stages := make(map[string]*stage)
-	defer func() {
-		for _, s := range stages {
-			s.close()
-		}
-	}()
-	for _, p := range c.participants(measures) {
-		s, err := scene.start(ctx, p, false)
-		if err != nil {
-			return fmt.Errorf("start %s: %w", p.name, err)
-		}
-		stages[p.name] = s
-		if _, err := s.pairs(mostStreams, time.Hour); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
-	if err := calm(ctx); err != nil {
-		return err
-	}
-	for _, m := range measures {
-		peers := c.participants([]measure{m})
-		for i := range peers {
-			p := peers[(i+round)%len(peers)] // none is always the first
-			got := sample{Workload: m.name, Peer: p.name, Round: round + 1}
-			if got.Values, err = m.run(ctx, stages[p.name], c.turn); err != nil {
-				if ctx.Err() != nil {
-					return fmt.Errorf("stopped: %w", context.Cause(ctx))
-				}
-				got.Values, got.Failure = nil, errors.Join(err, stages[p.name].said()).Error()
-			}
-			c.record.Samples = append(c.record.Samples, got)
-			fmt.Fprintf(os.Stderr, "%d  %-16s %-10s %s\n", round+1, m.name, p.name, m.line(got))
-		}
-	}
-	return nil
-}
-
-// participants returns the binaries and the other programs that bounds of the measures refer to.
-func (c *comparison) participants(measures []measure) []*peer {
-	all := slices.Clone(c.binaries)
+func (c *comparison) measure(ctx context.Context) error {
+	m := measurement{workloads: c.workloads, set: settings{c.turn, 10000}, congestion: c.control, record: c.record}
+	m.peers = slices.Clone(c.binaries)
 	for _, p := range allPeers("") {
-		if slices.ContainsFunc(measures, func(m measure) bool { return m.refersTo(p.name) }) && p.absent() == nil {
-			all = append(all, p)
+		if !p.adit && p.absent() == nil {
+			m.peers = append(m.peers, p)
 		}
 	}
-	return all
+	m.takesPart = func(w workload, p *peer) bool {
+		return p.adit && !w.route || slices.ContainsFunc(goalsOf(w.name), func(g goal) bool { return g.peer == p.name })
+	}
+	return m.run(ctx, c.rounds)
+}
+
+// report writes a table with a row for each figure of each binary and each peer that it is compared
+// with. A ratio is the median of the ratios of the rounds, with the least and the most.
+func (c *comparison) report(w io.Writer) {
+	fmt.Fprintf(w, "%s, medians of %s, TCP in namespaces with %s\n\n", c.record.Date, count(c.rounds, "round"),
+		cmp.Or(c.control, "the machine's congestion control"))
+	fmt.Fprint(w, "| workload | | program | median | compared with | median | ratio | goal | reached |\n|---|---|---|---:|---|---:|---:|---|---|\n")
+	first := c.binaries[0].name
+	for _, load := range c.workloads {
+		for _, column := range load.columns {
+			goals := slices.DeleteFunc(goalsOf(load.name), func(g goal) bool { return g.key != column.key })
+			for _, p := range c.binaries {
+				if p.name != first {
+					var of goal
+					if i := slices.IndexFunc(goals, func(g goal) bool { return g.peer == nameFirst }); i >= 0 {
+						of = goals[i]
+					}
+					c.row(w, load, column, p.name, first, of)
+				}
+				for _, g := range goals {
+					if g.peer != "" && g.peer != nameFirst {
+						c.row(w, load, column, p.name, g.peer, g)
+					}
+				}
+			}
+		}
+	}
+}
+
+// row writes a row; the goal is zero if there is none.
+func (c *comparison) row(w io.Writer, load workload, column column, name, other string, g goal) {
+	ours, theirs := c.record.figure(load.name, name, column.key), c.record.figure(load.name, other, column.key)
+	if !ours.known() {
+		return
+	}
+	ratio, bound, reached := "–", "", ""
+	if g != (goal{}) {
+		bound, reached = g.bound(), "not measured"
+	}
+	if f := c.record.ratio(load.name, name, other, column.key); f.known() {
+		ratio = fmt.Sprintf("%s (%s–%s)", short(f.median), short(f.min), short(f.max))
+		if g != (goal{}) {
+			reached = g.reached(f.median)
+		}
+	}
+	fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+		load.place(), column.title, name, short(ours.median), other, short(theirs.median), ratio, bound, reached)
 }

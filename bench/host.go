@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host is where processes run and sockets are: the machine itself, or a network namespace of its
-// own. It is one operating system thread: namespaces belong to threads, and the kernel kills a
-// host's processes when the thread that started them ends, so that they cannot outlive this one.
+// A host runs processes and opens sockets, either on the machine itself or in a network namespace. It
+// is one operating system thread: namespaces belong to threads, and Pdeathsig ends a host's processes
+// with the thread that started them, so that they cannot outlive this program.
 type host struct {
 	ip    string
 	calls chan func()
@@ -26,13 +26,13 @@ type host struct {
 	namespace bool
 }
 
-// machine returns the host that is this machine.
+// machine returns the host that is the machine itself.
 func machine() *host {
-	h, _ := newHost("127.0.0.1", nil) // with nothing to enter, nothing fails
+	h, _ := newHost("127.0.0.1", nil) // fails only if it enters a namespace
 	return h
 }
 
-// isolated returns a host with a network of its own, in which there is only loopback.
+// isolated returns a host in a new network namespace that has only loopback.
 func isolated(ctx context.Context, ip string) (*host, error) {
 	h, err := newHost(ip, func() error { return unix.Unshare(unix.CLONE_NEWNET) })
 	if err != nil {
@@ -51,7 +51,7 @@ func newHost(ip string, enter func() error) (*host, error) {
 	entered := make(chan error)
 	go func() {
 		defer close(h.gone)
-		// Never unlocked: the thread, and with it the namespace, ends with this goroutine.
+		// Not unlocked: the thread ends with this goroutine, and the namespace with the thread.
 		runtime.LockOSThread()
 		var err error
 		if enter != nil {
@@ -69,13 +69,13 @@ func newHost(ip string, enter func() error) (*host, error) {
 	return h, nil
 }
 
-// close ends the host, after whatever it runs has been ended.
+// close ends the host; its processes must have been stopped before.
 func (h *host) close() {
 	close(h.calls)
 	<-h.gone
 }
 
-// do runs f in the host and waits for it. One at a time: f must not block for long.
+// do runs f in the host and waits for it. Calls are serialized: f must not block for long.
 func (h *host) do(f func()) {
 	done := make(chan struct{})
 	h.calls <- func() {
@@ -90,21 +90,20 @@ const dialTimeout = 10 * time.Second
 
 // dial connects from the host to a numeric address.
 func (h *host) dial(addr string) (conn net.Conn, err error) {
-	if !h.namespace { // any thread will do, so many at once can dial
+	if !h.namespace { // any thread will do, so calls need not be serialized
 		return net.DialTimeout("tcp", addr, dialTimeout)
 	}
 	h.do(func() { conn, err = net.DialTimeout("tcp", addr, dialTimeout) })
 	return conn, err
 }
 
-// listen opens a free port of the host's address.
+// listen listens on a free port of the host's address.
 func (h *host) listen() (l net.Listener, err error) {
 	h.do(func() { l, err = net.Listen("tcp", net.JoinHostPort(h.ip, "0")) })
 	return l, err
 }
 
-// freePort returns an address of the host where nothing listens, for a program that must be told
-// its port.
+// freePort returns an unused address of the host, for a program that needs to be given its port.
 func (h *host) freePort(ip string) (addr string, err error) {
 	var l net.Listener
 	h.do(func() { l, err = net.Listen("tcp", net.JoinHostPort(ip, "0")) })
@@ -115,7 +114,7 @@ func (h *host) freePort(ip string) (addr string, err error) {
 	return l.Addr().String(), nil
 }
 
-// run runs a short command in the host to its end.
+// run runs a short command in the host.
 func (h *host) run(ctx context.Context, argv ...string) error {
 	path, err := lookPath(argv[0])
 	if err != nil {
@@ -129,13 +128,13 @@ func (h *host) run(ctx context.Context, argv ...string) error {
 	return nil
 }
 
-// write writes a file of the host's /proc/sys/net.
+// write writes a file below /proc/sys/net, which belongs to the host's namespace.
 func (h *host) write(name, value string) (err error) {
 	h.do(func() { err = os.WriteFile(name, []byte(value), 0) })
 	return err
 }
 
-// lookPath finds a program as exec.LookPath does, and also where Debian keeps daemons.
+// lookPath is exec.LookPath, and also searches where Debian installs daemons.
 func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {

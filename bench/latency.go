@@ -4,105 +4,72 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// roundTrips sends a byte back and forth for a time, the next one as soon as the last has come
-// back.
-func roundTrips(ctx context.Context, conn net.Conn, d time.Duration) ([]time.Duration, error) {
-	var (
-		took []time.Duration
-		b    = make([]byte, 1)
-	)
-	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
-		sent := byte(len(took))
-		b[0] = sent
-		start := time.Now()
-		if _, err := conn.Write(b); err != nil {
-			return nil, fmt.Errorf("send a byte: %w", err)
-		}
-		if _, err := io.ReadFull(conn, b); err != nil {
-			return nil, fmt.Errorf("wait for a byte: %w", err)
-		}
-		took = append(took, time.Since(start))
-		if b[0] != sent {
-			return nil, fmt.Errorf("the byte %#x came back as %#x", sent, b[0])
-		}
-	}
-	return took, ctx.Err()
-}
-
-// keyInterval is between two keystrokes. They come whether or not the ones before have been
-// answered, so that a tunnel which stands still for a while is not asked less often meanwhile.
-const keyInterval = 5 * time.Millisecond
-
-// keystrokes sends a byte every keyInterval for a time and returns how long each took there and
-// back.
-func keystrokes(ctx context.Context, conn net.Conn, d time.Duration) ([]time.Duration, error) {
-	n := max(int(d/keyInterval), 1)
-	var (
-		sent    = make([]atomic.Int64, n)
-		took    = make([]time.Duration, 0, n)
-		start   = time.Now()
-		reading sync.WaitGroup
-		readErr error
-	)
-	reading.Go(func() {
-		buf := make([]byte, echoBuffer)
-		for len(took) < n {
-			k, err := conn.Read(buf)
-			now := time.Since(start)
-			for _, b := range buf[:k] {
-				if len(took) == n || b != byte(len(took)) {
-					readErr = fmt.Errorf("the byte %#x came back as %#x", byte(len(took)), b)
-					return
-				}
-				took = append(took, now-time.Duration(sent[len(took)].Load()))
-			}
-			if err != nil && len(took) < n {
-				readErr = fmt.Errorf("wait for a byte: %w", err)
-				return
-			}
-		}
-	})
-	err := func() error {
-		tick := time.NewTicker(keyInterval)
-		defer tick.Stop()
-		for i := range n {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			sent[i].Store(int64(time.Since(start)))
-			if _, err := conn.Write([]byte{byte(i)}); err != nil {
-				return fmt.Errorf("send a byte: %w", err)
-			}
-		}
-		return nil
-	}()
+// idleRoundTrip measures a byte there and back in a tunnel without other traffic.
+func idleRoundTrip(ctx context.Context, s *stage, set settings) (values, error) {
+	pairs, err := s.pairs(1, set.d)
 	if err != nil {
-		conn.Close()
-	}
-	reading.Wait()
-	if err := errors.Join(err, readErr); err != nil {
 		return nil, err
 	}
-	return took, nil
+	took, err := s.timed(ctx, pairs[0], roleRoundTrips, set.d)
+	return values{
+		keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
+	}, err
 }
 
-// percentile returns the value below which the share q of all lies.
-func percentile(all []time.Duration, q float64) time.Duration {
-	if len(all) == 0 {
-		return 0
+// besideBulk measures keystrokes beside a stream that takes all it can get, for twice the usual
+// time: a 99th percentile needs many samples.
+func besideBulk(to direction) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		return s.keystrokesBeside(ctx, to, set.d/2+10*s.path.rtt, 2*set.d, nil)
 	}
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// onSlowPath is besideBulk for a narrow path, of which it also measures the use.
+func onSlowPath(to direction) func(context.Context, *stage, settings) (values, error) {
+	return func(ctx context.Context, s *stage, set settings) (values, error) {
+		bottleneck := s.wire.down
+		if to == up {
+			bottleneck = s.wire.up
+		}
+		return s.keystrokesBeside(ctx, to, set.d+10*s.path.rtt, 3*set.d, bottleneck)
+	}
+}
+
+// keystrokesBeside measures keystrokes for d beside a stream that has been busy for warm. b may be
+// nil.
+func (s *stage) keystrokesBeside(ctx context.Context, to direction, warm, d time.Duration, b *bottleneck) (values, error) {
+	pairs, err := s.pairs(1, warm+2*d)
+	if err != nil {
+		return nil, err
+	}
+	busy, err := s.streams(1, warm+2*d)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		took   []time.Duration
+		passed int64
+	)
+	bulk := s.startBulk(busy, to)
+	w, err := bulk.warmed(ctx, warm, s.cpu, func() (err error) {
+		if b != nil {
+			passed = b.passed.Load()
+		}
+		took, err = s.timed(ctx, pairs[0], roleKeystrokes, d)
+		if b != nil {
+			passed = b.passed.Load() - passed
+		}
+		return err
+	})
+	v := values{
+		keyP50: milliseconds(percentile(took, 0.5)), keyP99: milliseconds(percentile(took, 0.99)),
+		keyRate: w.mibPerSecond(),
+	}
+	if b != nil {
+		v[keyUse] = 100 * float64(passed) * 8 / b.rate / w.took.Seconds()
+	}
+	return v, err
 }

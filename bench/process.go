@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is a program under test, with all that it starts itself: sshd and websockify have a
-// child for every connection.
+// A process is a program under test with its children: sshd and websockify start one for each
+// connection.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -37,7 +37,7 @@ func (h *host) start(argv, env []string, dir string) (*process, error) {
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C.UTF-8"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	// Should a child of its own keep the output open, Wait still ends.
+	// Wait ends even if a child keeps the output open.
 	p.cmd.WaitDelay = 3 * time.Second
 	h.do(func() { err = p.cmd.Start() })
 	if err != nil {
@@ -50,7 +50,7 @@ func (h *host) start(argv, env []string, dir string) (*process, error) {
 	return p, nil
 }
 
-// stop ends the process and its children, politely first.
+// stop ends the process and its children, first with SIGTERM.
 func (p *process) stop() {
 	family := descendants(p.cmd.Process.Pid)
 	for _, s := range family {
@@ -62,7 +62,7 @@ func (p *process) stop() {
 		unix.Kill(p.cmd.Process.Pid, unix.SIGKILL)
 		<-p.done
 	}
-	// Those that are still there, and not others that have got their numbers since.
+	// Compare the start time: another process may have the number by now.
 	for _, s := range family {
 		if now, err := readStat(s.pid); err == nil && now.started == s.started {
 			unix.Kill(s.pid, unix.SIGKILL)
@@ -70,17 +70,17 @@ func (p *process) stop() {
 	}
 }
 
-// cpu returns what the process and its children have used of the processors so far.
+// cpu returns the processor time that the process and its children have used so far.
 func (p *process) cpu() time.Duration {
 	var ticks int64
 	for _, s := range descendants(p.cmd.Process.Pid) {
 		ticks += s.ticks
 	}
-	const perSecond = 100 // USER_HZ, the same on every system with Linux
+	const perSecond = 100 // USER_HZ, on every Linux system
 	return time.Duration(ticks) * time.Second / perSecond
 }
 
-// memory returns how many bytes of the process and its children are resident.
+// memory returns the resident memory of the process and its children in bytes.
 func (p *process) memory() int64 {
 	var pages int64
 	for _, s := range descendants(p.cmd.Process.Pid) {
@@ -89,11 +89,11 @@ func (p *process) memory() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// A stat is a line of /proc/PID/stat.
+// A stat is the content of /proc/PID/stat.
 type stat struct {
 	pid, parent int
-	ticks       int64 // in user and system mode, its own and of the children it has waited for
-	pages       int64
+	ticks       int64 // user and system time, with ended children
+	pages       int64 // resident
 	started     string
 }
 
@@ -102,7 +102,7 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	// The second field is the name in parentheses, which may hold anything.
+	// The second field is the name in parentheses, which may contain spaces and parentheses.
 	f := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	if len(f) < 22 {
 		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f)+2)
@@ -117,7 +117,7 @@ func readStat(pid int) (stat, error) {
 	}, nil
 }
 
-// descendants returns the process and its children, their children, and so on.
+// descendants returns the process, its children, their children, and so on.
 func descendants(pid int) []stat {
 	entries, _ := os.ReadDir("/proc")
 	children := make(map[int][]stat)
@@ -142,7 +142,7 @@ func descendants(pid int) []stat {
 	return all
 }
 
-// A tail keeps the end of what is written to it.
+// A tail keeps the last bytes written to it.
 type tail struct {
 	mu  sync.Mutex
 	end []byte

@@ -19,37 +19,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A record is all that has been measured, and on what.
+// A record is the samples of a measurement and what they depend on.
 type record struct {
 	Date    string
-	Runs    int // of make bench, one after the other, that the figures are from
+	Runs    int // of make bench that the samples are from
 	Machine description
-	Load    string  // average of the machine before the run: a busy one spoils the figures
-	Seconds float64 // of the measured part of most workloads
+	Load    string  // load average of the machine before the run
+	Seconds float64 // measured part of most workloads
 	Peers   []participant
-	LeftOut []string `json:",omitempty"` // workloads that need root
+	LeftOut []string `json:",omitempty"` // workloads that were not measured because they need root
 	Samples []sample
 }
 
-// A description is of what the figures depend on.
+// A description is the machine and the programs that figures depend on.
 type description struct {
 	Processor  string
 	Cores      int
 	Memory     string
 	Kernel     string
 	System     string
-	Congestion string // control of TCP
+	Congestion string // congestion control of TCP
 	Go         string
 	Adit       string
 }
 
-// A participant is a peer, or one that could have been.
+// A participant is a peer, or one that is absent.
 type participant struct {
 	Name, About, Version string
-	Absent               string `json:",omitempty"` // why
+	Absent               string `json:",omitempty"` // reason
 }
 
-// A sample is one run of a workload by a peer.
+// A sample is the values of one workload with one peer in one round, or why there are none.
 type sample struct {
 	Workload, Peer string
 	Round          int
@@ -72,11 +72,12 @@ func describe(ctx context.Context, adit string) description {
 	if fmt.Sscan(lineOf("/proc/meminfo", "MemTotal"), &kib); kib > 0 {
 		d.Memory = fmt.Sprintf("%d GiB", (kib+1<<19)>>20)
 	}
-	d.Adit = (&peer{name: nameAdit, programs: []string{adit}, version: []string{adit, "version"}}).versionOf(ctx)
+	d.Adit = aditPeer(nameAdit, "", adit, "").versionOf(ctx)
 	return d
 }
 
-// lineOf returns what follows a key and ":" or "=" in a file, or the first line without a key.
+// lineOf returns the value of a key in a file of lines "key: value" or "key=value", or the first line
+// if the key is "". It returns "unknown" if there is none.
 func lineOf(file, key string) string {
 	data, _ := os.ReadFile(file)
 	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
@@ -88,7 +89,7 @@ func lineOf(file, key string) string {
 	return "unknown"
 }
 
-// load reads a record from a file; there may be none.
+// load reads a record from a file.
 func load(file string) (*record, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -101,7 +102,7 @@ func load(file string) (*record, error) {
 	return r, nil
 }
 
-// save writes the record, one sample a line.
+// save writes the record as JSON with one sample in each line.
 func (r *record) save(file string) error {
 	samples := r.Samples
 	head := *r
@@ -128,9 +129,9 @@ func (r *record) save(file string) error {
 	return nil
 }
 
-// adopt takes from an older record what was not measured now. It must be of the same machine and
-// the same programs: figures of different ones are not compared. A workload that a program had been
-// measured with, and was now, has all its figures from now: nobody gets a second try alone.
+// adopt adds the samples of an older record, except those of workloads that one of its programs has
+// been measured with again: no program gets a second try alone. Both records must be of the same
+// machine and programs.
 func (r *record) adopt(old *record) error {
 	if old.Machine != r.Machine || old.Seconds != r.Seconds {
 		return errors.New("the kept figures are of another machine, another adit or other -seconds: measure them again, without -keep")
@@ -158,38 +159,6 @@ func (r *record) adopt(old *record) error {
 	return nil
 }
 
-// A figure is what several rounds say about one value.
-type figure struct {
-	median, min, max float64
-	rounds           int
-}
-
-func (f figure) known() bool { return f.rounds > 0 }
-
-// figure returns the median and the spread of a value, over the rounds that did not fail.
-func (r *record) figure(workload, peer, key string) figure {
-	var all []float64
-	for _, s := range r.Samples {
-		if v, ok := s.Values[key]; ok && s.Failure == "" && s.Workload == workload && s.Peer == peer {
-			all = append(all, v)
-		}
-	}
-	return figureOf(all)
-}
-
-// figureOf returns the median and the spread of values, which it sorts.
-func figureOf(all []float64) figure {
-	if len(all) == 0 {
-		return figure{}
-	}
-	slices.Sort(all)
-	mid := all[len(all)/2]
-	if len(all)%2 == 0 {
-		mid = (mid + all[len(all)/2-1]) / 2
-	}
-	return figure{mid, all[0], all[len(all)-1], len(all)}
-}
-
 // failures returns the samples that failed.
 func (r *record) failures() (all []sample) {
 	for _, s := range r.Samples {
@@ -198,6 +167,14 @@ func (r *record) failures() (all []sample) {
 		}
 	}
 	return all
+}
+
+// failed returns an error if a sample failed.
+func (r *record) failed() error {
+	if n := len(r.failures()); n > 0 {
+		return fmt.Errorf("%d of %d measurements failed", n, len(r.Samples))
+	}
+	return nil
 }
 
 func today() string { return time.Now().UTC().Format("2006-01-02") }

@@ -12,12 +12,11 @@ import (
 	"time"
 )
 
-// A target is the server that every tunnel leads to. The first byte of a connection says what it is
-// for.
+// A target is the server that tunnels connect to. The first byte of a connection selects the service.
 type target struct {
 	addr     string
 	listener net.Listener
-	echoes   atomic.Int64 // connections of forEcho that are open
+	echoes   atomic.Int64 // open connections of forEcho
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
@@ -28,14 +27,14 @@ type target struct {
 }
 
 const (
-	forEcho = 'e' // every byte comes back, this one too
-	forPair = 'p' // the number of a pair follows, and then what the two ends like
+	forEcho = 'e' // every byte is sent back, including this one
+	forPair = 'p' // the number of a pair follows in 8 bytes, then data of bench
 )
 
-// echoBuffer is all that a connection of forEcho ever has on its way.
+// echoBuffer is the most that a connection of forEcho has in flight.
 const echoBuffer = 64
 
-// patience is how long to wait for what ought to come at once. It only bounds a failure.
+// patience bounds operations that take a moment when nothing is broken.
 const patience = 30 * time.Second
 
 func newTarget(h *host) (*target, error) {
@@ -96,14 +95,14 @@ func (t *target) serve(conn net.Conn) {
 		ch := t.waiting[binary.BigEndian.Uint64(what[1:])]
 		t.mu.Unlock()
 		if ch != nil {
-			ch <- conn // there is room for one; close releases it at the latest
+			ch <- conn // buffered; pair.close or target.close closes it
 			return
 		}
 	}
 	t.disown(conn)
 }
 
-// echo sends back what has come and what comes, until the end.
+// echo sends back first and then everything that it reads.
 func echo(conn net.Conn, first []byte) {
 	buf := make([]byte, echoBuffer)
 	n, err := copy(buf, first), error(nil)
@@ -115,7 +114,7 @@ func echo(conn net.Conn, first []byte) {
 	}
 }
 
-// close ends all connections and waits for what is under way.
+// close closes all connections and waits for the goroutines.
 func (t *target) close() {
 	t.listener.Close()
 	t.mu.Lock()
@@ -125,50 +124,6 @@ func (t *target) close() {
 	}
 	t.mu.Unlock()
 	t.running.Wait()
-}
-
-// A pair is both ends of one connection through a tunnel.
-type pair struct{ near, far net.Conn }
-
-// pair opens a connection with dial, which must lead here.
-func (t *target) pair(dial func() (net.Conn, error)) (pair, error) {
-	near, err := dial()
-	if err != nil {
-		return pair{}, fmt.Errorf("connect: %w", err)
-	}
-	ch := make(chan net.Conn, 1)
-	t.mu.Lock()
-	t.last++
-	id := t.last
-	t.waiting[id] = ch
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.waiting, id)
-	}()
-	if _, err := near.Write(binary.BigEndian.AppendUint64([]byte{forPair}, id)); err != nil {
-		near.Close()
-		return pair{}, fmt.Errorf("write to a new connection: %w", err)
-	}
-	select {
-	case far := <-ch:
-		return pair{near, far}, nil
-	case <-time.After(patience):
-		near.Close()
-		return pair{}, fmt.Errorf("a connection did not arrive at the target within %v", patience)
-	}
-}
-
-func (p pair) close() {
-	p.near.Close()
-	p.far.Close()
-}
-
-// setDeadline makes whatever hangs fail.
-func (p pair) setDeadline(t time.Time) {
-	p.near.SetDeadline(t)
-	p.far.SetDeadline(t)
 }
 
 // touch opens a connection, has one byte echoed and closes it.
@@ -182,7 +137,7 @@ func touch(dial func() (net.Conn, error)) error {
 	return askEcho(conn)
 }
 
-// askEcho makes a new connection one of forEcho and waits for the proof that it works.
+// askEcho selects forEcho on a new connection and waits for the first byte to come back.
 func askEcho(conn net.Conn) error {
 	b := []byte{forEcho}
 	if _, err := conn.Write(b); err != nil {

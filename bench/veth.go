@@ -11,13 +11,13 @@ import (
 
 // connectVeth joins two hosts with network namespaces by a veth pair: packets cross the network
 // stacks of two hosts, at the speed of the machine. The pair ends with either namespace.
-func connectVeth(ctx context.Context, near, far *host) error {
+func connectVeth(ctx context.Context, client, server *host) error {
 	var thread int
-	far.do(func() { thread = unix.Gettid() })
-	if err := near.run(ctx, "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", fmt.Sprint(thread)); err != nil {
+	server.do(func() { thread = unix.Gettid() })
+	if err := client.run(ctx, "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", fmt.Sprint(thread)); err != nil {
 		return err
 	}
-	for _, h := range []*host{near, far} {
+	for _, h := range []*host{client, server} {
 		for _, argv := range [][]string{
 			{"ip", "addr", "add", h.ip + "/24", "dev", "veth0"},
 			{"ip", "link", "set", "veth0", "up"},

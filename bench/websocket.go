@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// A webSocket is a plain client of a route, of the kind that a browser is: it masks with a random
-// key what it sends. It is its own and not the tunnel's, so that a fault of that one cannot hide.
+// A webSocket is a client of a route that masks with a random key, as browsers do. It does not use
+// adit's code, so that a bug there cannot hide here.
 type webSocket struct {
 	net.Conn
 	in   *bufio.Reader
-	left uint64 // of the payload of the frame that is being read
+	left uint64 // payload bytes of the current frame that were not read
 	key  [4]byte
 	out  []byte
 }
@@ -94,7 +94,7 @@ func (w *webSocket) frame(op byte, p []byte) error {
 	return err
 }
 
-// mask masks b, whose first byte is the first of a frame, eight bytes at a time.
+// mask masks b, the payload of a frame, eight bytes at a time.
 func mask(b []byte, key [4]byte) {
 	word := uint64(binary.NativeEndian.Uint32(key[:]))
 	word |= word << 32
@@ -106,7 +106,7 @@ func mask(b []byte, key [4]byte) {
 	}
 }
 
-// Read reads what binary messages hold.
+// Read reads the payload of binary messages.
 func (w *webSocket) Read(p []byte) (int, error) {
 	for w.left == 0 {
 		if err := w.header(); err != nil {
@@ -118,7 +118,7 @@ func (w *webSocket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// header reads the header of a frame of data, and what control frames come before.
+// header reads frames up to the header of the next data frame, and answers pings.
 func (w *webSocket) header() error {
 	var h [8]byte
 	if _, err := io.ReadFull(w.in, h[:2]); err != nil {
@@ -146,7 +146,6 @@ func (w *webSocket) header() error {
 		if _, err := io.ReadFull(w.in, payload); err != nil {
 			return err
 		}
-		// Pings come when it is idle, as no test here is when it reads.
 		return w.frame(opPong, payload)
 	}
 	return fmt.Errorf("a frame with the opcode %d: %w", op, io.ErrUnexpectedEOF)
