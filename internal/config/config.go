@@ -4,13 +4,13 @@
 // higher layer replaces a list, it does not add to it.
 //
 // One table for each file, in server_table.go and client_table.go, states
-// everything about a setting: key, flag, variable, default, bounds, where the
-// value is stored, and its words for the help and the reference. A new setting
-// is one entry there; the flags, the manual pages, docs/reference and the
-// table of docs/gateway.md follow from it. go generate writes the documents,
-// and a test compares them.
+// everything about a setting: key, flag, variable, default, bounds, the field
+// that stores the value, and the words for the help and the reference. A new
+// setting is one entry there, and that field. The flags, the manual pages,
+// docs/reference and the table of docs/gateway.md follow from the entry: go
+// generate writes the documents, and a test compares them.
 //
-//	server_table.go, client_table.go   the settings
+//	*_table.go                         the settings
 //	setting.go, value.go, element.go   what an entry of a table consists of
 //	load.go, file.go, toml.go          defaults, file, environment, flags: text to values
 //	*_check.go                         faults between values

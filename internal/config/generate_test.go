@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,8 +17,8 @@ var update = flag.Bool("update", false, "write the generated files and the golde
 
 const docs = "../../docs"
 
-// The documents that are made of the tables are committed as the tables have
-// them now: run go generate after a change.
+// The committed documents are those that the tables give: run go generate after
+// a change of a table.
 func TestGenerated(t *testing.T) {
 	compare(t, filepath.Join(docs, "reference", "server.toml"), serverIntro+reference(new(Server).schema()))
 	compare(t, filepath.Join(docs, "reference", "client.toml"), clientIntro+reference(new(Client).schema()))
@@ -26,7 +27,30 @@ func TestGenerated(t *testing.T) {
 	compare(t, gateway, replaceBlock(t, gateway, "keys of [[route]]", keyTable(routeSettings(new(server.Route)))))
 }
 
-// compare holds a file against what it should be, or with -update writes it.
+// docs/limits.md names the defaults of settings as the tables have them.
+func TestDocumentedLimits(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(docs, "limits.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, rows := new(Server).schema(), 0
+	for _, m := range regexp.MustCompile("(?m)^\\|.*\\| (\\d+)[^|]*\\| `([a-z.-]+)`(?: of `\\[\\[([a-z]+)\\]\\]`)? \\|").FindAllStringSubmatch(string(page), -1) {
+		settings := doc.settings
+		if m[3] != "" {
+			settings = settingsOf(doc, m[3])
+		}
+		s := find(settings, m[2])
+		if s == nil || regexp.MustCompile(`\d+`).FindString(s.defaultText()) != m[1] {
+			t.Errorf("docs/limits.md: %s is not the default of %s", m[1], m[2])
+		}
+		rows++
+	}
+	if rows < 4 {
+		t.Errorf("docs/limits.md names %d settings", rows)
+	}
+}
+
+// compare compares a file with want; with -update it writes the file first.
 func compare(t *testing.T, path, want string) {
 	t.Helper()
 	path = filepath.FromSlash(path)
@@ -48,7 +72,7 @@ func compare(t *testing.T, path, want string) {
 			t.Fatalf("%s:%d differs from the table: run go generate ./internal/config\nwant %s", path, i+1, w[i])
 		}
 	}
-	t.Fatalf("%s: is longer than the table has it: run go generate ./internal/config", path)
+	t.Fatalf("%s is longer than the table makes it: run go generate ./internal/config", path)
 }
 
 // replaceBlock returns a page with the text between <!-- begin NAME … --> and
