@@ -26,7 +26,17 @@ const module = "adit"
 // mayImport says, for every package of the module, which others of it a package may import.
 // Tests are free, and only they may import internal/testnet.
 var mayImport = map[string][]string{
-	"cmd/adit": {"client", "server", "server/demopage", "mux", "tunnel", "tunnel/ws", "tunnel/dial", "certs", "auth", "systemd", "internal/config", "internal/hint", "internal/extendedconnect", "internal/metrics", "internal/audit", "admin"},
+	"cmd/adit": {"auth", "certs", "mux", "internal/clientd", "internal/config", "internal/daemon", "internal/demo", "internal/diagnose", "internal/extendedconnect", "internal/hint", "internal/manpage", "internal/serverd", "internal/statusview", "internal/terminal"},
+	// The logic of the commands.
+	"internal/serverd":    {"server", "server/demopage", "mux", "auth", "certs", "systemd", "admin", "internal/audit", "internal/config", "internal/daemon", "internal/hint", "internal/metrics"},
+	"internal/clientd":    {"client", "mux", "tunnel", "tunnel/dial", "certs", "systemd", "admin", "internal/config", "internal/daemon", "internal/hint"},
+	"internal/daemon":     {"tunnel", "systemd", "admin", "internal/config", "internal/hint"},
+	"internal/diagnose":   {"mux", "tunnel/dial", "certs", "internal/hint", "internal/units"},
+	"internal/demo":       {"client", "server", "server/demopage", "mux", "tunnel", "tunnel/dial", "tunnel/ws", "auth", "certs", "internal/units"},
+	"internal/statusview": {"client", "server", "admin", "internal/config", "internal/hint", "internal/metrics", "internal/terminal", "internal/units"},
+	"internal/manpage":    {"internal/config"},
+	"internal/terminal":   {},
+	"internal/units":      {},
 	// It looks at both, and changes nothing.
 	"admin":  {"client", "server", "internal/metrics"},
 	"client": {"mux", "tunnel", "tunnel/dial", "internal/metrics", "internal/progress"},

@@ -95,7 +95,7 @@ func (m *installed) abrupt(t *testing.T) {
 	if status := m.show(t, serverUnit, "ExecMainStatus"); status != "1" {
 		t.Errorf("a server that got a second signal has exit status %s, want 1", status)
 	}
-	if !strings.Contains(m.journal(serverUnit), "ended at once by a second signal") {
+	if !strings.Contains(m.journal(serverUnit), "ended by a second signal") {
 		t.Error("the log does not say why")
 	}
 	m.run(t, "systemctl", "start", socketUnit, serverUnit)

@@ -320,8 +320,20 @@ func TestReloadACMEMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	obtained := func() {
-		cert, key := ephemeral(t, domain)
-		if err := os.WriteFile(filepath.Join(cache, domain), append(key, cert...), 0o600); err != nil {
+		pair, err := certs.Ephemeral([]string{domain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pems []byte
+		certFile, keyFile := testnet.WriteCert(t, pair)
+		for _, name := range []string{keyFile, certFile} {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pems = append(pems, data...)
+		}
+		if err := os.WriteFile(filepath.Join(cache, domain), pems, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -316,17 +316,3 @@ func (r *running) waitTimes(pattern string, n int) {
 		}
 	}
 }
-
-// The page's JSON backend knows nothing of WebSockets, and takes anything.
-func TestAnswerLine(t *testing.T) {
-	for in, want := range map[string]string{
-		`{"a":1}`: `"got":{"a":1},"line":3`,
-		`5`:       `"got":5`,
-		`{`:       `"error":"this is not JSON"`,
-		``:        `"error"`,
-	} {
-		if got := string(answerLine(3, []byte(in))); !strings.Contains(got, want) || !strings.HasSuffix(got, "}\n") {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
-}

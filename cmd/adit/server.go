@@ -1,10 +1,12 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
-	"adit/auth"
 	"adit/internal/config"
+	"adit/internal/serverd"
 )
 
 func serverCommand() *cobra.Command {
@@ -73,23 +75,18 @@ Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
 }
 
 func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
-	src := sources(cmd, args)
-	cfg, faults := config.LoadServer(src)
-	passwords := auth.NewPasswordLimiter(auth.PasswordLimiterOptions{})
-	// With faults already, nothing is created on disk on the way to more.
-	log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
-	p, more := newPlan(cfg, passwords, nil, log, checkOnly || len(faults) > 0)
-	faults = append(faults, more...)
-	if len(faults) == 0 {
-		faults = append(faults, p.checkRoutes()...)
-	}
-	if err := faults.Err(); err != nil {
+	d, err := serverd.New(serverd.Options{
+		Sources: sources(cmd, args), Getenv: os.Getenv, Version: versionText(), CheckOnly: checkOnly,
+		Stdout: os.Stdout, Stderr: os.Stderr,
+	})
+	if err != nil {
 		return err
 	}
 	if checkOnly {
-		_, err := cmd.OutOrStdout().Write([]byte("the configuration is good\n"))
-		return err
+		return configurationIsGood(cmd)
 	}
-	g := &gateway{src: src, passwords: passwords, plan: p, log: log, level: level}
-	return g.run(cmd.Context())
+	ctx, reload, release := handleSignals(cmd.Context(), d.Logger())
+	defer release()
+	ignoreBrokenPipes()
+	return d.Run(ctx, reload)
 }

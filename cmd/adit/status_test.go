@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unicode"
 
 	"adit/internal/testnet"
 	"adit/tunnel"
@@ -133,7 +130,7 @@ func TestStatusInTheRuntimeDirectory(t *testing.T) {
 	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	r := start(t, cmd)
 	r.wait(`msg=listening`)
-	out, errs, status := output(t, adit(t, "status", "--admin", filepath.Join(dir, adminSocket)), "")
+	out, errs, status := output(t, adit(t, "status", "--admin", filepath.Join(dir, "admin.sock")), "")
 	if status != 0 || !strings.Contains(out, "adit server") {
 		t.Errorf("status %d, stdout %q, stderr %q", status, out, errs)
 	}
@@ -143,57 +140,8 @@ func TestStatusInTheRuntimeDirectory(t *testing.T) {
 	second := start(t, cmd)
 	second.wait(`msg="no admin address"`)
 	second.wait(`msg=listening`)
-	_, errs, status = output(t, adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo, "--admin-listen", filepath.Join(dir, adminSocket)), "")
+	_, errs, status = output(t, adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo, "--admin-listen", filepath.Join(dir, "admin.sock")), "")
 	if status != 1 || !strings.Contains(errs, "hint: another adit has this socket") {
 		t.Errorf("status %d, stderr %q", status, errs)
-	}
-}
-
-// What a program at the address says does nothing to the terminal, whatever it is.
-func TestStatusOfAnImpostor(t *testing.T) {
-	const evil = "\x1b[2J\u009b31m\u202e\a\x7f"
-	document, err := json.Marshal(map[string]any{
-		"role": "server", "version": evil, "ready": false, "reason": evil,
-		"sessions":     []map[string]any{{"user": evil, "address": evil}},
-		"routes":       []map[string]any{{"route": evil, "backends": []map[string]any{{"name": evil}}, "connections_refused": map[string]int{evil: 1}}},
-		"certificates": []map[string]any{{"name": evil}}, "listeners": []map[string]any{{"address": evil}},
-		"counts": map[string]any{"users": map[string]any{evil: map[string]int{"sent_bytes": 1}}, "sessions_refused": map[string]int{evil: 2}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	document = bytes.ReplaceAll(document, []byte(`\u007f`), []byte("\x7f"))
-	answers := map[string]func(http.ResponseWriter){
-		"document": func(w http.ResponseWriter) { w.Write(document) },
-		"client": func(w http.ResponseWriter) {
-			w.Write(bytes.Replace(document, []byte(`"role":"server"`), []byte(`"role":"client","link":{"error":"\u009b"},"forwards":[{"listen":"\u009b","target":"\u001b"}]`), 1))
-		},
-		"text":     func(w http.ResponseWriter) { fmt.Fprint(w, evil) },
-		"other":    func(w http.ResponseWriter) { fmt.Fprint(w, `{"role":5}`) },
-		"redirect": func(w http.ResponseWriter) { w.Header().Set("Location", "/else"); w.WriteHeader(302) },
-		"error":    func(w http.ResponseWriter) { w.WriteHeader(500) },
-	}
-	for name, answer := range answers {
-		ln := testnet.Listen(t)
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w) }), ReadHeaderTimeout: time.Minute}
-		served := make(chan struct{})
-		go func() { defer close(served); srv.Serve(ln) }()
-		t.Cleanup(func() { srv.Close(); <-served })
-		good := name == "document" || name == "client"
-		for _, more := range []string{"--json=false", "--json"} {
-			out, errs, status := output(t, adit(t, "status", more, "--admin", ln.Addr().String()), "")
-			for _, r := range strings.ReplaceAll(out+errs, "\n", "") {
-				if !unicode.IsPrint(r) {
-					t.Errorf("%s %s: %q reaches the terminal", name, more, r)
-					break
-				}
-			}
-			if (status == 0) != good && !(name == "other" && more == "--json") {
-				t.Errorf("%s %s: status %d, stdout %q, stderr %q", name, more, status, out, errs)
-			}
-			if more == "--json" && good && !json.Valid([]byte(out)) {
-				t.Errorf("%s: not JSON any more: %s", name, out)
-			}
-		}
 	}
 }

@@ -14,11 +14,11 @@ import (
 	"adit/auth"
 )
 
-// passwordCost makes one check of a password take some 150 ms: cheap for whom
-// it belongs to, dear for whom it does not.
+// passwordCost makes one check of a password take some 150 ms: little for its
+// user, much for somebody who tries all passwords.
 const passwordCost = 11
 
-// bcrypt reads no more than this.
+// maxPassword is how many bytes bcrypt uses.
 const maxPassword = 72
 
 func tokenCommand() *cobra.Command {
@@ -89,7 +89,7 @@ func checkTokenName(args []string) error {
 func readPassword(in io.Reader, prompt io.Writer) (string, error) {
 	const advice = "type one line, or write adit token --password bob < password.txt"
 	if f, ok := in.(*os.File); ok {
-		if restore := echoOff(f); restore != nil {
+		if restore := hideInput(f); restore != nil {
 			defer restore()
 			fmt.Fprint(prompt, "password: ")
 			defer fmt.Fprintln(prompt)

@@ -1,4 +1,4 @@
-package main
+package serverd
 
 import (
 	"bytes"
@@ -20,18 +20,19 @@ import (
 	"adit/internal/config"
 )
 
-// A certificate that has expired since it was loaded is no reason to refuse a
-// reload, which may be there to lock somebody out. A new one that has is.
+// A reload keeps a certificate that has expired since it was loaded: it may have to
+// remove a user at once. A new certificate that has expired is a fault.
 func TestReloadWithExpiredCertificate(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) { // whose clock needs no time
+	synctest.Test(t, func(t *testing.T) { // its clock jumps
 		writePair(t, dir)
 		plan := func(old *plan, log *slog.Logger, users ...string) (*plan, config.Faults) {
 			cfg, faults := config.LoadServer(serverSources(t, dir, users...))
 			if len(faults) > 0 {
 				t.Fatal(faults.Err())
 			}
-			return newPlan(cfg, auth.NewPasswordLimiter(auth.PasswordLimiterOptions{}), old, log, false)
+			d := &Daemon{passwords: auth.NewPasswordLimiter(auth.PasswordLimiterOptions{}), log: log}
+			return d.newPlan(cfg, old, false)
 		}
 		first, faults := plan(nil, slog.New(slog.DiscardHandler), "alice", "mallory")
 		if len(faults) > 0 {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bufio"
@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"adit/certs"
+	"adit/internal/units"
 	"adit/tunnel/dial"
 	"adit/tunnel/ws"
 )
 
-// What the demonstration's gateway has for browsers.
+// The paths of the gateway that are for browsers.
 const (
 	demoRoute = "/json"
 	demoPage  = "/console"
@@ -25,9 +26,9 @@ const (
 // maxLine bounds a line of JSON.
 const maxLine = 64 << 10
 
-// startLines starts a backend that answers each line of JSON with one. It
-// knows nothing of WebSockets.
-func (d *demo) startLines() (addr string, err error) {
+// startJSONBackend starts a TCP backend that answers each line of JSON with
+// another.
+func (d *demo) startJSONBackend() (addr string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("start the JSON backend: %w", err)
@@ -67,7 +68,7 @@ func (d *demo) answerLines(c net.Conn) {
 	}
 }
 
-// answerLine answers line number n, without its end.
+// answerLine returns the answer to line number n, which comes without its end.
 func answerLine(n int, line []byte) []byte {
 	answer := map[string]any{"line": n, "at": time.Now().UTC().Format(time.RFC3339Nano)}
 	if json.Valid(line) {
@@ -76,7 +77,7 @@ func answerLine(n int, line []byte) []byte {
 		answer["error"] = "this is not JSON"
 	}
 	b, err := json.Marshal(answer)
-	if err != nil { // cannot happen: what is raw is valid
+	if err != nil { // cannot happen: the raw part is valid JSON
 		b = []byte("null")
 	}
 	return append(b, '\n')
@@ -90,10 +91,10 @@ func (d *demo) proveRoute() error {
 		err = fmt.Errorf("the backend answers %q", answer)
 	}
 	if err != nil {
-		fmt.Fprintf(d.out, "✗ %-5s %v\n", "route", err)
+		fmt.Fprintf(d.Out, "✗ %-5s %v\n", "route", err)
 		return fmt.Errorf("route: %w", err)
 	}
-	fmt.Fprintf(d.out, "✓ %-5s a line of JSON there and back over a plain WebSocket in %s\n", "route", rounded(time.Since(start)))
+	fmt.Fprintf(d.Out, "✓ %-5s a line of JSON there and back over a plain WebSocket in %s\n", "route", units.Short(time.Since(start)))
 	return nil
 }
 

@@ -1,10 +1,9 @@
-package main
+package daemon
 
 import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,14 +13,15 @@ import (
 	"adit/tunnel"
 )
 
-// adminSocket is the socket in systemd's RUNTIME_DIRECTORY.
+// adminSocket is the name of the socket in systemd's RUNTIME_DIRECTORY.
 const adminSocket = "admin.sock"
 
-// startAdmin lets the process be watched, where that is asked for or the service
-// manager has made a place for it. stop ends it.
-func startAdmin(c config.Admin, what admin.Config, log *slog.Logger) (stop func(), err error) {
-	address, asked := c.Listen, !c.Listen.IsZero()
-	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" && !asked {
+// StartAdmin serves the admin endpoint until stop is called. Without a configured
+// address it listens in runtimeDirectory, which is systemd's RUNTIME_DIRECTORY;
+// without that either, it does nothing.
+func StartAdmin(c config.Admin, runtimeDirectory string, what admin.Config, log *slog.Logger) (stop func(), err error) {
+	address, configured := c.Listen, !c.Listen.IsZero()
+	if dir, _, _ := strings.Cut(runtimeDirectory, ":"); dir != "" && !configured {
 		address = config.Address{Network: "unix", Address: filepath.Join(dir, adminSocket)}
 	}
 	if address.IsZero() || address.Network == "none" {
@@ -29,13 +29,13 @@ func startAdmin(c config.Admin, what admin.Config, log *slog.Logger) (stop func(
 	}
 	ln, err := listenAdmin(address)
 	if err != nil {
-		if !asked { // what nobody asked for is no reason not to start
+		if !configured { // not a reason to refuse to start
 			log.Warn("no admin address", "addr", address.String(), "error", err)
 			return func() {}, nil
 		}
 		return nil, err
 	}
-	what.Version, what.Pprof, what.Logger = versionText(), c.Pprof, log
+	what.Pprof, what.Logger = c.Pprof, log
 	a, err := admin.New(what)
 	if err != nil {
 		ln.Close()
@@ -62,32 +62,12 @@ func listenAdmin(a config.Address) (net.Listener, error) {
 	}
 	ln, err := net.Listen(a.Network, a.Address)
 	if err != nil {
-		return nil, listenFault(a, err)
+		return nil, listenError(a, err)
 	}
-	// The configuration allows localhost, which is what the resolver says.
+	// The configuration accepts localhost, whose address the resolver decides.
 	if tcp, ok := ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		ln.Close()
 		return nil, hint.Errorf("write 127.0.0.1 or [::1]", "listen on %s: %s is not loopback", a, ln.Addr())
 	}
 	return ln, nil
-}
-
-// certificates are those of the plan in force.
-func (g *gateway) certificates() []admin.Certificate {
-	source := g.source.Load()
-	if source == nil || *source == nil {
-		return nil
-	}
-	var all []admin.Certificate
-	for _, leaf := range (*source).Leaves() {
-		name := leaf.Subject.CommonName
-		switch {
-		case len(leaf.DNSNames) > 0:
-			name = leaf.DNSNames[0]
-		case len(leaf.IPAddresses) > 0:
-			name = leaf.IPAddresses[0].String()
-		}
-		all = append(all, admin.Certificate{Name: name, Expires: leaf.NotAfter.UTC()})
-	}
-	return all
 }

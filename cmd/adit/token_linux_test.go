@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -10,28 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// terminal opens a pseudo-terminal, and returns the side where a program is.
-func terminal(t *testing.T) *os.File {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err = errors.Join(err, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)); err != nil {
-		t.Fatal(err)
-	}
-	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	return tty
-}
+	"adit/internal/testnet"
+)
 
 func echoIsOn(t *testing.T, tty *os.File) bool {
 	t.Helper()
@@ -42,10 +22,11 @@ func echoIsOn(t *testing.T, tty *os.File) bool {
 	return settings.Lflag&unix.ECHO != 0
 }
 
-// Whoever thinks better of it at the prompt for a password has a terminal that shows what is typed.
+// A signal at the prompt for a password ends the process, and the terminal shows
+// what is typed again.
 func TestInterruptedPassword(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		tty := terminal(t)
+		tty := testnet.Terminal(t)
 		cmd := adit(t, "token", "--password", "bob")
 		cmd.Stdin = tty
 		stderr, err := cmd.StderrPipe()
@@ -57,7 +38,7 @@ func TestInterruptedPassword(t *testing.T) {
 		}
 		prompt := make([]byte, len("password: "))
 		if _, err := io.ReadFull(stderr, prompt); err != nil || string(prompt) != "password: " {
-			t.Errorf("it asks %q, %v", prompt, err)
+			t.Errorf("the prompt is %q, %v", prompt, err)
 		}
 		if echoIsOn(t, tty) {
 			t.Error("the password is shown")
@@ -65,10 +46,10 @@ func TestInterruptedPassword(t *testing.T) {
 		cmd.Process.Signal(sig)
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != sig {
-			t.Errorf("after %s it ends with %v", sig, err)
+			t.Errorf("%s ends the process with %v", sig, err)
 		}
 		if !echoIsOn(t, tty) {
-			t.Errorf("after %s nothing is shown any more", sig)
+			t.Errorf("after %s input stays hidden", sig)
 		}
 	}
 }

@@ -1,12 +1,12 @@
-package main
+package daemon
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -16,62 +16,59 @@ import (
 	"adit/tunnel"
 )
 
-// handedOver are the sockets that systemd opened for this process.
-type handedOver map[string][]net.Listener
+// Sockets are the listening sockets that systemd opened for this process, by name.
+type Sockets map[string][]net.Listener
 
-// takeSockets takes them over.
-func takeSockets() (handedOver, error) {
-	l, err := systemd.Listeners()
-	return handedOver(l), err
-}
+// TakeSockets takes them over. Outside systemd there are none.
+func TakeSockets() (Sockets, error) { return systemd.Listeners() }
 
-// take returns the sockets of a name, which nobody gets twice.
-func (h handedOver) take(name string) ([]net.Listener, error) {
-	l, ok := h[name]
+// Take returns the sockets of a name and removes them: each has one owner.
+func (s Sockets) Take(name string) ([]net.Listener, error) {
+	l, ok := s[name]
 	if !ok {
 		advice := "start adit by its socket unit; FileDescriptorName= there names the socket, by default after the unit: systemd:adit-server.socket"
-		if len(h) > 0 {
-			advice = "systemd handed over " + strings.Join(slices.Sorted(maps.Keys(h)), ", ")
+		if len(s) > 0 {
+			advice = "systemd handed over " + strings.Join(slices.Sorted(maps.Keys(s)), ", ")
 		}
 		return nil, hint.Errorf(advice, "systemd:%s: systemd handed over no socket of this name", name)
 	}
-	delete(h, name)
+	delete(s, name)
 	return l, nil
 }
 
-// closeRest closes what the configuration does not use and returns its names.
-func (h handedOver) closeRest() []string {
-	names := slices.Sorted(maps.Keys(h))
-	for _, ls := range h {
-		closeAll(ls)
+// CloseUnused closes the sockets that nothing has taken, and logs their names.
+func (s Sockets) CloseUnused(log *slog.Logger) {
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		CloseAll(s[name])
+		log.Warn("systemd handed over a socket that the configuration does not use", "name", name, "hint", "write systemd:"+name+" where an address to listen on is configured")
 	}
-	clear(h)
-	return names
+	clear(s)
 }
 
-func closeAll(ls []net.Listener) {
+// CloseAll closes listeners.
+func CloseAll(ls []net.Listener) {
 	for _, l := range ls {
 		l.Close()
 	}
 }
 
-// listenAll opens every address, or none.
-func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, err error) {
+// Listen opens every address, or none.
+func (s Sockets) Listen(addrs []config.Address) (all []net.Listener, err error) {
 	defer func() {
 		if err != nil {
-			closeAll(all)
+			CloseAll(all)
 		}
 	}()
 	for _, a := range addrs {
 		switch a.Network {
 		case "systemd":
-			ls, err := sockets.take(a.Address)
+			ls, err := s.Take(a.Address)
 			if err != nil {
 				return all, err
 			}
 			all = append(all, ls...)
 		case "unix":
-			// The group is how a reverse proxy on this machine gets in.
+			// A reverse proxy on this machine gets in by the group.
 			l, err := tunnel.ListenUnix(a.Address, 0o660)
 			if err != nil {
 				return all, fmt.Errorf("listen on %s: %w", a, err)
@@ -80,7 +77,7 @@ func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, 
 		default:
 			l, err := tunnel.Listen(a.Network, a.Address)
 			if err != nil {
-				return all, listenFault(a, err)
+				return all, listenError(a, err)
 			}
 			all = append(all, l)
 		}
@@ -88,7 +85,8 @@ func listenAll(addrs []config.Address, sockets handedOver) (all []net.Listener, 
 	return all, nil
 }
 
-func listenFault(a config.Address, err error) error {
+// listenError adds the address to an error of listening, and what helps.
+func listenError(a config.Address, err error) error {
 	var advice string
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -100,6 +98,3 @@ func listenFault(a config.Address, err error) error {
 	}
 	return hint.Errorf(advice, "listen on %s: %w", a, err)
 }
-
-// indexed names an item of a list in the configuration.
-func indexed(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }

@@ -1,0 +1,146 @@
+// Package clientd assembles the client from its configuration and runs it as a
+// process: forwards, admin endpoint, notifications to systemd, reload.
+package clientd
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"adit/admin"
+	"adit/client"
+	"adit/internal/config"
+	"adit/internal/daemon"
+	"adit/internal/hint"
+	"adit/mux"
+	"adit/systemd"
+	"adit/tunnel/dial"
+)
+
+// Options are what a Daemon gets from its process.
+type Options struct {
+	Sources config.Sources
+	Getenv  func(string) string // os.Getenv
+	Version string              // of adit, for the admin endpoint
+
+	Stdin  io.Reader      // with -W, carried to the target
+	Stdout io.WriteCloser // with -W, what the target sends
+	Stderr io.Writer      // the log
+}
+
+// Daemon is a client that is ready to run.
+type Daemon struct {
+	Options
+	cfg  *config.Client
+	log  *slog.Logger
+	dial *dial.Options
+}
+
+// New reads the configuration and the files that it names. The error lists every
+// fault.
+func New(o Options) (*Daemon, error) {
+	d := &Daemon{Options: o}
+	var faults config.Faults
+	d.cfg, faults = config.LoadClient(o.Sources, true)
+	if d.Stdio() && d.cfg.Origin("log-level") == "log-level" {
+		d.cfg.Log.Level = slog.LevelWarn // ssh shows the log of its ProxyCommand
+	}
+	d.log, _ = daemon.NewLogger(d.cfg.Log, o.Stderr)
+	var more config.Faults
+	d.dial, more = DialOptions(d.cfg, o.Getenv, d.log)
+	return d, append(faults, more...).Err()
+}
+
+// Stdio reports whether the client carries its standard streams (-W) instead of
+// listening.
+func (d *Daemon) Stdio() bool { return !d.cfg.Stdio.IsZero() }
+
+// Logger is the logger that the configuration asks for.
+func (d *Daemon) Logger() *slog.Logger { return d.log }
+
+// Run runs the client until ctx ends, and returns nil then. A value on reload
+// makes it check the link at once.
+func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
+	for _, w := range Warnings(d.cfg, d.Getenv) {
+		d.log.Warn(w)
+	}
+	c, err := d.newClient()
+	if err != nil {
+		return err
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	finished := make(chan error, 1)
+	if d.Stdio() {
+		go func() { finished <- c.Stdio(running, Target(d.cfg.Stdio), d.Stdin, d.Stdout) }()
+	} else {
+		if err := c.Listen(); err != nil {
+			return hint.File(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows which program has it")
+		}
+		stopAdmin, err := daemon.StartAdmin(d.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), admin.Config{Client: c, Version: d.Version}, d.log)
+		if err != nil {
+			return err
+		}
+		defer stopAdmin()
+		// Before Run, which reports a newer status.
+		if err := systemd.Ready("connecting"); err != nil {
+			d.log.Warn("systemd is not told", "error", err)
+		}
+		go func() { finished <- c.Run(running) }()
+		go daemon.Watchdog(running, c.Healthy, d.log)
+	}
+	for {
+		select {
+		case err := <-finished:
+			return err
+		case <-reload:
+			systemd.Reloading()
+			d.log.Info("looking at the link")
+			c.Reconnect()
+			systemd.Ready("")
+		case <-ctx.Done():
+			systemd.Stopping("")
+			cancel()
+			return <-finished
+		}
+	}
+}
+
+// newClient makes the client, with the sockets that systemd handed over.
+func (d *Daemon) newClient() (*client.Client, error) {
+	sockets, err := daemon.TakeSockets()
+	if err != nil {
+		return nil, err
+	}
+	forwards, err := clientForwards(d.cfg.Forwards, sockets)
+	sockets.CloseUnused(d.log)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{
+		Servers:          d.cfg.Servers,
+		Dial:             d.dial,
+		Forwards:         forwards,
+		LinkWait:         max(d.cfg.LinkWait, time.Nanosecond), // 0: not at all, and there the default
+		ExitOnRefusal:    d.cfg.ExitOnRefusal,
+		RandomServer:     d.cfg.ServerOrder == "random",
+		PreferInterval:   d.cfg.PreferInterval,
+		MaxConnectionAge: d.cfg.MaxConnectionAge,
+		Mux:              mux.Config{PingInterval: d.cfg.PingInterval, ResumeTimeout: cmp.Or(d.cfg.ResumeTimeout, -1)},
+		Logger:           d.log,
+		OnState:          showState,
+	})
+}
+
+// showState shows the state of the link in systemctl status.
+func showState(s client.State) {
+	switch {
+	case s.Up:
+		systemd.Status("connected to " + s.Server)
+	case s.Err != nil:
+		systemd.Status("not connected: " + s.Err.Error())
+	}
+}

@@ -1,0 +1,80 @@
+package clientd
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"adit/certs"
+	"adit/internal/config"
+	"adit/internal/hint"
+	"adit/tunnel/dial"
+)
+
+// DialOptions returns how to dial the servers of a client's configuration. It reads every file
+// that the configuration names, to report what is wrong with it; tokens and client
+// certificates are read again for each connection. getenv is os.Getenv.
+func DialOptions(c *config.Client, getenv func(string) string, log *slog.Logger) (*dial.Options, config.Faults) {
+	var faults config.Faults
+	d := &dial.Options{
+		Host:      c.Host,
+		ConnectTo: c.ConnectTo,
+		Header:    http.Header{},
+	}
+	for _, h := range c.Headers {
+		d.Header.Add(h.Name, h.Value)
+	}
+	d.TLS = clientTLS(c, log, &faults)
+	d.ProxyTLS = proxyTLS(c)
+	var err error
+	if d.Proxy, err = chooseProxy(c, getenv); err != nil {
+		origin := "proxy"
+		if c.Proxy != "" {
+			origin = c.Origin("proxy")
+		}
+		faults.Add(origin, err)
+	}
+	d.Authorization = authorization(c)
+	if _, err := d.Authorization(); err != nil {
+		faults.Add(c.Origin("token-file"), hint.File(err, "name a file that holds the token, as adit token prints it"))
+	}
+	return d, faults
+}
+
+// clientTLS returns the TLS configuration towards the server. Each fault names the
+// setting that it is about.
+func clientTLS(c *config.Client, log *slog.Logger, faults *config.Faults) *tls.Config {
+	o := certs.ClientOptions{
+		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key,
+		ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
+		Report: func(reloaded bool, err error) {
+			if err != nil {
+				log.Error("the new client certificate cannot be used, the old one stays", hint.Attrs(err)...)
+			} else if reloaded {
+				log.Info("client certificate loaded again", "file", c.TLS.Cert)
+			}
+		},
+	}
+	before := len(*faults)
+	if o.CAFile != "" {
+		if _, err := certs.LoadPool(o.CAFile); err != nil {
+			faults.Add(c.Origin("tls.ca"), err)
+		}
+	}
+	for i, text := range c.TLS.Pins {
+		pin, err := certs.ParsePin(text)
+		if err != nil {
+			faults.Add(c.Origin(fmt.Sprintf("tls.pin[%d]", i)), err)
+		}
+		o.Pins = append(o.Pins, pin)
+	}
+	if len(*faults) > before {
+		return nil
+	}
+	conf, err := certs.ClientConfig(o)
+	if err != nil {
+		faults.Add(c.Origin("tls.cert"), err)
+	}
+	return conf
+}

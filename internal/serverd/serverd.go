@@ -1,0 +1,265 @@
+// Package serverd assembles the server from its configuration and runs it as a
+// process: listeners, certificates, site, audit records, admin endpoint,
+// notifications to systemd, reload and drain.
+package serverd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"adit/admin"
+	"adit/auth"
+	"adit/certs"
+	"adit/internal/audit"
+	"adit/internal/config"
+	"adit/internal/daemon"
+	"adit/internal/hint"
+	"adit/internal/metrics"
+	"adit/mux"
+	"adit/server"
+	"adit/systemd"
+)
+
+// Options are what a Daemon gets from its process.
+type Options struct {
+	Sources   config.Sources      // read at the start and at each reload
+	Getenv    func(string) string // os.Getenv
+	Version   string              // of adit, for the admin endpoint
+	CheckOnly bool                // New creates nothing on disk, and Run must not be called
+
+	Stdout io.Writer // audit records, if configured
+	Stderr io.Writer // the log, and audit records if configured
+}
+
+// Daemon is a server that is ready to run.
+type Daemon struct {
+	Options
+	passwords *auth.PasswordLimiter
+	log       *slog.Logger
+	level     *slog.LevelVar // of log
+
+	// Used by the goroutine of New and Run only.
+	plan    *plan          // in force
+	started *config.Server // in force at the start
+
+	// Replaced by a reload while requests use them.
+	server *server.Server
+	audit  atomic.Pointer[audit.Log] // nil without audit records
+	site   atomic.Pointer[http.Handler]
+	tls    atomic.Pointer[tls.Config]
+	source atomic.Pointer[certs.Source]
+
+	migratedMu sync.Mutex
+	migrated   []*x509.Certificate // in force when the clients were last asked to migrate
+
+	reloads metrics.Reloads
+}
+
+// New reads the configuration and the files that it names. The error lists every
+// fault.
+func New(o Options) (*Daemon, error) {
+	cfg, faults := config.LoadServer(o.Sources)
+	d := &Daemon{Options: o, passwords: auth.NewPasswordLimiter(auth.PasswordLimiterOptions{})}
+	d.log, d.level = daemon.NewLogger(cfg.Log, o.Stderr)
+	// After a fault nothing is created on disk while the others are looked for.
+	var more config.Faults
+	d.plan, more = d.newPlan(cfg, nil, o.CheckOnly || len(faults) > 0)
+	faults = append(faults, more...)
+	if len(faults) == 0 {
+		faults = append(faults, d.plan.checkRoutes()...)
+	}
+	return d, faults.Err()
+}
+
+// Logger is the logger that the configuration asks for.
+func (d *Daemon) Logger() *slog.Logger { return d.log }
+
+// Run serves until ctx ends, drains, and returns nil then. A value on reload makes
+// it read the configuration again.
+func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
+	listeners, err := d.listen()
+	if err != nil {
+		return err
+	}
+	if d.server, err = d.newServer(); err != nil {
+		daemon.CloseAll(listeners)
+		return err
+	}
+	// Draining needs what serving needs.
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	d.site.Store(&d.plan.site)
+	d.tls.Store(d.plan.tls)
+	d.publish(d.plan.source)
+	d.plan.watch(running, d.log, d.renewed)
+	defer func() { d.plan.stop() }()
+	d.startAudit(d.plan.audit)
+	defer d.stopAudit()
+	d.started = d.plan.cfg
+	d.announce()
+	what := admin.Config{Server: d.server, Certificates: d.certificates, Reloads: &d.reloads, Version: d.Version}
+	stopAdmin, err := daemon.StartAdmin(d.plan.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), what, d.log)
+	if err != nil {
+		daemon.CloseAll(listeners)
+		return err
+	}
+	defer stopAdmin()
+
+	var serving sync.WaitGroup
+	failed := make(chan error, len(listeners))
+	conf := d.listenerTLS()
+	for _, l := range listeners {
+		serving.Go(func() {
+			if err := d.server.Serve(l, conf); err != nil {
+				failed <- err
+			}
+		})
+	}
+	d.notify(systemd.Ready(d.status()))
+	go daemon.Watchdog(running, d.server.Healthy, d.log)
+	for {
+		select {
+		case err := <-failed:
+			d.shutdown(0)
+			serving.Wait()
+			return err
+		case <-reload:
+			d.reloads.Note(d.reload(running))
+		case <-ctx.Done():
+			d.shutdown(d.plan.cfg.DrainTimeout)
+			serving.Wait()
+			return nil
+		}
+	}
+}
+
+func (d *Daemon) listen() ([]net.Listener, error) {
+	sockets, err := daemon.TakeSockets()
+	if err != nil {
+		return nil, err
+	}
+	listeners, err := sockets.Listen(d.plan.cfg.Listen)
+	sockets.CloseUnused(d.log)
+	return listeners, err
+}
+
+func (d *Daemon) newServer() (*server.Server, error) {
+	cfg := d.plan.cfg
+	return server.New(server.Config{
+		TunnelPath:       cfg.TunnelPath,
+		MaxConnectionAge: cfg.MaxConnectionAge,
+		ResumeMemory:     int64(cfg.ResumeMemory) << 20,
+		Mux:              mux.Config{ResumeTimeout: cmp.Or(cfg.ResumeTimeout, -1)}, // 0: not at all, and there the default
+		CertNames:        certs.Names,
+		Site:             http.HandlerFunc(d.serveSite),
+		Logger:           d.log,
+		Audit:            d.record,
+	}, d.plan.access)
+}
+
+// serveSite serves the site in force.
+func (d *Daemon) serveSite(w http.ResponseWriter, r *http.Request) {
+	(*d.site.Load()).ServeHTTP(w, r)
+}
+
+// announce logs the pin that clients need, and what is open to everyone.
+func (d *Daemon) announce() {
+	if src, ok := d.plan.source.(*certs.FileSource); ok && d.plan.cfg.TLS.SelfSigned != "" {
+		d.log.Info("self-signed certificate: clients need --pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.created)
+	}
+	for _, rule := range d.plan.cfg.AllowAnonymous {
+		d.log.Warn("anyone may reach this target", "target", rule)
+	}
+	for _, r := range d.plan.cfg.Routes {
+		if len(r.Users) == 0 {
+			d.log.Warn("anyone may reach the backend of this route: it has no users", "route", r.Host+r.Path, "backend", r.Backends)
+		}
+	}
+	if page := d.plan.cfg.DemoPage; page != "" {
+		d.log.Info("the demonstration page is public", "path", page)
+	}
+}
+
+func (d *Daemon) status() string {
+	a := d.plan.access
+	return fmt.Sprintf("%d users, %d targets, %d routes", a.Users.Len(), len(a.Targets), len(a.Routes))
+}
+
+func (d *Daemon) notify(err error) {
+	if err != nil {
+		d.log.Warn("systemd is not told", "error", err)
+	}
+}
+
+// reload puts the configuration as it is now into force, or changes nothing and
+// returns false.
+func (d *Daemon) reload(ctx context.Context) (good bool) {
+	d.notify(systemd.Reloading())
+	defer func() { d.notify(systemd.Ready(d.status())) }()
+	cfg, faults := config.LoadServer(d.Sources)
+	next, more := d.newPlan(cfg, d.plan, len(faults) > 0)
+	faults = append(faults, more...)
+	if len(faults) == 0 && (next.tls == nil) != (d.plan.tls == nil) {
+		faults.Add("tls", hint.Errorf("restart the server", "TLS cannot be turned on or off by a reload"))
+	}
+	if len(faults) == 0 {
+		faults = accessFaults(cfg, d.server.SetAccess(next.access))
+	}
+	if len(faults) > 0 {
+		for _, f := range faults {
+			d.log.Error("reload refused, nothing is changed", hint.Attrs(f)...)
+		}
+		next.discard()
+		d.reopenAudit()
+		return false
+	}
+	old := d.plan
+	if old.source != next.source {
+		old.stop()
+	}
+	d.plan = next
+	d.site.Store(&next.site)
+	d.tls.Store(next.tls)
+	d.publish(next.source)
+	next.watch(ctx, d.log, d.renewed)
+	d.level.Set(cfg.Log.Level)
+	d.startAudit(next.audit)
+	for _, key := range cfg.NeedRestart(d.started) {
+		d.log.Warn("this change takes a restart", "key", key)
+	}
+	d.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
+	d.announce()
+	return true
+}
+
+// shutdown stops accepting and waits at most drain for open streams to end.
+func (d *Daemon) shutdown(drain time.Duration) {
+	d.log.Info("stopping", "drain", drain)
+	d.notify(systemd.Stopping("draining"))
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	ended := make(chan struct{})
+	extending, stop := context.WithCancel(context.Background())
+	go func() {
+		defer close(ended)
+		systemd.ExtendStop(extending, d.server.Healthy, func(err error) {
+			d.log.Error("systemd is not asked for more time", "error", err)
+		})
+	}()
+	defer func() { stop(); <-ended }()
+	if err := d.server.Shutdown(ctx); err != nil {
+		d.log.Warn("streams were cut short", "reason", err)
+	}
+	d.log.Info("stopped", "pid", os.Getpid())
+}
