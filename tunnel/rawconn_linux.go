@@ -44,8 +44,7 @@ type rawConn struct {
 
 // A transfer is one direction of a rawConn: the state of the Read or Write that is under way.
 type transfer struct {
-	try   func(fd uintptr) (done bool) // read or write, bound once, so that no call allocates
-	waits func()                       // before each wait of a read; may be nil
+	try func(fd uintptr) (done bool) // read or write, bound once, so that no call allocates
 
 	mu    sync.Mutex // held during a Read or Write
 	p     []byte
@@ -98,18 +97,8 @@ func (c *rawConn) Read(p []byte) (int, error) {
 
 func (t *transfer) read(fd uintptr) (done bool) {
 	t.n, t.err = readNow(fd, t.p)
-	if t.err != unix.EAGAIN {
-		return true
-	}
-	if t.waits != nil {
-		t.waits()
-	}
-	return false
+	return t.err != unix.EAGAIN
 }
-
-// onWait has f called whenever Read is about to wait, by the goroutine that called Read. It must be
-// called before the first Read.
-func (c *rawConn) onWait(f func()) { c.in.waits = f }
 
 // Write is that of net.Conn.
 func (c *rawConn) Write(p []byte) (int, error) { return c.write(p, 0) }

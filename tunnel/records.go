@@ -77,21 +77,6 @@ func MessageWriter(nc net.Conn) func([]byte) (int, error) {
 	}
 }
 
-// OnReadWait has f called whenever a read of the FastConn right beneath the TLS of nc is about to
-// wait for the network, by the goroutine that reads. It reports false, and f is not called, where
-// there is no FastConn, or no socket fast path. It must be called before the first read.
-func OnReadWait(nc net.Conn, f func()) bool {
-	c := recordsBelow(nc)
-	if c == nil {
-		return false
-	}
-	raw, ok := c.bytes.(interface{ onWait(func()) })
-	if ok {
-		raw.onWait(f)
-	}
-	return ok
-}
-
 // recordsBelow finds the recordConn right beneath the TLS of nc, or nil.
 func recordsBelow(nc net.Conn) *recordConn {
 	t, ok := nc.(*tls.Conn)

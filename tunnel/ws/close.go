@@ -123,30 +123,20 @@ func closePayload(code StatusCode, reason string) []byte {
 // and return its result. Writers and readers that are blocked meanwhile are
 // released by a timeout at the latest.
 func (c *Conn) Close(code StatusCode, reason string) error {
-	c.closeOnce.Do(func() { c.closeErr = c.close(nil, code, reason) })
+	c.closeOnce.Do(func() { c.closeErr = c.close(code, reason) })
 	return c.closeErr
 }
 
-// CloseWith is Close with one more binary message before the Close frame, within
-// the same CloseTimeout. Nothing tells whether the message was sent.
-func (c *Conn) CloseWith(last []byte, code StatusCode, reason string) error {
-	c.closeOnce.Do(func() { c.closeErr = c.close(last, code, reason) })
-	return c.closeErr
-}
-
-func (c *Conn) close(last []byte, code StatusCode, reason string) error {
+func (c *Conn) close(code StatusCode, reason string) error {
 	timeout := c.opts.CloseTimeout
 	// The deadlines below do the work. This catches a connection that has
 	// none, and the alert of TLS, for which crypto/tls allows itself 5 s.
-	atLast := time.AfterFunc(2*timeout+timeout/8, func() { _ = tunnel.CloseNow(c.nc) })
-	defer atLast.Stop()
+	last := time.AfterFunc(2*timeout+timeout/8, func() { _ = tunnel.CloseNow(c.nc) })
+	defer last.Stop()
 
 	// The deadline frees a writer that is stuck and a reader that waits.
 	if !c.setCloseDeadline(timeout) {
 		return c.CloseNow()
-	}
-	if last != nil {
-		_ = c.WriteMessage(OpBinary, last)
 	}
 	c.queueClose(closePayload(code, reason))
 	c.writeMu.Lock()

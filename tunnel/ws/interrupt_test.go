@@ -6,8 +6,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
-	"adit/internal/testnet"
 )
 
 // Interrupt unblocks a reader and a writer, and nothing works afterwards but closing.
@@ -83,33 +81,20 @@ func TestStopReadingAfter(t *testing.T) {
 	}
 }
 
-// CloseWith sends its message before the Close frame, and does not wait long for a stuck writer.
-func TestCloseWith(t *testing.T) {
-	x, y := testnet.Pair(t, "tcp")
-	a, b := newConn(x, nil, true, false, Options{CloseTimeout: watchdog}), newConn(y, nil, false, false, Options{CloseTimeout: watchdog})
-	defer b.CloseNow()
-	closed := make(chan error, 1)
-	go func() { closed <- a.CloseWith([]byte("bye"), StatusPolicy, "why") }()
-	if _, err := b.NextMessage(); err != nil {
-		t.Fatal(err)
+// StopWritingAfter frees a writer that is stuck, and leaves reading alone.
+func TestStopWritingAfter(t *testing.T) {
+	raw, c, writing := stuffed(t, bothSides[0], Options{})
+	c.StopWritingAfter(50 * time.Millisecond)
+	select {
+	case err := <-writing:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(watchdog):
+		t.Fatal("still blocked")
 	}
-	if p, err := io.ReadAll(b); string(p) != "bye" || err != nil {
-		t.Fatalf("%q, %v", p, err)
-	}
-	_, err := b.NextMessage()
-	if e, ok := errorAs[*CloseError](err); !ok || e.Code != StatusPolicy || e.Reason != "why" {
-		t.Fatal(err)
-	}
-	go b.Close(StatusNormal, "")
-	if err := <-closed; err != nil {
-		t.Fatal(err)
-	}
-
-	_, c, writing := stuffed(t, bothSides[0], Options{CloseTimeout: 50 * time.Millisecond})
-	if err := c.CloseWith([]byte("bye"), StatusPolicy, ""); err == nil {
-		t.Error("closed well, though nothing could be written")
-	}
-	if err := <-writing; err == nil {
-		t.Error("the stuck writer has written")
+	raw.Write(makeFrame(0x80|byte(OpBinary), []byte("x"), true))
+	if _, err := c.NextMessage(); err != nil {
+		t.Error(err)
 	}
 }

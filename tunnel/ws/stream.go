@@ -1,10 +1,6 @@
 package ws
 
-import (
-	"fmt"
-
-	"adit/tunnel"
-)
+import "fmt"
 
 // The methods here read the payload of all messages as one stream of bytes,
 // for a peer that has no use for messages, or wait for it. They may be mixed with NextMessage
@@ -191,8 +187,3 @@ func (c *Conn) Buffered() bool {
 	defer c.readMu.Unlock()
 	return c.start < c.end
 }
-
-// OnWait has f called whenever a read is about to wait for the network, by the
-// goroutine that reads. f must not read. Where nobody can tell, it reports false and
-// f is not called. It must be called before anybody reads.
-func (c *Conn) OnWait(f func()) bool { return tunnel.OnReadWait(c.nc, f) }
