@@ -6,13 +6,12 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"adit/internal/testnet"
 )
 
 // Vulnerabilities of other tunnels, tried on a server's dial path: MayAsk, name
@@ -46,82 +45,25 @@ func dial(t *testing.T, p *Policy, r *net.Resolver, host string, port uint16) er
 // listen returns the port of a listener at 127.0.0.1 that accepts and closes.
 func listen(t *testing.T) uint16 {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	return uint16(ln.Addr().(*net.TCPAddr).Port)
+	return netip.MustParseAddrPort(testnet.Serve(t, func(net.Conn) {})).Port()
 }
 
-// resolver starts a DNS server on loopback that answers from a table of IPv4
-// addresses. asked returns how many queries it has received.
-func resolver(t *testing.T, names map[string][4]byte) (r *net.Resolver, asked func() int) {
+// resolver returns a resolver that knows only these names. asked returns how
+// many queries it has sent.
+func resolver(t *testing.T, names map[string]string) (r *net.Resolver, asked func() int64) {
 	t.Helper()
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	hosts := make(map[string][]netip.Addr)
+	for name, addr := range names {
+		hosts[name] = []netip.Addr{netip.MustParseAddr(addr)}
 	}
-	var mu sync.Mutex
-	queries := 0
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			mu.Lock()
-			queries++
-			mu.Unlock()
-			q := m.Questions[0]
-			reply := dnsmessage.Message{
-				Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true},
-				Questions: m.Questions,
-			}
-			ip, known := names[strings.ToLower(q.Name.String())]
-			switch {
-			case !known:
-				reply.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				reply.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, Type: q.Type, TTL: 1},
-					Body:   &dnsmessage.AResource{A: ip},
-				}}
-			}
-			out, err := reply.Pack()
-			if err == nil {
-				_, _ = pc.WriteTo(out, from)
-			}
-		}
-	})
-	t.Cleanup(func() { pc.Close(); wg.Wait() })
-	return &net.Resolver{
-			PreferGo: true,
-			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				var d net.Dialer
-				return d.DialContext(ctx, "udp4", pc.LocalAddr().String())
-			},
-		}, func() int {
-			mu.Lock()
-			defer mu.Unlock()
-			return queries
-		}
+	r = testnet.NewResolver(t, hosts)
+	var queries atomic.Int64
+	dial := r.Dial
+	r.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		queries.Add(1)
+		return dial(ctx, network, address)
+	}
+	return r, queries.Load
 }
 
 // wstunnel #442: a restriction that checked only the port.
@@ -147,10 +89,10 @@ func TestAdvisorySamePortOtherHost(t *testing.T) {
 func TestAdvisoryResolvedAddress(t *testing.T) {
 	port := listen(t)
 	ports := strconv.Itoa(int(port))
-	r, asked := resolver(t, map[string][4]byte{
-		"inside.example.com.": {127, 0, 0, 1},
-		"meta.example.com.":   {169, 254, 169, 254},
-		"db.example.com.":     {127, 0, 0, 1},
+	r, asked := resolver(t, map[string]string{
+		"inside.example.com": "127.0.0.1",
+		"meta.example.com":   "169.254.169.254",
+		"db.example.com":     "127.0.0.1",
 	})
 	for _, c := range []struct {
 		rule, host string

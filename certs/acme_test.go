@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
+	"adit/internal/testnet"
 )
 
 func TestACMEFaults(t *testing.T) {
@@ -236,7 +237,7 @@ func TestACMEPebble(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain+"."))
+	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain))
 	cache := filepath.Join(t.TempDir(), "cache")
 	options := ACMEOptions{
 		Domains: []string{domain, hopeless}, CacheDir: cache, Email: "ops@adit.test",
@@ -314,7 +315,7 @@ func TestACMEPebbleRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain+"."))
+	authority := startPebble(t, ln.Addr().(*net.TCPAddr).Port, serveDNS(t, domain))
 	cache := t.TempDir()
 	// The cached certificate is due for renewal, so autocert renews it at once.
 	now := time.Now()
@@ -371,45 +372,11 @@ func serveTLS(t *testing.T, ln net.Listener, config *tls.Config) {
 	})
 }
 
-// serveDNS starts a DNS server that resolves one name to 127.0.0.1 and no
-// other, and returns its address.
+// serveDNS starts a DNS server that resolves one name to 127.0.0.1 and no other,
+// and returns its address.
 func serveDNS(t *testing.T, name string) string {
 	t.Helper()
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			reply := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true}, Questions: m.Questions}
-			switch {
-			case !strings.EqualFold(q.Name.String(), name):
-				reply.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				reply.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, Type: q.Type},
-					Body:   &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}},
-				}}
-			}
-			if out, err := reply.Pack(); err == nil {
-				_, _ = pc.WriteTo(out, from)
-			}
-		}
-	}()
-	t.Cleanup(func() { pc.Close(); <-done })
-	return pc.LocalAddr().String()
+	return testnet.ServeDNS(t, map[string][]netip.Addr{name: {netip.MustParseAddr("127.0.0.1")}})
 }
 
 type pebble struct {

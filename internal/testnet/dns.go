@@ -11,11 +11,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// NewResolver starts a DNS server and returns a resolver that uses only it. The
-// server answers for the names in hosts, does not respond for names that
-// contain "silent", responds SERVFAIL for names that contain "broken", and
-// NXDOMAIN for all others. Names in the system's hosts file resolve from there.
-func NewResolver(t testing.TB, hosts map[string][]netip.Addr) *net.Resolver {
+// ServeDNS starts a DNS server over UDP and returns its HOST:PORT. It answers for
+// the names in hosts (lower case, without the trailing dot), does not respond
+// for names that contain "silent", responds SERVFAIL for names that contain
+// "broken", and NXDOMAIN for all others.
+func ServeDNS(t testing.TB, hosts map[string][]netip.Addr) string {
 	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -38,7 +38,14 @@ func NewResolver(t testing.TB, hosts map[string][]netip.Addr) *net.Resolver {
 		pc.Close()
 		wg.Wait()
 	})
-	addr := pc.LocalAddr().String()
+	return pc.LocalAddr().String()
+}
+
+// NewResolver returns a resolver that uses only a new DNS server for hosts; see
+// ServeDNS. Names in the system's hosts file resolve from there.
+func NewResolver(t testing.TB, hosts map[string][]netip.Addr) *net.Resolver {
+	t.Helper()
+	addr := ServeDNS(t, hosts)
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "udp", addr)
