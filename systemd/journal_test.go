@@ -43,7 +43,7 @@ func TestJournalHandler(t *testing.T) {
 		{"odd names", func() { log.Info("x", "ä=\n", "y", strings.Repeat("n", 100), "z") }, "", journal.PriInfo,
 			map[string]string{"ADIT____": "y", "ADIT_" + strings.Repeat("N", 59): "z"}},
 		{"line ends", func() { log.Info("x", "path", "/a\nPRIORITY=0") }, `x path="/a\nPRIORITY=0"`, journal.PriInfo,
-			map[string]string{"ADIT_PATH": "/a\nPRIORITY=0"}}, // of the protocol, which gives such a value its length
+			map[string]string{"ADIT_PATH": "/a\nPRIORITY=0"}}, // the protocol sends such a value with its length
 	} {
 		message, fields = "", nil
 		test.log()
