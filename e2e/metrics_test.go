@@ -80,11 +80,39 @@ func zero(v float64) bool { return v == 0 }
 // Both ends expose the metrics that docs/metrics.md lists for them and no others, and each metric
 // changes in a scenario that has all kinds of events.
 func TestEveryMetricChanges(t *testing.T) {
+	s := newMetricScenario(t)
+	s.connect(t)
+	s.openStreams(t)
+	s.fillQueues(t)
+	s.resume(t)
+	s.rejectClients(t)
+	s.useRoutes(t)
+	s.reload(t)
+	s.drain(t)
+	s.checkDocument(t)
+}
+
+// A metricScenario is a server and a client, the path between them, and what both have exposed.
+// Its methods are the steps of the scenario in their order.
+type metricScenario struct {
+	host      *host
+	app       *application
+	forbidden string  // the address of a target that the policy forbids
+	limited   account // may have one session
+	observed  *observed
+	began     time.Time // the server has loaded its configuration and certificate by then
+	path      *testnet.Fault
+	cl        *client
+	forward   string // the address of the client's forward to app
+	near, far *net.TCPConn
+
+	server, client *metricHistory
+}
+
+func newMetricScenario(t *testing.T) *metricScenario {
 	h := machine(t)
-	app := newApplication(t, h)
-	limited := newAccount(t, h, "limited")
-	dead := testnet.RefusedAddr(t)
-	w := newObserved(t, []string{"alice"}, fmt.Sprintf(`[[user]]
+	s := &metricScenario{host: h, app: newApplication(t, h), forbidden: testnet.RefusedAddr(t), limited: newAccount(t, h, "limited")}
+	s.observed = newObserved(t, []string{"alice"}, fmt.Sprintf(`[[user]]
 name = "limited"
 token-hash = %q
 allow = [%q]
@@ -95,49 +123,58 @@ backend = [%q]
 [[route]]
 path = "/dead"
 backend = [%q]
-`, limited.hash, app.addr, app.addr, dead), app.addr)
-	way := testnet.NewFault(t, w.server.addr)
-	way.Down()
+`, s.limited.hash, s.app.addr, s.app.addr, testnet.RefusedAddr(t)), s.app.addr)
+	s.began = time.Now()
+	s.path = testnet.NewFault(t, s.observed.server.addr)
+	s.path.Down()
 	socket := filepath.Join(workDir(t), "client.sock")
-	forbidden := testnet.RefusedAddr(t)
-	c, forward := w.client(t, 0, way.Addr(), app.addr, "-L", "127.0.0.1:0:"+forbidden, "--admin-listen", "unix:"+socket)
-	server, client := newMetricHistory(w.admin), newMetricHistory("unix:"+socket)
-	began := time.Now() // the server has loaded its configuration and certificate
+	s.cl, s.forward = s.observed.client(t, 0, s.path.Addr(), s.app.addr, "-L", "127.0.0.1:0:"+s.forbidden, "--admin-listen", "unix:"+socket)
+	s.server, s.client = newMetricHistory(s.observed.admin), newMetricHistory("unix:"+socket)
+	return s
+}
 
-	// The path to the server is still down.
-	client.await(t, `adit_handshake_failures_total{step="tcp"}`, positive)
-	client.await(t, "adit_link_up", zero)
-	server.poll(t)
-	way.Up(t)
-	client.await(t, "adit_link_up", positive)
-	server.await(t, "adit_link_rtt_seconds", positive)
+func (s *metricScenario) both() []*metricHistory { return []*metricHistory{s.server, s.client} }
 
-	// Open a connection, and one that is forbidden.
-	near, err := net.Dial("tcp", forward)
+// connect makes the client fail to connect, and then succeed.
+func (s *metricScenario) connect(t *testing.T) {
+	s.client.await(t, `adit_handshake_failures_total{step="tcp"}`, positive)
+	s.client.await(t, "adit_link_up", zero)
+	s.server.poll(t)
+	s.path.Up(t)
+	s.client.await(t, "adit_link_up", positive)
+	s.server.await(t, "adit_link_rtt_seconds", positive)
+}
+
+// openStreams opens a connection, which stays open, and one that is forbidden.
+func (s *metricScenario) openStreams(t *testing.T) {
+	conn, err := net.Dial("tcp", s.forward)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer near.Close()
-	near.SetDeadline(time.Now().Add(patience))
-	far := app.accept(t)
-	passByte(t, near.(*net.TCPConn), far)
-	server.await(t, "adit_streams", positive)
-	client.await(t, "adit_forward_connections", positive)
-	if refused, err := net.Dial("tcp", c.listens(t, forbidden)); err == nil {
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	s.near = conn.(*net.TCPConn)
+	s.far = s.app.accept(t)
+	passByte(t, s.near, s.far)
+	s.server.await(t, "adit_streams", positive)
+	s.client.await(t, "adit_forward_connections", positive)
+	if refused, err := net.Dial("tcp", s.cl.listens(t, s.forbidden)); err == nil {
 		refused.SetDeadline(time.Now().Add(patience))
 		io.ReadAll(refused)
 		refused.Close()
 	}
-	server.await(t, `adit_streams_refused_total{reason="forbidden"}`, positive)
-	client.await(t, "adit_forward_connections_refused_total", positive)
+	s.server.await(t, `adit_streams_refused_total{reason="forbidden"}`, positive)
+	s.client.await(t, "adit_forward_connections_refused_total", positive)
+}
 
-	// Send so much data both ways that it is queued for the connection.
-	full, err := net.Dial("tcp", forward)
+// fillQueues sends so much data both ways that it is queued for the connection.
+func (s *metricScenario) fillQueues(t *testing.T) {
+	full, err := net.Dial("tcp", s.forward)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	ends := []net.Conn{full, app.accept(t)}
+	ends := []net.Conn{full, s.app.accept(t)}
 	for _, end := range ends {
 		wg.Go(func() { io.Copy(io.Discard, end) })
 		wg.Go(func() {
@@ -148,126 +185,141 @@ backend = [%q]
 			}
 		})
 	}
-	for _, b := range []*metricHistory{server, client} {
+	for _, b := range s.both() {
 		b.await(t, "adit_link_queued_bytes", positive)
 	}
 	for _, end := range ends {
 		end.Close()
 	}
 	wg.Wait()
-	for _, b := range []*metricHistory{server, client} {
+	for _, b := range s.both() {
 		b.await(t, "adit_streams", func(v float64) bool { return v == 1 })
 	}
+}
 
-	// Stop the path while data is in flight, so that it is sent again.
-	way.Stall(true)
-	for _, end := range []io.Writer{near, far} {
+// resume stops the path while data is in flight, so that it is sent again.
+func (s *metricScenario) resume(t *testing.T) {
+	s.path.Stall(true)
+	for _, end := range []io.Writer{s.near, s.far} {
 		if _, err := end.Write(make([]byte, 20000)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, b := range []*metricHistory{server, client} {
+	for _, b := range s.both() {
 		b.await(t, "adit_link_unacknowledged_bytes", func(v float64) bool { return v >= 20000 })
 	}
-	way.Down()
-	way.Stall(false)
-	for _, b := range []*metricHistory{server, client} {
+	s.path.Down()
+	s.path.Stall(false)
+	for _, b := range s.both() {
 		b.await(t, "adit_sessions_disconnected", positive)
 	}
-	way.Up(t)
-	for _, b := range []*metricHistory{server, client} {
+	s.path.Up(t)
+	for _, b := range s.both() {
 		b.await(t, "adit_link_resumes_total", positive)
 		b.await(t, "adit_link_replayed_bytes_total", positive)
 	}
-	for _, end := range []io.Reader{near, far} {
+	for _, end := range []io.Reader{s.near, s.far} {
 		if _, err := io.ReadFull(end, make([]byte, 20000)); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
 
-	// Unauthenticated clients, wrong tokens, and one client more than is allowed.
+// rejectClients connects unauthenticated clients, clients with wrong tokens, and one more client
+// than is allowed.
+func (s *metricScenario) rejectClients(t *testing.T) {
 	conns := make([]net.Conn, 257)
 	for i := range conns {
-		if conns[i], err = net.Dial("tcp", w.server.addr); err != nil {
+		var err error
+		if conns[i], err = net.Dial("tcp", s.observed.server.addr); err != nil {
 			t.Fatal(err)
 		}
 		defer conns[i].Close()
 	}
-	server.await(t, `adit_preauth_connections_rejected_total{bound="address"}`, positive)
+	s.server.await(t, `adit_preauth_connections_rejected_total{bound="address"}`, positive)
 	for _, conn := range conns {
 		conn.Close()
 	}
-	if conn, err := tls.Dial("tcp", w.server.addr, &tls.Config{}); err == nil {
+	if conn, err := tls.Dial("tcp", s.observed.server.addr, &tls.Config{}); err == nil {
 		conn.Close()
 		t.Error("a certificate of an unknown authority is accepted")
 	}
-	server.await(t, `adit_handshake_failures_total{step="tls"}`, positive)
-	wrong := newAccount(t, h, "wrong")
-	for _, token := range []string{limited.tokenFile, limited.tokenFile, wrong.tokenFile} {
-		args := []string{"--proxy", "none", "--token-file", token, "--ca", w.pair.ca, "-L", "127.0.0.1:0:" + app.addr, "wss://" + w.server.addr + tunnelPath}
-		h.clientUnlinked(t, args...).wait(t, `msg="(link up|connect failed|refused by server)"`, 1)
+	s.server.await(t, `adit_handshake_failures_total{step="tls"}`, positive)
+	wrong := newAccount(t, s.host, "wrong")
+	for _, token := range []string{s.limited.tokenFile, s.limited.tokenFile, wrong.tokenFile} {
+		args := []string{"--proxy", "none", "--token-file", token, "--ca", s.observed.pair.ca, "-L", "127.0.0.1:0:" + s.app.addr, "wss://" + s.observed.server.addr + tunnelPath}
+		s.host.clientUnlinked(t, args...).wait(t, `msg="(link up|connect failed|refused by server)"`, 1)
 	}
-	server.await(t, `adit_handshake_failures_total{step="authentication"}`, positive)
-	server.await(t, `adit_sessions_refused_total{reason="limit"}`, positive)
-	client.poll(t)
+	s.server.await(t, `adit_handshake_failures_total{step="authentication"}`, positive)
+	s.server.await(t, `adit_sessions_refused_total{reason="limit"}`, positive)
+	s.client.poll(t)
+}
 
-	// A route that works, and one without a backend.
+// useRoutes uses a route that works, and one without a backend.
+func (s *metricScenario) useRoutes(t *testing.T) {
 	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}} // other tests verify the certificate
-	conn, err := dial.Dial(t.Context(), "wss://"+w.server.addr+"/app", options)
+	conn, err := dial.Dial(t.Context(), "wss://"+s.observed.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	app.accept(t).Close()
-	server.await(t, `adit_route_connections_opened_total{route="/app"}`, positive)
+	s.app.accept(t).Close()
+	s.server.await(t, `adit_route_connections_opened_total{route="/app"}`, positive)
 	conn.CloseNow()
-	conn, err = dial.Dial(t.Context(), "wss://"+w.server.addr+"/app", options)
+	conn, err = dial.Dial(t.Context(), "wss://"+s.observed.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	behind := app.accept(t)
+	behind := s.app.accept(t)
 	if err := conn.WriteMessage(ws.OpBinary, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(behind, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	server.await(t, "adit_route_bytes_total", positive)
-	server.await(t, "adit_route_connections", positive)
+	s.server.await(t, "adit_route_bytes_total", positive)
+	s.server.await(t, "adit_route_connections", positive)
 	conn.CloseNow()
-	if conn, err := dial.Dial(t.Context(), "wss://"+w.server.addr+"/dead", options); err == nil {
+	if conn, err := dial.Dial(t.Context(), "wss://"+s.observed.server.addr+"/dead", options); err == nil {
 		conn.CloseNow()
 		t.Error("a route without a backend works")
 	}
-	server.await(t, `adit_route_connections_refused_total{reason="backend",route="/dead"}`, positive)
+	s.server.await(t, `adit_route_connections_refused_total{reason="backend",route="/dead"}`, positive)
+}
 
-	// Reload an invalid file, and a valid one with another certificate.
-	good := readFile(t, w.conf)
-	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), good+"\nnonsense = 1\n")
-	w.server.signal(t, syscall.SIGHUP)
-	server.await(t, `adit_config_reloads_total{result="failure"}`, positive)
+// reload reloads an invalid file, and a valid one with another certificate.
+func (s *metricScenario) reload(t *testing.T) {
+	good := readFile(t, s.observed.conf)
+	writeFile(t, filepath.Dir(s.observed.conf), filepath.Base(s.observed.conf), good+"\nnonsense = 1\n")
+	s.observed.server.signal(t, syscall.SIGHUP)
+	s.server.await(t, `adit_config_reloads_total{result="failure"}`, positive)
 	// The two timestamps have a resolution of one second; they must differ from those of the start.
-	time.Sleep(time.Until(time.Unix(began.Unix()+1, 0)))
+	time.Sleep(time.Until(time.Unix(s.began.Unix()+1, 0)))
 	next := newKeyPair(t, "next.test")
-	writeFile(t, filepath.Dir(w.conf), filepath.Base(w.conf), strings.NewReplacer(w.pair.cert, next.cert, w.pair.key, next.key).Replace(good))
-	w.server.signal(t, syscall.SIGHUP)
-	server.await(t, `adit_config_reloads_total{result="success"}`, positive)
-	server.await(t, `adit_certificate_expiry_timestamp_seconds{name="next.test"}`, positive)
+	writeFile(t, filepath.Dir(s.observed.conf), filepath.Base(s.observed.conf), strings.NewReplacer(s.observed.pair.cert, next.cert, s.observed.pair.key, next.key).Replace(good))
+	s.observed.server.signal(t, syscall.SIGHUP)
+	s.server.await(t, `adit_config_reloads_total{result="success"}`, positive)
+	s.server.await(t, `adit_certificate_expiry_timestamp_seconds{name="next.test"}`, positive)
+}
 
-	// Drain without a time limit: open streams may finish.
-	w.server.signal(t, syscall.SIGTERM)
-	server.await(t, "adit_draining", positive)
-	server.await(t, "adit_ready", zero)
-	if status, text := get(t, w.admin, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "stopping") {
+// drain stops the server, without a time limit for open streams, and then the client.
+func (s *metricScenario) drain(t *testing.T) {
+	s.observed.server.signal(t, syscall.SIGTERM)
+	s.server.await(t, "adit_draining", positive)
+	s.server.await(t, "adit_ready", zero)
+	if status, text := get(t, s.observed.admin, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "stopping") {
 		t.Errorf("/readyz of a draining server: %d %q", status, text)
 	}
-	near.Close()
-	far.Close()
-	client.await(t, "adit_sessions_ended_total", positive)
-	client.await(t, "adit_link_up", zero)
-	w.server.stopped = true
-	<-w.server.done
-	c.stop(t)
+	s.near.Close()
+	s.far.Close()
+	s.client.await(t, "adit_sessions_ended_total", positive)
+	s.client.await(t, "adit_link_up", zero)
+	s.observed.server.stopped = true
+	<-s.observed.server.done
+	s.cl.stop(t)
+}
 
+// checkDocument compares the metrics and their changes with docs/metrics.md.
+func (s *metricScenario) checkDocument(t *testing.T) {
 	text := readFile(t, filepath.Join("..", "docs", "metrics.md"))
 	both, rest, _ := strings.Cut(text[strings.Index(text, "### Both ends"):], "### The server")
 	ofServer, rest, _ := strings.Cut(rest, "### The client")
@@ -279,9 +331,9 @@ backend = [%q]
 		ends  []*metricHistory
 		never []string // metrics that do not change here
 	}{
-		{both, []*metricHistory{server, client}, []string{"adit_build_info"}},
-		{ofServer, []*metricHistory{server}, nil},
-		{ofClient, []*metricHistory{client}, nil},
+		{both, s.both(), []string{"adit_build_info"}},
+		{ofServer, []*metricHistory{s.server}, nil},
+		{ofClient, []*metricHistory{s.client}, nil},
 	} {
 		for _, m := range names.FindAllStringSubmatch(part.text, -1) {
 			name, moved := m[1], false
@@ -297,7 +349,7 @@ backend = [%q]
 			}
 		}
 	}
-	for _, b := range []*metricHistory{server, client} {
+	for _, b := range s.both() {
 		for name := range b.values {
 			if !strings.Contains(name, "{") && !documented[name] && !documented[strings.TrimSuffix(name, "_count")] {
 				t.Errorf("docs/metrics.md does not have %s", name)
