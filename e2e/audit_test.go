@@ -149,5 +149,5 @@ func TestAuditLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.server.wait(t, `level=ERROR msg="audit records are lost" records=\d+ error=".*no space left on device"`, 1)
+	r.server.wait(t, `level=ERROR msg="audit records lost" records=\d+ error=".*no space left on device"`, 1)
 }

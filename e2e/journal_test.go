@@ -163,7 +163,7 @@ func TestNoJournal(t *testing.T) {
 	t.Parallel()
 	h := isolated(t, "gateway")
 	s := h.server(t, "--log-format", "journal", "--no-tls", "--listen", "127.0.0.1:0", "--allow-anonymous", "127.0.0.1:1")
-	s.wait(t, `level=WARN msg="logging text to standard error instead of the journal" reason="no systemd journal on this machine"`, 1)
+	s.wait(t, `level=WARN msg="journal unavailable, logging text to standard error" reason="no systemd journal on this machine"`, 1)
 	if out, err := h.try(t, patience, "", aditBin, "server", "--audit", "journal", "--no-tls", "--listen", "127.0.0.1:0", "--allow-anonymous", "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "--audit: no systemd journal on this machine") {
 		t.Errorf("%s, %v", out, err)
 	}

@@ -57,8 +57,8 @@ func TestReloadUsers(t *testing.T) {
 	// An invalid file: every fault is logged, and nothing changes.
 	write(r.alice.users(a.addr) + carol.users("127.0.0.1:http") + "[[target]]\nname = \"x\"\n")
 	s.signal(t, syscall.SIGHUP)
-	s.wait(t, `msg="reload refused, nothing is changed".*rule`, 1)
-	s.wait(t, `msg="reload refused, nothing is changed".*target`, 1)
+	s.wait(t, `msg="reload failed".*rule`, 1)
+	s.wait(t, `msg="reload failed".*target`, 1)
 	passByte(t, aliceNear, aliceFar)
 	passByte(t, bobNear, bobFar)
 	connect(toBob)
@@ -102,7 +102,7 @@ func serial(t *testing.T, h *host, addr string) string {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
-const askedToMove = `msg="clients are asked to move to connections under the new certificate" sessions=1`
+const askedToMove = `msg="migrating clients to the new certificate" sessions=1`
 
 // Replaced certificate files are used after SIGHUP at once, and otherwise within seconds; clients
 // migrate to connections with the new certificate and streams continue. An invalid pair is rejected
@@ -162,7 +162,7 @@ func TestReloadCertificate(t *testing.T) {
 
 	cert, key, number = renew()
 	install(cert, key)
-	s.wait(t, `msg="certificate loaded again"`, 1)
+	s.wait(t, `msg="certificate reloaded"`, 1)
 	wantServed(number, "without SIGHUP")
 	s.wait(t, askedToMove, 2)
 	c.wait(t, linkMigrated, 2)
@@ -171,13 +171,13 @@ func TestReloadCertificate(t *testing.T) {
 	_, otherKey, _ := renew()
 	install(cert, otherKey)
 	s.signal(t, syscall.SIGHUP)
-	s.wait(t, `msg="reload refused, nothing is changed".*tls-key|msg="reload refused, nothing is changed".*tls-cert`, 1)
+	s.wait(t, `msg="reload failed".*tls-key|msg="reload failed".*tls-cert`, 1)
 	wantServed(number, "beside a bad pair")
 	if err := os.WriteFile(certFile, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.signal(t, syscall.SIGHUP)
-	s.wait(t, `msg="reload refused, nothing is changed"`, 2)
+	s.wait(t, `msg="reload failed"`, 2)
 	wantServed(number, "beside garbage")
 
 	cert, key, number = renew()

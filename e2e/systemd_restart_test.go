@@ -47,7 +47,7 @@ func (m *installed) reload(t *testing.T) {
 	}
 	m.write(t, "/etc/adit/server.toml", strings.Replace(m.serverConfig("echo", "late", "ssh"), "drain-timeout", "drain-timeuot", 1))
 	m.run(t, "systemctl", "reload", serverUnit)
-	logged("reload refused, nothing is changed")
+	logged("reload failed")
 	logged("did you mean drain-timeout")
 	pass("after a reload of a bad file")
 	if err := echoes(m.host, unitsLate, 1); err == nil {

@@ -205,7 +205,7 @@ func TestForwardAndStop(t *testing.T) {
 		l.Close()
 	}
 	c.signal(syscall.SIGHUP)
-	c.wait(`msg="looking at the link"`)
+	c.wait(`msg="probing the link"`)
 	c.signal(syscall.SIGTERM)
 	c.ends(0)
 	g.signal(syscall.SIGTERM)
@@ -286,8 +286,8 @@ func TestServerReload(t *testing.T) {
 	}
 	g.write("users.toml", string(good)+"[[user]]\nname = \"bob\"\ntoken-hash = \"x\"\nallow = [\"nowhere\"]\n")
 	g.signal(syscall.SIGHUP)
-	g.wait(`reload refused, nothing is changed.*users.toml:\d+: user.token-hash`)
-	g.wait(`reload refused, nothing is changed.*no target named`)
+	g.wait(`reload failed.*users.toml:\d+: user.token-hash`)
+	g.wait(`reload failed.*no target named`)
 	if out, errs, status := output(t, adit(t, g.clientArgs("check")...), ""); status != 0 {
 		t.Errorf("after a refused reload:\n%s%s", out, errs)
 	}
@@ -373,7 +373,7 @@ func TestNotify(t *testing.T) {
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path)
 	s := start(t, cmd)
 	expect("READY=1")
-	s.wait(`anyone may reach this target.*127.0.0.1:22`)
+	s.wait(`target is open to everyone.*127.0.0.1:22`)
 	s.signal(syscall.SIGHUP)
 	expect("RELOADING=1")
 	expect("READY=1")

@@ -63,7 +63,7 @@ func (r *reloader) reload() string {
 	before := len(r.log())
 	r.signal(syscall.SIGHUP)
 	r.reloads++
-	r.waitCount(`msg=reloaded|reload refused`, r.reloads)
+	r.waitCount(`msg=reloaded|reload failed`, r.reloads)
 	return strings.Join(r.log()[before:], "\n")
 }
 
@@ -211,7 +211,7 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // looked at below
 		{key: "users", set: with(none, "users", file("users.toml", "[[user]]\nname = \"bob\"\ntoken-hash = \""+auth.HashToken("bob")+"\"\nallow = [\"127.0.0.1:1\"]\n")),
 			inTurn: logs(`session refused.*user=bob|route refused.*user=bob|session opened.*user=bob`, "Authorization: Bearer bob")},
-		{key: "allow-anonymous", set: with(none, "allow-anonymous", `["127.0.0.1:1"]`), inTurn: func() error { r.wait(`anyone may reach this target`); return nil }},
+		{key: "allow-anonymous", set: with(none, "allow-anonymous", `["127.0.0.1:1"]`), inTurn: func() error { r.wait(`target is open to everyone`); return nil }},
 		{key: "trusted-proxies", set: with(none, "trusted-proxies", `["127.0.0.1"]`),
 			inTurn: logs(`authentication failed" addr=198\.51\.100\.7 `, "X-Forwarded-For: 198.51.100.7", "Authorization: Bearer wrong")},
 		{key: "demo-page", set: with(none, "demo-page", `"/console"`), inTurn: shows("/console/", "/json")},
@@ -254,9 +254,9 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "user.max-sessions", line: `max-sessions = 1`},
 		{key: "target.name", line: `name = "other"`},
 		{key: "target.address", line: `address = "127.0.0.1:23"`},
-		{key: "route.path", line: `path = "/text"`, inTurn: logs(`anyone may reach the backend.*route=/text`)},
-		{key: "route.host", line: `host = "app.example.com"`, inTurn: logs(`anyone may reach the backend.*route=app\.example\.com/json`)},
-		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, inTurn: logs(`anyone may reach the backend.*127\.0\.0\.1:10\]`)},
+		{key: "route.path", line: `path = "/text"`, inTurn: logs(`route is open to everyone.*route=/text`)},
+		{key: "route.host", line: `host = "app.example.com"`, inTurn: logs(`route is open to everyone.*route=app\.example\.com/json`)},
+		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, inTurn: logs(`route is open to everyone.*127\.0\.0\.1:10\]`)},
 	}
 	for _, c := range changes {
 		delete(notLookedAt, c.key)
@@ -281,8 +281,8 @@ func TestReloadEveryKey(t *testing.T) {
 			table, _, _ := strings.Cut(change.key, ".")
 			r.write(settings, table, change.line)
 			said := r.reload()
-			named := strings.Contains(said, `msg="this change takes a restart" key=`+change.key)
-			isRefused := strings.Contains(said, "reload refused")
+			named := strings.Contains(said, `msg="setting requires a restart" key=`+change.key)
+			isRefused := strings.Contains(said, "reload failed")
 			switch {
 			case named != (change.want == restart) || isRefused != (change.want == refused):
 				t.Errorf("want %q, the server says:\n%s", change.want, said)
@@ -295,7 +295,7 @@ func TestReloadEveryKey(t *testing.T) {
 			}
 			// And back, with nothing left to say.
 			r.write(r.base(), "", "")
-			if said := r.reload(); strings.Contains(said, "takes a restart") || strings.Contains(said, "reload refused") {
+			if said := r.reload(); strings.Contains(said, "requires a restart") || strings.Contains(said, "reload failed") {
 				t.Errorf("back again:\n%s", said)
 			}
 		})
@@ -366,7 +366,7 @@ func TestReloadACMEMoves(t *testing.T) {
 	r.reload() // waits for what the source before has set off
 	asked := 0
 	for _, line := range r.log() {
-		if strings.Contains(line, "clients are asked to move") {
+		if strings.Contains(line, "migrating clients") {
 			asked++
 		}
 	}

@@ -138,7 +138,7 @@ func TestStatusInTheRuntimeDirectory(t *testing.T) {
 	cmd = adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo)
 	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	second := start(t, cmd)
-	second.wait(`msg="no admin address"`)
+	second.wait(`msg="admin address unavailable"`)
 	second.wait(`msg=listening`)
 	_, errs, status = output(t, adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo, "--admin-listen", filepath.Join(dir, "admin.sock")), "")
 	if status != 1 || !strings.Contains(errs, "hint: another adit has this socket") {

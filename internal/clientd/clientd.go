@@ -87,7 +87,7 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 		defer stopAdmin()
 		// Before Run, which reports a newer status.
 		if err := systemd.Ready("connecting"); err != nil {
-			d.log.Warn("systemd is not told", "error", err)
+			d.log.Warn("systemd notification failed", "error", err)
 		}
 		go func() { finished <- c.Run(running) }()
 		go daemon.Watchdog(running, c.Healthy, d.log)
@@ -98,7 +98,7 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 			return err
 		case <-reload:
 			systemd.Reloading()
-			d.log.Info("looking at the link")
+			d.log.Info("probing the link")
 			c.Reconnect()
 			systemd.Ready("")
 		case <-ctx.Done():

@@ -50,9 +50,9 @@ func clientTLS(c *config.Client, log *slog.Logger, faults *config.Faults) *tls.C
 		ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
 		Report: func(reloaded bool, err error) {
 			if err != nil {
-				log.Error("the new client certificate cannot be used, the old one stays", hint.Attrs(err)...)
+				log.Error("client certificate reload failed", hint.Attrs(err)...)
 			} else if reloaded {
-				log.Info("client certificate loaded again", "file", c.TLS.Cert)
+				log.Info("client certificate reloaded", "file", c.TLS.Cert)
 			}
 		},
 	}

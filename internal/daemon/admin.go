@@ -30,7 +30,7 @@ func StartAdmin(c config.Admin, runtimeDirectory string, what admin.Config, log 
 	ln, err := listenAdmin(address)
 	if err != nil {
 		if !configured { // not a reason to refuse to start
-			log.Warn("no admin address", "addr", address.String(), "error", err)
+			log.Warn("admin address unavailable", "addr", address.String(), "error", err)
 			return func() {}, nil
 		}
 		return nil, err
@@ -46,7 +46,7 @@ func StartAdmin(c config.Admin, runtimeDirectory string, what admin.Config, log 
 	go func() {
 		defer close(done)
 		if err := a.Serve(ln); err != nil {
-			log.Error("the admin address is gone", "error", err)
+			log.Error("admin address failed", "error", err)
 		}
 	}()
 	return func() { a.Close(); <-done }, nil

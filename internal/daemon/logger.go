@@ -25,7 +25,7 @@ func NewLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 			return slog.New(h), level
 		}
 		log := slog.New(slog.NewTextHandler(w, o))
-		log.Warn("logging text to standard error instead of the journal", "reason", err)
+		log.Warn("journal unavailable, logging text to standard error", "reason", err)
 		return log, level
 	}
 	return slog.New(slog.NewTextHandler(w, o)), level

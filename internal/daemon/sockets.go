@@ -40,7 +40,7 @@ func (s Sockets) Take(name string) ([]net.Listener, error) {
 func (s Sockets) CloseUnused(log *slog.Logger) {
 	for _, name := range slices.Sorted(maps.Keys(s)) {
 		CloseAll(s[name])
-		log.Warn("systemd handed over a socket that the configuration does not use", "name", name, "hint", "write systemd:"+name+" where an address to listen on is configured")
+		log.Warn("unused systemd socket", "name", name, "hint", "write systemd:"+name+" where an address to listen on is configured")
 	}
 	clear(s)
 }

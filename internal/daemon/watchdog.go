@@ -11,9 +11,9 @@ import (
 // ctx ends.
 func Watchdog(ctx context.Context, healthy func(context.Context) error, log *slog.Logger) {
 	err := systemd.Watchdog(ctx, healthy, func(err error) {
-		log.Error("the watchdog is not fed", "error", err)
+		log.Error("watchdog: health check failed", "error", err)
 	})
 	if err != nil {
-		log.Warn("the watchdog is not fed", "error", err)
+		log.Warn("watchdog: notification failed", "error", err)
 	}
 }

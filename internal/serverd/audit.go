@@ -73,7 +73,7 @@ func (d *Daemon) startAudit(sink audit.Sink) {
 		l.Replace(sink)
 	default:
 		d.audit.Store(audit.New(sink, audit.Options{Report: func(lost int64, err error) {
-			d.log.Error("audit records are lost", "records", lost, "error", err)
+			d.log.Error("audit records lost", "records", lost, "error", err)
 		}}))
 	}
 }
@@ -85,7 +85,7 @@ func (d *Daemon) reopenAudit() {
 	}
 	sink, err := openAudit(d.plan.cfg.Audit, d.Stdout, d.Stderr, false)
 	if err != nil {
-		d.log.Error("the audit file cannot be opened anew, the old one is written on", hint.Attrs(err)...)
+		d.log.Error("audit file not reopened, still writing to the previous file", hint.Attrs(err)...)
 		return
 	}
 	d.startAudit(sink)

@@ -100,9 +100,9 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 			defer close(done)
 			source.Run(ctx, 0, func(reloaded bool, err error) {
 				if err != nil {
-					log.Error("the new certificate cannot be used, the old one stays", hint.Attrs(err)...)
+					log.Error("certificate reload failed", hint.Attrs(err)...)
 				} else if reloaded {
-					log.Info("certificate loaded again", "expires", source.Expiry())
+					log.Info("certificate reloaded", "expires", source.Expiry())
 					renewed()
 				}
 			})
@@ -112,7 +112,7 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 			defer close(done)
 			source.Run(ctx, func(domain string, err error) {
 				if err != nil {
-					log.Error("no new certificate for "+domain, hint.Attrs(err)...)
+					log.Error("certificate request failed", append([]any{"domain", domain}, hint.Attrs(err)...)...)
 				} else {
 					log.Info("certificate obtained", "domain", domain)
 					renewed()

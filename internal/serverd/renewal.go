@@ -52,7 +52,7 @@ func (d *Daemon) renewed() {
 		return
 	}
 	within := min(time.Duration(n)*migrateEach, migrateWithin)
-	d.log.Info("clients are asked to move to connections under the new certificate", "sessions", n, "within", within)
+	d.log.Info("migrating clients to the new certificate", "sessions", n, "within", within)
 	d.server.RequestMigration(within)
 }
 

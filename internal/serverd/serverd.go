@@ -176,18 +176,18 @@ func (d *Daemon) serveSite(w http.ResponseWriter, r *http.Request) {
 // announce logs the pin that clients need, and what is open to everyone.
 func (d *Daemon) announce() {
 	if src, ok := d.plan.source.(*certs.FileSource); ok && d.plan.cfg.TLS.SelfSigned != "" {
-		d.log.Info("self-signed certificate: clients need --pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.created)
+		d.log.Info("self-signed certificate, clients need its pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.created)
 	}
 	for _, rule := range d.plan.cfg.AllowAnonymous {
-		d.log.Warn("anyone may reach this target", "target", rule)
+		d.log.Warn("target is open to everyone", "target", rule)
 	}
 	for _, r := range d.plan.cfg.Routes {
 		if len(r.Users) == 0 {
-			d.log.Warn("anyone may reach the backend of this route: it has no users", "route", r.Host+r.Path, "backend", r.Backends)
+			d.log.Warn("route is open to everyone", "route", r.Host+r.Path, "backend", r.Backends)
 		}
 	}
 	if page := d.plan.cfg.DemoPage; page != "" {
-		d.log.Info("the demonstration page is public", "path", page)
+		d.log.Info("demo page is public", "path", page)
 	}
 }
 
@@ -198,7 +198,7 @@ func (d *Daemon) status() string {
 
 func (d *Daemon) notify(err error) {
 	if err != nil {
-		d.log.Warn("systemd is not told", "error", err)
+		d.log.Warn("systemd notification failed", "error", err)
 	}
 }
 
@@ -218,7 +218,7 @@ func (d *Daemon) reload(ctx context.Context) (good bool) {
 	}
 	if len(faults) > 0 {
 		for _, f := range faults {
-			d.log.Error("reload refused, nothing is changed", hint.Attrs(f)...)
+			d.log.Error("reload failed", hint.Attrs(f)...)
 		}
 		next.discard()
 		d.reopenAudit()
@@ -236,7 +236,7 @@ func (d *Daemon) reload(ctx context.Context) (good bool) {
 	d.level.Set(cfg.Log.Level)
 	d.startAudit(next.audit)
 	for _, key := range cfg.NeedRestart(d.started) {
-		d.log.Warn("this change takes a restart", "key", key)
+		d.log.Warn("setting requires a restart", "key", key)
 	}
 	d.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
 	d.announce()
@@ -254,12 +254,12 @@ func (d *Daemon) shutdown(drain time.Duration) {
 	go func() {
 		defer close(ended)
 		systemd.ExtendStop(extending, d.server.Healthy, func(err error) {
-			d.log.Error("systemd is not asked for more time", "error", err)
+			d.log.Error("stop timeout not extended", "error", err)
 		})
 	}()
 	defer func() { stop(); <-ended }()
 	if err := d.server.Shutdown(ctx); err != nil {
-		d.log.Warn("streams were cut short", "reason", err)
+		d.log.Warn("drain incomplete", "reason", err)
 	}
 	d.log.Info("stopped", "pid", os.Getpid())
 }
