@@ -119,7 +119,7 @@ tls.off = true
 			// meanwhile.
 			logged, rest := 0, 0
 			for _, line := range lines() {
-				if m := regexp.MustCompile(`failed more often"?,? ?"?addr"?[=:]"?\[::1\]:\d+"? ?,?"?times"?[=:](\d+)`).FindStringSubmatch(line); m != nil {
+				if m := regexp.MustCompile(`failed repeatedly"?,? ?"?addr"?[=:]"?\[::1\]:\d+"? ?,?"?times"?[=:](\d+)`).FindStringSubmatch(line); m != nil {
 					n, _ := strconv.Atoi(m[1])
 					rest += n
 				} else if regexp.MustCompile(`authentication failed"?,? ?"?addr"?[=:]"?\[::1\]:`).MatchString(line) {

@@ -8,33 +8,32 @@ import (
 	"time"
 
 	"adit/internal/audit"
-	"adit/mux"
 )
 
-// newSessionID names a session, or a connection of a route, in the log and the
-// audit records. It opens nothing.
+// newSessionID returns a name for a session, or for a connection of a route, in
+// the log and the audit records. It is no secret.
 func newSessionID() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 
-// recording is an audit record in the making.
+// recording is an audit record that is not complete yet.
 type recording struct {
 	audit.Record
 	start time.Time
-	put   func(audit.Record) // nil: nobody wants it
+	put   func(audit.Record) // nil: no records
 }
 
-func (s *Server) record(kind, session, user, client, target string) *recording {
+func newRecording(put func(audit.Record), kind, session, user, client, target string) *recording {
 	return &recording{
 		Record: audit.Record{Kind: kind, Session: session, User: user, Client: client, Target: target},
-		start:  time.Now(), put: s.cfg.Audit,
+		start:  time.Now(), put: put,
 	}
 }
 
-// dialled notes where the connection goes.
-func (r *recording) dialled(conn net.Conn) {
+// dialed records the address of the target or backend.
+func (r *recording) dialed(conn net.Conn) {
 	if a := conn.RemoteAddr(); a != nil {
 		r.Address = a.String()
 		if a.Network() == "unix" {
@@ -43,9 +42,9 @@ func (r *recording) dialled(conn net.Conn) {
 	}
 }
 
-// relayed ends the record of what was. toTarget and toClient are bytes of
-// payload; err is the relay's, and reason what is to be said of the end, by
-// default err.
+// relayed completes the record of a connection that was relayed. toTarget and
+// toClient are bytes of payload; err is the relay's error, and reason replaces
+// its text unless empty.
 func (r *recording) relayed(toTarget, toClient int64, err error, reason string) {
 	r.ToTarget, r.ToClient = toTarget, toClient
 	result := audit.Ended
@@ -56,7 +55,8 @@ func (r *recording) relayed(toTarget, toClient int64, err error, reason string) 
 	r.end(result, reason)
 }
 
-// end ends the record: by itself, that of what was never connected.
+// end completes the record. Only a connection that was never relayed ends this
+// way directly.
 func (r *recording) end(result, reason string) {
 	if r.put == nil {
 		return
@@ -65,11 +65,4 @@ func (r *recording) end(result, reason string) {
 	r.Time = time.Now()
 	r.Seconds = r.Time.Sub(r.start).Round(time.Microsecond).Seconds()
 	r.put(r.Record)
-}
-
-// muxConfig is that of a new session.
-func (s *Server) muxConfig() *mux.Config {
-	c := s.cfg.Mux
-	c.MaxStreams = s.access.Load().maxStreams
-	return &c
 }

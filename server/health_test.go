@@ -22,7 +22,7 @@ func TestHealthy(t *testing.T) {
 	for name, lock := range map[string]interface {
 		Lock()
 		Unlock()
-	}{"gate": &g.gate.mu, "registry": &g.mu} {
+	}{"limiter": &g.limiter.mu, "table": &g.tunnel.sessions.mu} {
 		lock.Lock()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		if err := g.Healthy(ctx); err == nil || !strings.Contains(err.Error(), name) {

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// protocols is what the HTTP server speaks: HTTP/1.1 and, to those who ask
-// for it, HTTP/2. Over TLS it can only be asked for where offerHTTP2 offers
-// it; without TLS a client must know in advance.
+// protocols returns what the HTTP server speaks: HTTP/1.1, and HTTP/2 with clients
+// that ask for it. Over TLS they can do so only while offerHTTP2 offers it;
+// without TLS a client must know in advance.
 func protocols() *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
@@ -17,8 +17,8 @@ func protocols() *http.Protocols {
 	return p
 }
 
-// http2Config finds out about connections whose other end is gone: they carry
-// routes' connections, which cannot tell by themselves.
+// http2Config detects lost HTTP/2 connections: the route connections on them
+// cannot detect the loss themselves.
 func http2Config() *http.HTTP2Config {
 	return &http.HTTP2Config{
 		SendPingTimeout:  DefaultPingInterval,
@@ -27,9 +27,9 @@ func http2Config() *http.HTTP2Config {
 	}
 }
 
-// offerHTTP2 has a listener offer HTTP/2 by ALPN while there are routes, and
-// only then: the tunnel is HTTP/1.1.
-func (s *Server) offerHTTP2(config *tls.Config) *tls.Config {
+// offerHTTP2 returns a configuration that offers HTTP/2 by ALPN while there are
+// routes: the tunnel needs HTTP/1.1.
+func offerHTTP2(config *tls.Config, haveRoutes func() bool) *tls.Config {
 	if slices.Contains(config.NextProtos, "h2") {
 		return config
 	}
@@ -49,7 +49,7 @@ func (s *Server) offerHTTP2(config *tls.Config) *tls.Config {
 			}
 		}
 		switch {
-		case len(s.access.Load().routes) == 0:
+		case !haveRoutes():
 			return own, nil
 		case own != nil:
 			return with(own), nil

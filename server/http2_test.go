@@ -73,18 +73,18 @@ func h2Knock(t *testing.T, tr *http2.Transport, url string, header http.Header) 
 }
 
 // A stranger's connection counts as one again when a route no longer uses it.
-func TestGateCountsHTTP2Again(t *testing.T) {
+func TestPreAuthLimiterCountsHTTP2Again(t *testing.T) {
 	b := accepting(t)
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}})
 	tr := g.h2(t)
 	for range 2 {
 		ws := h2Knock(t, tr, "https://"+g.addr+"/r", nil)
 		c := b.next(t)
-		eventually(t, "a route's connection is let in", func() bool { return g.gate.len() == 0 })
+		eventually(t, "a route's connection is let in", func() bool { return g.limiter.len() == 0 })
 		ws.send(closeF, closePayload(1000, ""))
 		c.Close()
 		ws.wantClose(1000, false)
-		eventually(t, "it is counted when the route is done with it", func() bool { return g.gate.len() == 1 })
+		eventually(t, "it is counted when the route is done with it", func() bool { return g.limiter.len() == 1 })
 	}
 }
 

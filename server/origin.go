@@ -7,28 +7,28 @@ import (
 	"strings"
 )
 
-// origin is a web origin, RFC 6454, with the port always told.
+// origin is a web origin, RFC 6454, always with its port.
 type origin struct {
 	scheme, host, port string
 }
 
-// defaultPorts are those that a URL leaves out.
+// defaultPorts are the ports that the scheme of a URL implies.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
-// parseOrigin reads the value of an Origin header. "null" and everything that
-// is not scheme://host[:port] is refused.
+// parseOrigin parses the value of an Origin header: scheme://host[:port]. "null"
+// is an error.
 func parseOrigin(s string) (origin, error) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
 	if !ok || !isScheme(scheme) {
-		return origin{}, fmt.Errorf("%q is not scheme://host[:port]", cut(s))
+		return origin{}, fmt.Errorf("%q is not scheme://host[:port]", truncate(s))
 	}
 	host, port := splitHostPort(rest)
 	if strings.Contains(host, ":") != strings.HasPrefix(rest, "[") || !isHostName(host) {
-		return origin{}, fmt.Errorf("%q has a bad host", cut(s))
+		return origin{}, fmt.Errorf("%q has a bad host", truncate(s))
 	}
 	if strings.HasSuffix(rest, ":") || port != "" && !isPort(port) {
-		return origin{}, fmt.Errorf("%q has a bad port", cut(s))
+		return origin{}, fmt.Errorf("%q has a bad port", truncate(s))
 	}
 	if port == "" {
 		port = defaultPorts[scheme]
@@ -46,7 +46,8 @@ func isScheme(s string) bool {
 	return s != ""
 }
 
-// isPort reports a port as browsers write it: 1 to 65535, no zero in front.
+// isPort reports whether s is a port as browsers write it: 1 to 65535, without a
+// leading zero.
 func isPort(s string) bool {
 	if len(s) > 5 || s == "" || s[0] == '0' {
 		return false
@@ -64,7 +65,7 @@ func isPort(s string) bool {
 // originPattern is an entry of Route.Origins.
 type originPattern struct {
 	origin
-	subdomains bool // any of the host's, not the host itself
+	subdomains bool // matches every subdomain of the host, not the host itself
 }
 
 func parseOriginPattern(s string) (originPattern, error) {
@@ -91,37 +92,40 @@ func (p originPattern) matches(o origin) bool {
 
 var (
 	errOriginForeign = errors.New("the page's origin is not allowed")
-	errOriginMissing = errors.New("there is no Origin, and the route has a list of them")
-	errOriginHidden  = errors.New("a browser does not tell the page's Origin")
+	errOriginMissing = errors.New("the Origin is missing, and the route allows only some")
+	errOriginHidden  = errors.New("a browser omits the page's Origin")
 )
 
-// originAllowed decides whether the web page that a request comes from may
-// connect. Browsers send the Origin of the page, once, and pages cannot change
-// it; other programs send none, or what they like: so this protects the users
-// of browsers, and nobody relies on it for anything else. withSecret says that
-// the caller has presented a token, a password or a ticket, which a page must
-// know to have them sent; a certificate is none of these, nor is a password
-// that a browser sends: a browser adds them by itself.
+// originList is Route.Origins.
+type originList []originPattern
+
+// check decides whether the web page that a request comes from may connect.
+// Browsers send the Origin of the page, once, and pages cannot change it; other
+// programs send none, or any. So it protects the users of browsers, and nothing
+// else depends on it. withSecret says that the caller has presented a token, a
+// password or a ticket, which a page must know to have it sent. A certificate is
+// no such secret, nor is a password that a browser sends: a browser adds them by
+// itself.
 //
 //   - More than one Origin: refused.
-//   - A route with Origins: the Origin must match one of them, with scheme,
-//     host and port; the port that the scheme implies may be left out on
+//   - A list that is not empty: the Origin must match one of the patterns, with
+//     scheme, host and port; the port that the scheme implies may be left out on
 //     either side, and case does not matter. Without an Origin only a caller
 //     with a secret passes.
-//   - A route without Origins: the Origin's host and port must be those of the
-//     request's Host header. A Host without a port stands for the port that
-//     the Origin's scheme implies; a scheme is not compared, since a proxy in
-//     front may have taken TLS away. Without an Origin everybody passes
-//     but a browser, as its User-Agent has it, without a secret: Firefox behind
-//     an HTTP proxy leaves the Origin out of an extended CONNECT (RFC 8441), so
-//     that any site's page may be asking.
+//   - An empty list: the Origin's host and port must be those of the request's
+//     Host header. A Host without a port stands for the port that the Origin's
+//     scheme implies; the scheme is not compared, because a proxy in front may
+//     have terminated TLS. Without an Origin every caller passes, except a
+//     browser, recognized by its User-Agent, without a secret: Firefox behind an
+//     HTTP proxy omits the Origin of an extended CONNECT (RFC 8441), so that the
+//     page of any site may be asking.
 //   - The origin "null", of files and sandboxed pages, matches nothing.
-func (r *route) originAllowed(req *http.Request, withSecret bool) error {
+func (l originList) check(req *http.Request, withSecret bool) error {
 	values := req.Header.Values("Origin")
 	switch {
 	case len(values) > 1:
 		return errors.New("more than one Origin")
-	case len(values) == 0 && len(r.origins) > 0 && !withSecret:
+	case len(values) == 0 && len(l) > 0 && !withSecret:
 		return errOriginMissing
 	case len(values) == 0 && isBrowser(req) && !withSecret:
 		return errOriginHidden
@@ -132,25 +136,25 @@ func (r *route) originAllowed(req *http.Request, withSecret bool) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errOriginForeign, err)
 	}
-	if len(r.origins) == 0 {
+	if len(l) == 0 {
 		if o.sameHost(req.Host) {
 			return nil
 		}
-		return fmt.Errorf("%w: %q is not %q", errOriginForeign, cut(values[0]), cut(req.Host))
+		return fmt.Errorf("%w: %q is not %q", errOriginForeign, truncate(values[0]), truncate(req.Host))
 	}
-	for _, p := range r.origins {
+	for _, p := range l {
 		if p.matches(o) {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %q is not in the list", errOriginForeign, cut(values[0]))
+	return fmt.Errorf("%w: %q is not in the list", errOriginForeign, truncate(values[0]))
 }
 
-// isBrowser tells a browser by the way that all of them begin to name
-// themselves, with a platform in parentheses.
+// isBrowser recognizes a browser by the way that the User-Agent of all of them
+// begins, with a platform in parentheses.
 func isBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "Mozilla/5.0 (") }
 
-// sameHost compares with a Host header.
+// sameHost reports whether a Host header has the origin's host and port.
 func (o origin) sameHost(hostport string) bool {
 	host, port := splitHostPort(hostport)
 	if port == "" {
@@ -160,8 +164,8 @@ func (o origin) sameHost(hostport string) bool {
 }
 
 // fromForeignPage reports whether a web page of another site sent a request to
-// the tunnel. A browser adds its user's client certificate or password to it by
-// itself; clients of the tunnel send no Origin.
+// the tunnel. A browser adds its user's client certificate or password to the
+// request by itself; clients of the tunnel send no Origin.
 func fromForeignPage(r *http.Request) bool {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {

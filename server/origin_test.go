@@ -66,7 +66,7 @@ func TestOriginAllowed(t *testing.T) {
 		for _, o := range test.origins {
 			req.Header.Add("Origin", o)
 		}
-		if err := r.originAllowed(req, test.byHeader); (err == nil) != test.want {
+		if err := r.origins.check(req, test.byHeader); (err == nil) != test.want {
 			t.Errorf("list %v, host %q, Origin %q, header %v: %v", test.listed, test.host, test.origins, test.byHeader, err)
 		}
 	}

@@ -8,9 +8,10 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyHeader is what a backend is told of the client ahead of the data: ""
-// when it is told nothing. A client without an address is UNKNOWN in v1 and
-// LOCAL in v2.
+// proxyHeader returns the PROXY protocol header that tells a backend the client's
+// address; nil for the version "off" or "". A client without an address is
+// UNKNOWN in v1 and LOCAL in v2. local is the address that the client connected
+// to.
 func proxyHeader(version string, client netip.AddrPort, local net.Addr) ([]byte, error) {
 	var v byte
 	switch version {
@@ -26,7 +27,7 @@ func proxyHeader(version string, client netip.AddrPort, local net.Addr) ([]byte,
 		src = net.TCPAddrFromAddrPort(client)
 		dst = local
 		if _, ok := local.(*net.TCPAddr); !ok {
-			// On a unix socket, behind a proxy that told the address.
+			// A unix socket, behind a proxy that named the client.
 			unspecified := netip.IPv4Unspecified()
 			if client.Addr().Is6() {
 				unspecified = netip.IPv6Unspecified()

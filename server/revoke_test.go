@@ -119,9 +119,9 @@ func TestReplacedCredentialsOfRoutes(t *testing.T) {
 		ws.send(closeF, "")
 		ws.wantClose(0, false)
 	}
-	eventually(t, "nobody is kept for review", func() bool {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return len(g.userConns) == 0
+	eventually(t, "no connection is kept for review", func() bool {
+		g.routes.mu.Lock()
+		defer g.routes.mu.Unlock()
+		return len(g.routes.userConns) == 0
 	})
 }

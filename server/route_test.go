@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"adit/auth"
+	"adit/internal/dialout"
 )
 
 // table checks routes of which each has one backend unless it says otherwise.
@@ -18,7 +19,7 @@ func table(t *testing.T, list ...Route) routeTable {
 			list[i].Backends = []string{"127.0.0.1:1"}
 		}
 	}
-	table, err := newRouteTable(list, Access{}, "/tunnel", nil)
+	table, err := newRouteTable(list, nil, nil, "/tunnel", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,10 +112,11 @@ func FuzzRouteLookup(f *testing.F) {
 }
 
 func TestRouteFaults(t *testing.T) {
-	a := Access{Users: users(t, user("alice")), Targets: map[string]string{"db": "127.0.0.1:5432"}}
+	alice := users(t, user("alice"))
+	targets := map[string]dialout.Address{"db": {Network: "tcp", Host: "127.0.0.1", Port: 5432}}
 	good := Route{Path: "/a", Backends: []string{"127.0.0.1:1", "unix:/run/x.sock", "db", "[::1]:2"},
 		Host: "h.example", FrameType: "text", Origins: []string{"https://*.example.com"}, Users: []string{"alice"}, ProxyProtocol: "v2"}
-	if table, err := newRouteTable([]Route{good}, a, "/tunnel", nil); err != nil || table[0].PingInterval != DefaultPingInterval {
+	if table, err := newRouteTable([]Route{good}, alice, targets, "/tunnel", nil); err != nil || table[0].PingInterval != DefaultPingInterval {
 		t.Fatal(err)
 	}
 	with := func(change func(*Route)) Route {
@@ -153,14 +155,14 @@ func TestRouteFaults(t *testing.T) {
 		{with(func(r *Route) { r.ProxyProtocol = "v3" }), "proxy-protocol"},
 	}
 	for i, test := range tests {
-		_, err := newRouteTable([]Route{test.route}, a, "/tunnel", nil)
+		_, err := newRouteTable([]Route{test.route}, alice, targets, "/tunnel", nil)
 		var fault *RouteError
 		if !errors.As(err, &fault) || fault.Field != test.field {
 			t.Errorf("%d, a bad %s: %v", i, test.field, err)
 		}
 	}
-	_, err := newRouteTable([]Route{{Path: "x"}, good, good, {Path: "/c", FrameType: "x"}}, a, "/tunnel", nil)
-	for _, part := range []string{"does not begin", "route \"/a\": path: is there twice", "there is none", "neither binary nor text"} {
+	_, err := newRouteTable([]Route{{Path: "x"}, good, good, {Path: "/c", FrameType: "x"}}, alice, targets, "/tunnel", nil)
+	for _, part := range []string{"does not begin", "route \"/a\": path: appears twice", "at least one is needed", "neither binary nor text"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("the faults lack %q: %v", part, err)
 		}
@@ -170,16 +172,16 @@ func TestRouteFaults(t *testing.T) {
 // A reload that keeps a route keeps its counts, and one that does not, not.
 func TestReloadKeepsCounts(t *testing.T) {
 	first := table(t, Route{Path: "/a", Backends: []string{"h:1", "h:2"}}, Route{Path: "/b"})
-	if _, full := first.lookup("", "/a").places.take(addr("10.0.0.1"), 1, 0); full != "" {
+	if _, full := first.lookup("", "/a").limit.add(addr("10.0.0.1"), 1, 0); full != "" {
 		t.Fatal(full)
 	}
 	first.lookup("", "/a").pool.backends[0].conns = 7
-	second, err := newRouteTable([]Route{{Path: "/a", Backends: []string{"h:3", "h:1"}, PingInterval: time.Second}}, Access{}, "/tunnel", first)
+	second, err := newRouteTable([]Route{{Path: "/a", Backends: []string{"h:3", "h:1"}, PingInterval: time.Second}}, nil, nil, "/tunnel", first)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := second.lookup("", "/a")
-	if _, full := r.places.take(addr("10.0.0.1"), 1, 0); full == "" {
+	if _, full := r.limit.add(addr("10.0.0.1"), 1, 0); full == "" {
 		t.Error("the connections of before do not count")
 	}
 	if b := r.pool.backends; b[0].conns != 0 || b[1].conns != 7 {
@@ -190,11 +192,11 @@ func TestReloadKeepsCounts(t *testing.T) {
 	}
 }
 
-func TestPlaces(t *testing.T) {
-	var p places
+func TestRouteLimit(t *testing.T) {
+	var p routeLimit
 	var back []func()
 	take := func(a string, max, per int) bool {
-		f, full := p.take(addr(a), max, per)
+		f, full := p.add(addr(a), max, per)
 		if full == "" {
 			back = append(back, f)
 		}
@@ -213,7 +215,7 @@ func TestPlaces(t *testing.T) {
 		f()
 	}
 	if p.total != 0 || len(p.byAddress) != 0 {
-		t.Errorf("%d places and %d addresses are left", p.total, len(p.byAddress))
+		t.Errorf("%d connections and %d addresses are left", p.total, len(p.byAddress))
 	}
 }
 

@@ -91,7 +91,7 @@ func TestShutdownLastRequest(t *testing.T) {
 	}
 	defer raw.Close()
 	raw.SetDeadline(time.Now().Add(watchdog))
-	eventually(t, "the connection is accepted", func() bool { return g.gate.len() > 0 })
+	eventually(t, "the connection is accepted", func() bool { return g.limiter.len() > 0 })
 	done := shutdown(t, g, time.Hour)
 	eventually(t, "the server does not listen any more", func() bool {
 		c, err := net.Dial("tcp", g.addr)
@@ -152,7 +152,7 @@ func TestShutdownDrains(t *testing.T) {
 		t.Error(err)
 	}
 	wantAway(t, busy)
-	if n := g.numSessions(); n != 0 || !g.gate.empty() {
+	if n := g.numSessions(); n != 0 || !g.limiter.empty() {
 		t.Errorf("%d sessions after Shutdown", n)
 	}
 }
@@ -211,9 +211,9 @@ func TestShutdownSilent(t *testing.T) {
 	}
 	defer conn.CloseNow()
 	eventually(t, "they are counted", func() bool {
-		g.gate.mu.Lock()
-		defer g.gate.mu.Unlock()
-		return g.gate.all.Len() == 3
+		g.limiter.mu.Lock()
+		defer g.limiter.mu.Unlock()
+		return g.limiter.all.Len() == 3
 	})
 	start := time.Now()
 	if err := wait(t, shutdown(t, g, time.Hour)); err != nil {
@@ -239,9 +239,9 @@ func TestShutdownVisitor(t *testing.T) {
 	<-begun
 	done := shutdown(t, g, time.Hour)
 	eventually(t, "Shutdown has begun", func() bool {
-		g.gate.mu.Lock()
-		defer g.gate.mu.Unlock()
-		return g.gate.stopped
+		g.limiter.mu.Lock()
+		defer g.limiter.mu.Unlock()
+		return g.limiter.stopped
 	})
 	close(finish)
 	if b, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(b), "late") {
@@ -366,10 +366,8 @@ func TestAgeAfterLateNews(t *testing.T) {
 	g := start(t, Config{MaxConnectionAge: time.Hour}, Access{Users: users(t, user("alice"))})
 	g.session(t, "alice")
 	g.log.Wait(t, 1, "session opened")
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for x := range g.sessions {
-		x.down(errors.New("late"))
+	for _, x := range g.tunnel.sessions.some(-1) {
+		x.linkLost(errors.New("late"))
 		if !x.age.Stop() {
 			t.Error("the client is never asked to move")
 		}

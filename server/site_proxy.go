@@ -87,7 +87,7 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 
 type proxySite struct {
 	target   *url.URL
-	trusted  []netip.Prefix
+	trusted  trustedProxies
 	patience time.Duration // for more of a body
 	proxy    *httputil.ReverseProxy
 	log      *slog.Logger
@@ -142,7 +142,7 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 	r.Out.Host = r.In.Host
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would call malformed
 	peer := remoteAddr(r.In)
-	trusted := trustedPeer(p.trusted, peer)
+	trusted := p.trusted.include(peer)
 	if trusted {
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	} else {

@@ -163,8 +163,11 @@ func TestEndName(t *testing.T) {
 			t.Errorf("%v: %s, want %s", c.err, got, c.want)
 		}
 	}
-	if refusalName(reasonStopping) != "stopping" || refusalName("too many") != "limit" {
-		t.Error("refusals")
+	refused := newCounters()
+	refused.addSessionRefused(reasonStopping)
+	refused.addSessionRefused("too many")
+	if got := refused.sessionsRefused.Counts(); got["stopping"] != 1 || got["limit"] != 1 {
+		t.Errorf("refusals: %v", got)
 	}
 	for status, want := range map[int]string{http.StatusForbidden: "origin", http.StatusGatewayTimeout: "timeout"} {
 		if routeRefusals[status] != want {
@@ -178,8 +181,8 @@ func TestEndName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.countRejected(auth.ErrNoCredentials)
-	s.countRejected(fmt.Errorf("%w: %w", auth.ErrRejected, auth.ErrThrottled))
+	s.counters.addRejected(auth.ErrNoCredentials)
+	s.counters.addRejected(fmt.Errorf("%w: %w", auth.ErrRejected, auth.ErrThrottled))
 	if got := s.Status().Counts.HandshakeFailures; got["throttled"] != 1 || got["authentication"] != 0 || got["other"] != 0 {
 		t.Errorf("%v", got)
 	}

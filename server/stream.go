@@ -11,20 +11,20 @@ import (
 	"adit/mux"
 )
 
-// acceptStreams serves a session's streams until the session ends, and waits
-// for them.
-func (s *Server) acceptStreams(x *session) {
+// serveStreams serves a session's streams until the session ends, and waits for
+// them.
+func serveStreams(c *core, x *session) {
 	handler := &dialout.Handler{
 		Authorize: func(t mux.Target) (dialout.Destination, error) {
-			return s.access.Load().authorize(x.identity.Load().Policy, t)
+			return c.access.Load().authorize(x.identity.Load().Policy, t)
 		},
-		Resolver: s.cfg.Resolver,
-		Timeout:  s.cfg.DialTimeout,
+		Resolver: c.cfg.Resolver,
+		Timeout:  c.cfg.DialTimeout,
 		Observe: func(t mux.Target) dialout.Observer {
-			return &streamObserver{s, x, s.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
+			return &streamObserver{c, x, c.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
 		},
 		NoTarget: func(err error) {
-			s.log.Debug("stream without a target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
+			c.log.Debug("stream without target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
 		},
 	}
 	var streams sync.WaitGroup
@@ -41,7 +41,7 @@ func (s *Server) acceptStreams(x *session) {
 
 // streamObserver logs, counts and records one stream of a session.
 type streamObserver struct {
-	server  *Server
+	core    *core
 	session *session
 	rec     *recording // began when the target had been read
 }
@@ -54,15 +54,15 @@ func (o *streamObserver) log() *slog.Logger {
 
 // Connected implements dialout.Observer.
 func (o *streamObserver) Connected(target net.Conn) {
-	o.rec.dialled(target)
-	o.server.counters.targetDials.Add(mux.Connected.String(), time.Since(o.rec.start))
-	o.server.counters.streams.Add(1)
+	o.rec.dialed(target)
+	o.core.counters.targetDials.Add(mux.Connected.String(), time.Since(o.rec.start))
+	o.core.counters.streams.Add(1)
 }
 
 // Refused implements dialout.Observer.
 func (o *streamObserver) Refused(code mux.Code, err error) {
-	o.server.counters.targetDials.Add(code.String(), time.Since(o.rec.start))
-	o.server.counters.streamsRefused.Add(code.String())
+	o.core.counters.targetDials.Add(code.String(), time.Since(o.rec.start))
+	o.core.counters.streamsRefused.Add(code.String())
 	level := slog.LevelInfo
 	switch code {
 	case mux.Forbidden:
@@ -77,7 +77,7 @@ func (o *streamObserver) Refused(code mux.Code, err error) {
 // Closed implements dialout.Observer.
 func (o *streamObserver) Closed(toTarget, toClient int64, err error) {
 	o.rec.relayed(toTarget, toClient, err, "")
-	if o.server.log.Enabled(o.session.ctx, slog.LevelDebug) {
+	if o.core.log.Enabled(o.session.ctx, slog.LevelDebug) {
 		o.log().Debug("stream closed", "sent", toClient, "received", toTarget, "after", time.Since(o.rec.start).Round(time.Millisecond), "error", err)
 	}
 }

@@ -121,18 +121,14 @@ func TestDialCancelled(t *testing.T) {
 
 // numStreams counts the streams of all sessions.
 func (s *Server) numStreams() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for x := range s.sessions {
+	for _, x := range s.tunnel.sessions.some(-1) {
 		n += x.mux.NumStreams()
 	}
 	return n
 }
 
 func (s *Server) numSessions() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.sessions)
+	return len(s.tunnel.sessions.some(-1))
 }
 
 func TestMaxStreams(t *testing.T) {

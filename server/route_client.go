@@ -13,41 +13,42 @@ import (
 	"adit/tunnel/ws"
 )
 
-// maxHotReads bounds the connections, of all routes, that wait for more data
-// of a client with a large buffer in hand: tunnel.BufferSize each.
-const maxHotReads = 256
+// maxBufferedReads bounds the connections, of all routes, that hold a buffer of
+// tunnel.BufferSize while they wait for more data of the client.
+const maxBufferedReads = 256
 
-// hotRead is how much data in one read lets more of it be expected.
-const hotRead = 2 << 10
+// bulkRead is the size of a read, in bytes, after which more data is expected.
+const bulkRead = 2 << 10
 
-// clientEnd is the endpoint of a relay at a client's WebSocket. A WebSocket
-// has no half-close and no reset, so this is what becomes of the ends:
+// clientEnd is a relay's end at a client's WebSocket. A WebSocket has neither
+// half-close nor reset; the ends of a connection are translated like this:
 //
-//   - The backend ends its data: all of it is sent, then Close 1000. What the
-//     client sends until it answers still reaches the backend.
-//   - The backend resets, or sends in text mode what is no text: Close 1011
-//     behind all that came before.
-//   - The client closes with 1000, 1001, no code, or one of its own (3000 to
-//     4999): the same code is answered, and the backend gets all the data and
-//     then an end. What the backend still sends is discarded, for up to
+//   - The backend ends its data: all of it is sent, then Close 1000. Data that
+//     the client sends until it answers the close still reaches the backend.
+//   - The backend resets, or sends in text mode data that is not UTF-8: Close
+//     1011 after all earlier data.
+//   - The client closes with 1000, 1001, no code, or an application's code (3000
+//     to 4999): the same code is answered, and the backend gets all data and
+//     then an end. Data that the backend still sends is discarded, for up to
 //     Route.LingerTimeout.
 //   - The client closes with another code, breaks the protocol, or is lost:
-//     the backend gets what arrived, and a reset.
+//     the backend gets the data that arrived, and a reset.
 //   - Pings stay unanswered: Close 1011. No payload for Route.IdleTimeout, or
 //     the server stops: Close 1001. The user, or the credential that was shown,
-//     is removed: Close 1008. The backend gets a reset in all of these.
+//     is removed: Close 1008. The backend gets a reset in each case.
 type clientEnd struct {
 	conn    *ws.Conn
 	backend *tunnel.Socket
-	route   *route
+	route   *Route // with its defaults in place
 	in      input
 	out     output
 
-	hotReads *atomic.Int64 // of all routes
-	hot      bool          // more data is to be expected soon; of the reader
-	leased   bool          // this end is counted in hotReads; of the reader
+	// Used by the reader goroutine only, except for the counter itself.
+	bufferedReads *atomic.Int64 // of all routes
+	bulk          bool          // the last read was large: more data is expected soon
+	counted       bool          // this end is counted in bufferedReads
 
-	// For the watch; nanoseconds since clockBase.
+	// Read by the watch: times in nanoseconds since clockBase.
 	readFrom atomic.Int64 // when the reader began to wait; 0 while it does not
 	received atomic.Int64 // when payload was last received
 	sent     atomic.Int64 // when payload was last sent
@@ -55,54 +56,58 @@ type clientEnd struct {
 
 	receivedBytes, sentBytes atomic.Uint64 // of payload
 
-	over     atomic.Bool // nothing more is sent: the client has closed or is gone
-	finished chan struct{}
+	sendingOver atomic.Bool   // the client has closed or is gone: nothing more is sent
+	finished    chan struct{} // closed when the WebSocket is closed
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	cause  string // why end was called first; "" before
 	timers []*time.Timer
-	closed bool // the relay is done
+	closed bool // the relay has ended
 }
 
-func newClientEnd(conn *ws.Conn, backend *tunnel.Socket, rt *route, hotReads *atomic.Int64) *clientEnd {
-	c := &clientEnd{conn: conn, backend: backend, route: rt, hotReads: hotReads, finished: make(chan struct{})}
-	c.in, c.out = framing(conn, rt.text)
+// newClientEnd returns a clientEnd for a route with these settings; text is
+// whether the route's FrameType is text.
+func newClientEnd(conn *ws.Conn, backend *tunnel.Socket, rt *Route, text bool, bufferedReads *atomic.Int64) *clientEnd {
+	c := &clientEnd{conn: conn, backend: backend, route: rt, bufferedReads: bufferedReads, finished: make(chan struct{})}
+	c.in, c.out = framing(conn, text)
 	now := clock()
 	c.received.Store(now)
 	c.sent.Store(now)
 	return c
 }
 
-// clockBase and clock make times that fit an atomic.
+// clockBase is the origin of the times that clock returns, which fit an
+// atomic.Int64.
 var clockBase = time.Now()
 
 func clock() int64 { return int64(time.Since(clockBase)) }
 
-// WaitReadable blocks without a buffer until there is something to read. Where
-// data flows it does not block, and Read reads into the relay's buffer itself.
+// WaitReadable blocks until there is something to read, without holding a buffer.
+// During a bulk transfer it does not block: Read waits in its stead.
 func (c *clientEnd) WaitReadable() error {
 	c.readFrom.Store(clock())
-	if c.hot {
-		if c.hotReads.Add(1) <= maxHotReads {
-			c.leased = true
+	if c.bulk {
+		if c.bufferedReads.Add(1) <= maxBufferedReads {
+			c.counted = true
 			return nil
 		}
-		c.hotReads.Add(-1)
+		c.bufferedReads.Add(-1)
 	}
-	_ = c.in.wait() // Read reports it, and what it means
+	_ = c.in.wait() // Read reports the error
 	return nil
 }
 
-// Read gives payload, or nothing where there is more to wait for. It never fills
-// p, so that the relay always calls WaitReadable in between.
+// Read returns payload, or 0 bytes if there is more to wait for. It never fills p,
+// so that the relay calls WaitReadable before each Read.
 func (c *clientEnd) Read(p []byte) (int, error) {
 	n, err := c.in.read(p[:len(p)-1])
-	if c.leased {
-		c.leased = false
-		c.hotReads.Add(-1)
+	if c.counted {
+		c.counted = false
+		c.bufferedReads.Add(-1)
 	}
 	c.readFrom.Store(0)
-	c.hot = n >= hotRead
+	c.bulk = n >= bulkRead
 	if n > 0 {
 		c.received.Store(clock())
 		c.receivedBytes.Add(uint64(n))
@@ -113,10 +118,10 @@ func (c *clientEnd) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// clientEnded acts on the end of what the client sends, and returns what it
-// means to the backend.
+// clientEnded ends the connection after a read error, and returns io.EOF if the
+// client's data ended in order.
 func (c *clientEnd) clientEnded(err error) error {
-	c.over.Store(true)
+	c.sendingOver.Store(true)
 	var closed *ws.CloseError
 	var fault *ws.ProtocolError
 	switch {
@@ -127,7 +132,7 @@ func (c *clientEnd) clientEnded(err error) error {
 		}
 		return io.EOF
 	case errors.As(err, &fault):
-		c.end(fault.Code, fault.Reason, fault.Error()) // the code is already on its way
+		c.end(fault.Code, fault.Reason, fault.Error()) // conn has sent the code already
 	case errors.Is(err, errBase64):
 		c.end(ws.StatusInvalidPayload, err.Error(), err.Error())
 	default:
@@ -136,8 +141,8 @@ func (c *clientEnd) clientEnded(err error) error {
 	return err
 }
 
-// orderly reports whether a client that closes with code has done what it
-// wanted.
+// orderly reports whether a client that closes with this code ends its data in
+// order.
 func orderly(code ws.StatusCode) bool {
 	switch code {
 	case ws.StatusNormal, ws.StatusGoingAway, ws.StatusNoStatus:
@@ -146,21 +151,21 @@ func orderly(code ws.StatusCode) bool {
 	return code >= 3000
 }
 
-// Headroom is what WriteBuffer wants.
+// Headroom is how many bytes WriteBuffer needs before the data.
 func (c *clientEnd) Headroom() int { return c.out.headroom() }
 
-// Write is not what the relay uses.
+// Write copies p for WriteBuffer, which the relay calls instead.
 func (c *clientEnd) Write(p []byte) (int, error) {
 	b := make([]byte, c.Headroom()+len(p))
 	copy(b[c.Headroom():], p)
 	return c.WriteBuffer(b)
 }
 
-// WriteBuffer sends what the backend sent. When the client takes no more, that
-// is discarded: its own last data may still be on the way to the backend.
+// WriteBuffer sends data of the backend. It discards the data once the client
+// takes no more: the client's own last data may still have to reach the backend.
 func (c *clientEnd) WriteBuffer(b []byte) (int, error) {
 	n := len(b) - c.Headroom()
-	if c.over.Load() {
+	if c.sendingOver.Load() {
 		return n, nil
 	}
 	c.writing.Store(true)
@@ -174,28 +179,28 @@ func (c *clientEnd) WriteBuffer(b []byte) (int, error) {
 		c.end(ws.StatusInternalError, "the backend's data is not UTF-8", "the backend's data is not UTF-8")
 		return n, err
 	case errors.Is(err, net.ErrClosed):
-		// There has been a Close, of which the reader will tell.
-		c.over.Store(true)
+		// The connection is closing; the reader reports why.
+		c.sendingOver.Store(true)
 	default:
 		c.lost(err.Error())
 	}
 	return n, nil
 }
 
-// lost is told that the client's connection is gone, by other means than
-// reading. There may be more to read, even a Close, and a backend that takes
-// it, but not for long.
+// lost is called when the client's connection is found to be gone other than by
+// reading. There may be data left to read, even a close message, and a backend
+// that takes it: both have Route.LingerTimeout.
 func (c *clientEnd) lost(cause string) {
-	c.over.Store(true)
+	c.sendingOver.Store(true)
 	c.after(c.route.LingerTimeout, func() {
 		c.end(0, "", "the client is gone: "+cause)
 		c.backend.Abort()
 	})
 }
 
-// CloseWrite says that the backend has nothing more to send.
+// CloseWrite sends the client a close message: the backend has ended its data.
 func (c *clientEnd) CloseWrite() error {
-	if c.over.Load() {
+	if c.sendingOver.Load() {
 		return nil
 	}
 	if err := c.out.end(); err != nil {
@@ -203,14 +208,14 @@ func (c *clientEnd) CloseWrite() error {
 		return err
 	}
 	c.conn.SendClose(ws.StatusNormal, "")
-	c.over.Store(true)
+	c.sendingOver.Store(true)
 	now := clock()
 	c.awaitAnswer(now, now+int64(c.route.LingerTimeout))
 	return nil
 }
 
-// awaitAnswer ends the connection of a client that does not answer our Close.
-// While it sends data it is still on its way to that, though not beyond limit.
+// awaitAnswer ends the connection of a client that does not answer the close
+// message. It keeps waiting while the client sends data, but not after limit.
 func (c *clientEnd) awaitAnswer(since, limit int64) {
 	c.after(ws.DefaultCloseTimeout, func() {
 		now := clock()
@@ -222,13 +227,13 @@ func (c *clientEnd) awaitAnswer(since, limit int64) {
 	})
 }
 
-// backendBroke is told that the backend's connection has failed.
-func (c *clientEnd) backendBroke(err error) {
+// backendFailed is called when the backend's connection has failed.
+func (c *clientEnd) backendFailed(err error) {
 	c.end(ws.StatusInternalError, "the backend's connection failed", "the backend failed: "+err.Error())
 }
 
-// cut ends the connection of a client that has done nothing wrong. The backend
-// is reset first: the client's answer to the Close is no end of its data.
+// cut ends the connection for a reason of the server's. The backend is reset
+// first, because the client's answer to the close message is no end of its data.
 func (c *clientEnd) cut(code ws.StatusCode, reason string) {
 	first := c.claim(reason)
 	c.backend.Abort()
@@ -237,21 +242,23 @@ func (c *clientEnd) cut(code ws.StatusCode, reason string) {
 	}
 }
 
-// Abort ends the connection. The first reason to do so decides about the code.
+// Abort ends the connection after a failure of the relay, unless it is ending for
+// another reason.
 func (c *clientEnd) Abort() {
 	c.end(ws.StatusInternalError, "the backend's connection failed", "the relay failed")
 }
 
-// end closes the WebSocket with code, or at once if that is 0, and does not
-// wait. Only the first call counts. The rest of the relay then has
-// Route.LingerTimeout to come to its own end.
+// end starts to close the WebSocket with code, or without a close message if code
+// is 0. Only the first call has an effect. The backend has Route.LingerTimeout
+// from then on.
 func (c *clientEnd) end(code ws.StatusCode, reason, cause string) {
 	if c.claim(cause) {
 		c.close(code, reason)
 	}
 }
 
-// claim reports whether this is the first cause to end the connection.
+// claim reports whether this is the first cause to end the connection, and keeps
+// it.
 func (c *clientEnd) claim(cause string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,10 +266,11 @@ func (c *clientEnd) claim(cause string) bool {
 		return false
 	}
 	c.cause = cause
-	c.over.Store(true)
+	c.sendingOver.Store(true)
 	return true
 }
 
+// close closes the WebSocket in a goroutine of its own.
 func (c *clientEnd) close(code ws.StatusCode, reason string) {
 	go func() {
 		defer close(c.finished)
@@ -275,7 +283,7 @@ func (c *clientEnd) close(code ws.StatusCode, reason string) {
 	}()
 }
 
-// after calls f when d has passed and the relay is not yet done.
+// after calls f after d unless the relay has ended by then.
 func (c *clientEnd) after(d time.Duration, f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -284,7 +292,7 @@ func (c *clientEnd) after(d time.Duration, f func()) {
 	}
 }
 
-// Close waits until the WebSocket has been closed.
+// Close closes the WebSocket and waits for that.
 func (c *clientEnd) Close() error {
 	c.end(ws.StatusNormal, "", "both sides ended")
 	c.mu.Lock()
@@ -297,7 +305,7 @@ func (c *clientEnd) Close() error {
 	return nil
 }
 
-// ending says in the log how the connection ended.
+// ending returns why the connection ended, for the log.
 func (c *clientEnd) ending() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

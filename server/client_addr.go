@@ -9,27 +9,27 @@ import (
 	"strings"
 )
 
-// clientAddr is the address that a request comes from, for the log, limits and
-// the PROXY protocol; nothing is allowed or refused because of whose address
-// it is. It is invalid where there is none, as over a unix socket; its port is
-// 0 where that is not known.
+// trustedProxies are the networks of the proxies in front of the server.
+type trustedProxies []netip.Prefix
+
+// clientAddr returns the address that a request comes from, for the log, limits
+// and the PROXY protocol; no access depends on it. It is invalid where there is
+// none, as over a unix socket; its port is 0 if unknown.
 //
-// X-Forwarded-For and Forwarded (RFC 7239) are believed only if the peer is
-// one of Access.TrustedProxies; if there are any, a peer on a unix socket is
-// one, too. Then the client is the last of the addresses in the header that is
-// not itself a trusted proxy: what is left of it anybody may have invented. An
-// entry that is no address ends the search at the proxy that vouches for it.
-// If both headers are there and name different clients, the proxy has set but
-// one of them, and which one cannot be known: the client is then the peer.
-func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
+// X-Forwarded-For and Forwarded (RFC 7239) are used only if the peer is trusted.
+// Then the client is the last address in the header that is not itself a
+// trusted proxy: anybody may have invented the entries before it. An entry that
+// is no address ends the search at the proxy that added it. If both headers are
+// present and name different clients, the proxy has set only one of them, and
+// nothing tells which: the client is then the peer.
+func (t trustedProxies) clientAddr(r *http.Request) netip.AddrPort {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	peer = plain(peer)
-	trusted := s.access.Load().trustedProxies
-	if !trustedPeer(trusted, peer.Addr()) {
+	if !t.include(peer.Addr()) {
 		return peer
 	}
-	x := lastClient(trusted, peer, xForwardedFor(r.Header))
-	f := lastClient(trusted, peer, forwardedFor(r.Header))
+	x := t.lastClient(peer, xForwardedFor(r.Header))
+	f := t.lastClient(peer, forwardedFor(r.Header))
 	switch {
 	case x == peer || f.Addr() == x.Addr():
 		return f
@@ -39,19 +39,19 @@ func (s *Server) clientAddr(r *http.Request) netip.AddrPort {
 	return peer
 }
 
-// trustedPeer reports whether a peer is one of the trusted proxies. If there are
-// any, one without an address, as on a unix socket, is.
-func trustedPeer(trusted []netip.Prefix, peer netip.Addr) bool {
+// include reports whether a peer is one of the proxies. If there are any, a peer
+// without an address, as on a unix socket, is one.
+func (t trustedProxies) include(peer netip.Addr) bool {
 	if !peer.IsValid() {
-		return len(trusted) > 0
+		return len(t) > 0
 	}
 	peer = peer.Unmap().WithZone("")
-	return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(peer) })
+	return slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
-// lastClient walks from the peer back through the addresses that each proxy
-// saw.
-func lastClient(trusted []netip.Prefix, peer netip.AddrPort, chain []string) netip.AddrPort {
+// lastClient walks back from the peer through the addresses that each proxy
+// saw, up to the first that is not trusted.
+func (t trustedProxies) lastClient(peer netip.AddrPort, chain []string) netip.AddrPort {
 	client := peer
 	for i := len(chain) - 1; i >= 0; i-- {
 		next, ok := parseNode(chain[i])
@@ -59,7 +59,7 @@ func lastClient(trusted []netip.Prefix, peer netip.AddrPort, chain []string) net
 			break
 		}
 		client = next
-		if !trustedPeer(trusted, client.Addr()) {
+		if !t.include(client.Addr()) {
 			break
 		}
 	}
@@ -110,7 +110,7 @@ func splitQuoted(s string, sep byte) []string {
 	return append(parts, s[begin:])
 }
 
-// parseNode reads an address, with or without a port, IPv6 with or without
+// parseNode parses an address, with or without a port, IPv6 with or without
 // brackets.
 func parseNode(s string) (netip.AddrPort, bool) {
 	s = strings.TrimSpace(s)
@@ -118,7 +118,7 @@ func parseNode(s string) (netip.AddrPort, bool) {
 		return plain(ap), true
 	}
 	if host, port, err := net.SplitHostPort(s); err == nil {
-		// A port that is not told, as "_hidden" (RFC 7239 section 6.3).
+		// An obfuscated port, as "_hidden" (RFC 7239 section 6.3).
 		if _, err := strconv.ParseUint(port, 10, 16); err == nil || !strings.HasPrefix(port, "_") {
 			return netip.AddrPort{}, false
 		}
@@ -131,12 +131,12 @@ func parseNode(s string) (netip.AddrPort, bool) {
 	return plain(netip.AddrPortFrom(a, 0)), true
 }
 
-// plain is an address without the ways of writing it that change nothing.
+// plain returns the canonical form of an address: without IPv4 mapping and zone.
 func plain(ap netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
-// addrText is an address for the log.
+// addrText returns the form of a client's address for the log.
 func addrText(ap netip.AddrPort) string {
 	switch {
 	case !ap.IsValid():
@@ -145,4 +145,27 @@ func addrText(ap netip.AddrPort) string {
 		return ap.Addr().String()
 	}
 	return ap.String()
+}
+
+// addrPrefix returns what counts as one client: an IPv4 address, or the /64 from
+// which an IPv6 host can choose its addresses. Without an address it is the zero
+// Prefix.
+func addrPrefix(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}
+
+// remoteAddr returns the address of the peer that sent a request; it is invalid
+// where there is none, as over a unix socket.
+func remoteAddr(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ap.Addr().Unmap()
 }

@@ -8,26 +8,23 @@ import (
 	"adit/tunnel/ws"
 )
 
-// watch is the time that passes over a client's connection: its pings, how
-// long it may be idle, and a look whether it is still there. One timer does it
-// all. Times are nanoseconds since
-// clockBase.
+// watch sends a client pings, limits how long its connection may be idle, and
+// checks that it still exists, with one timer. Times are nanoseconds since
+// clockBase, and durations nanoseconds.
 type watch struct {
-	c              *clientEnd
-	interval, pong int64
-	idle           int64
-	timer          *time.Timer
+	c                    *clientEnd
+	interval, pong, idle int64
+	timer                *time.Timer
 
 	pinged   int64 // when the last ping was sent
-	awaiting bool  // nothing has come since that ping
+	awaiting bool  // nothing has been received since that ping
 }
 
-// watch starts the pings and timeouts of the route, for as long as the relay
-// goes on.
-func (c *clientEnd) watch() {
+// startWatch starts the watch of a connection, which ends with the relay.
+func startWatch(c *clientEnd) {
 	w := &watch{c: c, interval: int64(c.route.PingInterval), pong: int64(c.route.PongTimeout), idle: int64(c.route.IdleTimeout)}
 	if w.interval > 0 {
-		// Clients that came together need not be pinged together.
+		// Clients that connected together are not pinged together.
 		w.interval -= rand.Int64N(w.interval/8 + 1)
 	}
 	c.mu.Lock()
@@ -36,11 +33,11 @@ func (c *clientEnd) watch() {
 	c.timers = append(c.timers, w.timer)
 }
 
-// tick does what is due and sets the timer for what comes next.
+// tick does what is due and sets the timer for the next time.
 func (w *watch) tick() {
 	c, now := w.c, clock()
 	if p, ok := tunnel.PathOf(c.conn.NetConn()); ok && p.Gone {
-		// The reader would know, if it did not wait for the backend.
+		// The reader has not noticed: it may be waiting for the backend.
 		c.lost("the connection was reset")
 		return
 	}
@@ -58,10 +55,10 @@ func (w *watch) tick() {
 			c.cut(ws.StatusInternalError, "no answer to a ping")
 			return
 		}
-		w.pinged = now // it has as long again; the ping is still on its way
+		w.pinged = now // the ping may still be in flight: wait as long again
 	case !w.awaiting && now-w.lastSilence() >= w.interval:
-		// Pings that cannot even be queued say that the writer is blocked,
-		// and excused knows what to think of that.
+		// A ping that cannot be queued means a blocked writer, which excused
+		// takes into account.
 		_ = c.conn.Ping(nil)
 		w.pinged, w.awaiting = now, true
 	}
@@ -72,7 +69,7 @@ func (w *watch) tick() {
 	}
 }
 
-// next is how long there is nothing to do.
+// next returns how long nothing is due.
 func (w *watch) next(now int64) time.Duration {
 	wait := int64(DefaultPingInterval)
 	if w.idle > 0 {
@@ -90,28 +87,28 @@ func (w *watch) next(now int64) time.Duration {
 	return max(time.Duration(wait), time.Millisecond)
 }
 
-// heard is when the client last sent anything at all.
+// heard is when any byte of the client was last received.
 func (w *watch) heard() int64 { return int64(w.c.conn.LastRead().Sub(clockBase)) }
 
-// lastPayload is when payload last went in either direction.
+// lastPayload is when payload was last sent or received.
 func (w *watch) lastPayload() int64 { return max(w.c.received.Load(), w.c.sent.Load()) }
 
-// lastSilence is when the direction fell silent that has been so for longer.
-// Both count: a proxy between may wait for either.
+// lastSilence is when the direction that has been silent for longer fell silent.
+// Both count, because a proxy in between may time out either.
 func (w *watch) lastSilence() int64 { return min(w.heard(), max(w.c.sent.Load(), w.pinged)) }
 
-// excused reports whether there is another reason than the client's being gone
-// for its not having answered the last ping.
+// excused reports whether the last ping may be unanswered although the client is
+// there.
 func (w *watch) excused() bool {
 	c := w.c
 	if p, ok := tunnel.PathOf(c.conn.NetConn()); ok {
-		if p.Pending() { // it may not have got the ping yet
+		if p.Pending() { // the ping may not have reached the client yet
 			return p.Alive(time.Duration(w.pong))
 		}
 	} else if c.writing.Load() {
-		return true // TCP will end that if nobody is there
+		return true // TCP ends the write if the client is gone
 	}
-	// The answer may lie there unread while the backend takes no data.
+	// The answer may be unread while the backend takes no data.
 	from := c.readFrom.Load()
 	return from == 0 || from > w.pinged
 }

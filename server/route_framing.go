@@ -11,28 +11,28 @@ import (
 	"adit/tunnel/ws"
 )
 
-// input takes the stream for the backend out of a client's messages.
+// input decodes the stream for the backend from a client's messages.
 type input interface {
-	// wait blocks, without much memory, until read has something to say.
+	// wait blocks until read has data or an error, without holding a buffer.
 	wait() error
-	// read is io.Reader's, but for io.EOF, which does not occur. Behind a wait it
-	// does not block, and may give nothing: then there is more to wait for.
+	// read is that of io.Reader, but never returns io.EOF. After wait it does
+	// not block; if it returns 0 bytes, the caller has to wait again.
 	read(p []byte) (int, error)
 }
 
-// output puts what the backend sends into messages.
+// output encodes the backend's data as messages.
 type output interface {
-	// headroom is what write needs in front of the data, in bytes.
+	// headroom is how many bytes write needs before the data.
 	headroom() int
 	// write sends b[headroom():].
 	write(b []byte) error
-	// end is called behind the last write, and tells whether the data may end
-	// there.
+	// end is called after the last write. It returns an error if the data must
+	// not end there.
 	end() error
 }
 
-// framing is how a connection carries data: its subprotocol decides, or else
-// the route.
+// framing returns how a connection carries data: the subprotocol decides, and
+// without one text, the route's FrameType.
 func framing(conn *ws.Conn, text bool) (input, output) {
 	switch {
 	case conn.Subprotocol() == "base64":
@@ -43,27 +43,27 @@ func framing(conn *ws.Conn, text bool) (input, output) {
 	return streamInput{conn}, binaryOutput{conn}
 }
 
-// streamInput is the payload of all messages, of either type.
+// streamInput concatenates the payload of all messages, of either type.
 type streamInput struct{ conn *ws.Conn }
 
 func (in streamInput) wait() error                { return in.conn.WaitStream() }
 func (in streamInput) read(p []byte) (int, error) { return in.conn.ReadStream(p) }
 
-// binaryOutput makes a binary message of each write.
+// binaryOutput sends each write as a binary message.
 type binaryOutput struct{ conn *ws.Conn }
 
 func (out binaryOutput) headroom() int        { return out.conn.Headroom() }
 func (out binaryOutput) write(b []byte) error { return out.conn.WriteBuffer(ws.OpBinary, b) }
 func (out binaryOutput) end() error           { return nil }
 
-// textOutput makes a text message of each write, except that a code point
-// whose end has not come yet waits for the next one.
+// textOutput sends each write as a text message. It keeps an incomplete code point
+// at the end for the next message.
 type textOutput struct {
 	conn   *ws.Conn
 	cutter ws.TextCutter
 }
 
-// maxHeld is the longest beginning of a code point.
+// maxHeld is the length of the longest incomplete code point, in bytes.
 const maxHeld = 3
 
 func (out *textOutput) headroom() int { return out.conn.Headroom() + maxHeld }
@@ -85,18 +85,18 @@ func (out *textOutput) write(b []byte) error {
 
 func (out *textOutput) end() error { return out.cutter.End() }
 
-// errBase64 reports a message that is not base64.
+// errBase64 says that a message is not base64.
 var errBase64 = errors.New("a message is not base64")
 
-// base64Input decodes messages of either type, each of which is encoded for
-// itself (RFC 4648 section 4, with padding, without line breaks). It decodes
-// as the bytes arrive.
+// base64Input decodes messages of either type, each of which is encoded by itself
+// (RFC 4648 section 4, with padding, without line breaks). It decodes as the bytes
+// arrive.
 type base64Input struct {
 	conn   *ws.Conn
-	inside bool    // of a message
-	part   [4]byte // the beginning of a group of four
-	n      int
-	padded bool // the message may not go on
+	inside bool    // a message
+	part   [4]byte // an incomplete group of four characters
+	n      int     // bytes in part
+	padded bool    // the message has to end here
 }
 
 func (in *base64Input) wait() error {
@@ -106,7 +106,7 @@ func (in *base64Input) wait() error {
 	return in.conn.WaitMessage()
 }
 
-// enter goes to the next message where the last one has ended.
+// enter goes to the next message if the last one has ended.
 func (in *base64Input) enter() error {
 	if in.inside {
 		return nil
@@ -117,7 +117,7 @@ func (in *base64Input) enter() error {
 }
 
 func (in *base64Input) read(p []byte) (int, error) {
-	// Three sevenths for the data and four for their encoding.
+	// Three sevenths of p hold the data, and four sevenths its encoding.
 	at := len(p) / 7 * 3
 	encoded := p[at+len(in.part):]
 	if err := in.enter(); err != nil {
@@ -147,7 +147,7 @@ func (in *base64Input) decode(p, b []byte) (int, error) {
 	case len(b) == 0:
 		return 0, nil
 	case in.padded:
-		return 0, fmt.Errorf("%w: it goes on behind its padding", errBase64)
+		return 0, fmt.Errorf("%w: it continues after its padding", errBase64)
 	case bytes.ContainsAny(b, "\r\n"):
 		return 0, fmt.Errorf("%w: it has line breaks", errBase64)
 	}
@@ -159,27 +159,29 @@ func (in *base64Input) decode(p, b []byte) (int, error) {
 	return n, nil
 }
 
-// base64Output makes text messages, each encoded for itself.
+// base64Output sends text messages, each encoded by itself.
 type base64Output struct{ conn *ws.Conn }
 
-// base64Piece is how much data a message has at most: a multiple of three.
-const base64Piece = 24 << 10
+// base64Chunk is how much data one message carries at most, in bytes: a multiple
+// of three.
+const base64Chunk = 24 << 10
 
-const wsHeadroom = 14 // at least that of a Conn
+// wsHeadroom is at least the Headroom of every connection.
+const wsHeadroom = 14
 
-var base64Buffers = sync.Pool{New: func() any { return new([wsHeadroom + base64Piece/3*4]byte) }}
+var base64Buffers = sync.Pool{New: func() any { return new([wsHeadroom + base64Chunk/3*4]byte) }}
 
 func (out base64Output) headroom() int { return 0 }
 
 func (out base64Output) write(b []byte) error {
-	buf := base64Buffers.Get().(*[wsHeadroom + base64Piece/3*4]byte)
+	buf := base64Buffers.Get().(*[wsHeadroom + base64Chunk/3*4]byte)
 	defer base64Buffers.Put(buf)
 	for len(b) > 0 {
-		piece := b[:min(len(b), base64Piece)]
-		b = b[len(piece):]
+		chunk := b[:min(len(b), base64Chunk)]
+		b = b[len(chunk):]
 		front := out.conn.Headroom()
-		base64.StdEncoding.Encode(buf[front:], piece)
-		if err := out.conn.WriteBuffer(ws.OpText, buf[:front+base64.StdEncoding.EncodedLen(len(piece))]); err != nil {
+		base64.StdEncoding.Encode(buf[front:], chunk)
+		if err := out.conn.WriteBuffer(ws.OpText, buf[:front+base64.StdEncoding.EncodedLen(len(chunk))]); err != nil {
 			return err
 		}
 	}

@@ -22,13 +22,15 @@ func (c *addressed) RemoteAddr() net.Addr {
 }
 func (c *addressed) Close() error { c.closed = true; return nil }
 
-func (g *gate) empty() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all.Len() == 0 && len(g.addresses) == 0
+func (l *preAuthLimiter) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Len() == 0 && len(l.addresses) == 0
 }
 
-func TestGate(t *testing.T) {
+func noProxies(netip.Addr) bool { return false }
+
+func TestPreAuthLimiter(t *testing.T) {
 	const stays, goes = false, true
 	type arrival struct {
 		from   string
@@ -48,12 +50,12 @@ func TestGate(t *testing.T) {
 		{"one of each", 1, 1, []arrival{{"10.0.0.1:1", goes}, {"10.0.0.2:1", stays}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := newGate(c.max, c.perOne)
+			l := newPreAuthLimiter(c.max, c.perOne, noProxies)
 			var raw []*addressed
-			var conns []*gatedConn
+			var conns []*preAuthConn
 			for _, a := range c.arrivals {
 				raw = append(raw, &addressed{from: a.from})
-				conns = append(conns, g.enter(raw[len(raw)-1]))
+				conns = append(conns, l.add(raw[len(raw)-1]))
 			}
 			for i, a := range c.arrivals {
 				if raw[i].closed != a.closed {
@@ -64,116 +66,114 @@ func TestGate(t *testing.T) {
 				x.Close()
 				x.Close()
 			}
-			if !g.empty() {
+			if !l.empty() {
 				t.Error("connections are counted after their end")
 			}
 		})
 	}
 }
 
-// A proxy in front is as many clients as come through it, which only the bound for
-// all holds.
-func TestGateFronts(t *testing.T) {
-	g := newGate(3, 1)
-	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	g.front = func(peer netip.Addr) bool { return trustedPeer(trusted, peer) }
+// A proxy in front is many clients, to which only the bound for all applies.
+func TestPreAuthLimiterProxies(t *testing.T) {
+	trusted := trustedProxies{netip.MustParsePrefix("10.0.0.0/8")}
+	l := newPreAuthLimiter(3, 1, func(peer netip.Addr) bool { return trusted.include(peer) })
 	for _, from := range []string{"10.0.0.1:1", "[::ffff:10.0.0.1]:2", "unix:"} {
 		raw := []*addressed{{from: from}, {from: from}, {from: from}, {from: from}}
-		var conns []*gatedConn
+		var conns []*preAuthConn
 		for _, nc := range raw {
-			conns = append(conns, g.enter(nc))
+			conns = append(conns, l.add(nc))
 		}
-		if !raw[0].closed || raw[1].closed || g.rejected.Counts()["address"] > 0 {
-			t.Errorf("4 of %s: closed %v, %v; %v", from, raw[0].closed, raw[1].closed, g.rejected.Counts())
+		if !raw[0].closed || raw[1].closed || l.rejected.Counts()["address"] > 0 {
+			t.Errorf("4 of %s: closed %v, %v; %v", from, raw[0].closed, raw[1].closed, l.rejected.Counts())
 		}
 		for _, c := range conns {
 			c.Close()
 		}
-		if !g.empty() {
+		if !l.empty() {
 			t.Error("connections are counted after their end")
 		}
 	}
 	trusted = nil
 	first := &addressed{from: "unix:"}
-	g.enter(first)
-	g.enter(&addressed{from: "unix:"})
+	l.add(first)
+	l.add(&addressed{from: "unix:"})
 	if !first.closed {
-		t.Error("whoever comes by a unix socket is a proxy in front of a server that trusts none")
+		t.Error("a peer on a unix socket counts as a proxy although no proxy is trusted")
 	}
 }
 
-func TestGateAdmit(t *testing.T) {
-	g := newGate(1, 1)
+func TestPreAuthLimiterExempt(t *testing.T) {
+	l := newPreAuthLimiter(1, 1, noProxies)
 	raw := &addressed{from: "10.0.0.1:1"}
-	c := g.enter(raw)
-	admit(g.connContext(t.Context(), c))
-	if !g.empty() {
-		t.Error("counted after it was admitted")
+	c := l.add(raw)
+	exempt(l.connContext(t.Context(), c))
+	if !l.empty() {
+		t.Error("counted although it is exempt")
 	}
-	next := g.enter(&addressed{from: "10.0.0.1:2"})
+	next := l.add(&addressed{from: "10.0.0.1:2"})
 	if raw.closed {
-		t.Error("an admitted connection makes room for a newcomer")
+		t.Error("an exempt connection is closed to make room")
 	}
 	c.Close()
-	if g.empty() {
-		t.Error("the end of an admitted connection is counted as another's")
+	if l.empty() {
+		t.Error("the end of an exempt connection is counted as another's")
 	}
 	next.Close()
-	admit(t.Context()) // a request on a connection of no gate
-	admit(g.connContext(t.Context(), raw))
+	exempt(t.Context()) // a request on a connection that no limiter counts
+	exempt(l.connContext(t.Context(), raw))
 }
 
-// A connection over which streams of routes come and go is counted between them,
-// each time as the newest.
-func TestGateReturn(t *testing.T) {
-	g := newGate(2, 2)
+// A connection is counted while it carries no stream of a route, each time as the
+// newest.
+func TestPreAuthLimiterRestore(t *testing.T) {
+	l := newPreAuthLimiter(2, 2, noProxies)
 	raw := &addressed{from: "10.0.0.1:1"}
-	c := g.enter(raw)
-	ctx := g.connContext(t.Context(), c)
-	first, second := admit(ctx), admit(ctx)
+	c := l.add(raw)
+	ctx := l.connContext(t.Context(), c)
+	first, second := exempt(ctx), exempt(ctx)
 	first()
-	if g.len() != 0 {
+	if l.len() != 0 {
 		t.Error("counted while a stream is left")
 	}
 	older, newer := &addressed{from: "10.0.0.1:2"}, &addressed{from: "10.0.0.1:3"}
-	g.enter(older)
-	g.enter(newer)
+	l.add(older)
+	l.add(newer)
 	second()
-	if raw.closed || !older.closed || newer.closed || g.len() != 2 {
-		t.Errorf("after the last stream %d are counted; closed: %v, older %v, newer %v", g.len(), raw.closed, older.closed, newer.closed)
+	if raw.closed || !older.closed || newer.closed || l.len() != 2 {
+		t.Errorf("after the last stream %d are counted; closed: %v, older %v, newer %v", l.len(), raw.closed, older.closed, newer.closed)
 	}
-	third := admit(ctx)
+	third := exempt(ctx)
 	c.Close()
 	third()
-	if g.len() != 1 {
-		t.Errorf("%d are counted after the end of one of 2", g.len())
+	if l.len() != 1 {
+		t.Errorf("%d are counted after the end of one of 2", l.len())
 	}
 	raw = &addressed{from: "10.0.0.1:4"}
-	last := admit(g.connContext(t.Context(), g.enter(raw)))
-	g.stop()
+	last := exempt(l.connContext(t.Context(), l.add(raw)))
+	l.stop()
 	last()
 	if raw.closed {
 		t.Error("the end of a stream cannot be sent when the server stops")
 	}
 }
 
-func TestGateStop(t *testing.T) {
-	g := newGate(9, 9)
+func TestPreAuthLimiterStop(t *testing.T) {
+	l := newPreAuthLimiter(9, 9, noProxies)
 	silent, busy, late := &addressed{from: "10.0.0.1:1"}, &addressed{from: "10.0.0.1:2"}, &addressed{from: "10.0.0.1:3"}
-	g.enter(silent)
-	g.connState(g.enter(busy), http.StateActive)
-	g.stop()
-	g.enter(late)
+	l.add(silent)
+	l.connState(l.add(busy), http.StateActive)
+	l.stop()
+	l.add(late)
 	if !silent.closed || busy.closed || !late.closed {
 		t.Errorf("closed: silent %v, busy %v, late %v", silent.closed, busy.closed, late.closed)
 	}
-	g.closeAll()
-	if !busy.closed || !g.empty() {
+	l.closeAll()
+	if !busy.closed || !l.empty() {
 		t.Error("closeAll leaves connections")
 	}
 }
 
-func TestGateAccounts(t *testing.T) {
+func TestPreAuthLimiterCountsNoEndedConnection(t *testing.T) {
 	g := start(t, Config{MaxConnsPerAddress: 100}, Access{Users: users(t, user("alice"))})
 	for i := range 10_000 {
 		c, err := net.Dial("tcp", g.addr)
@@ -198,6 +198,6 @@ func TestGateAccounts(t *testing.T) {
 		}
 	}
 	g.session(t, "alice")
-	eventually(t, "nobody is counted", func() bool { return g.gate.empty() })
+	eventually(t, "no connection is counted", func() bool { return g.limiter.empty() })
 
 }

@@ -315,7 +315,7 @@ func TestLeastConnections(t *testing.T) {
 	if i := p.pick([]bool{true, true, false}); i != 2 {
 		t.Errorf("picked %d, not the only one left", i)
 	}
-	p.backends[2].failed = time.Now().Add(-time.Millisecond)
+	p.backends[2].failedUntil = time.Now().Add(-time.Millisecond)
 	p.release(p.backends[2], false)
 	if i := pick(); i != 2 {
 		t.Errorf("picked %d, not the one that may be tried again", i)

@@ -12,15 +12,11 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// trusting is a server that trusts proxies in the given networks.
-func trusting(networks ...string) *Server {
-	a := &access{}
+func trusting(networks ...string) (t trustedProxies) {
 	for _, n := range networks {
-		a.trustedProxies = append(a.trustedProxies, netip.MustParsePrefix(n))
+		t = append(t, netip.MustParsePrefix(n))
 	}
-	s := &Server{}
-	s.access.Store(a)
-	return s
+	return t
 }
 
 func TestClientAddr(t *testing.T) {

@@ -244,9 +244,9 @@ func TestBadHandshakeByUser(t *testing.T) {
 	g.log.Wait(t, 7, "session refused", "user=alice")
 	g.session(t, "alice").Close() // none of them counts as a session
 	eventually(t, "no session is counted", func() bool {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return len(g.perUser) == 0
+		g.tunnel.sessions.mu.Lock()
+		defer g.tunnel.sessions.mu.Unlock()
+		return len(g.tunnel.sessions.perUser) == 0
 	})
 }
 
@@ -315,7 +315,7 @@ func TestSilentPeer(t *testing.T) {
 	silent("in the header", g.dialTLS(t), "GET / HTTP/1.1\r\nHost")
 	silent("in the body", g.dialTLS(t), request("POST / HTTP/1.1", "Content-Length: 10"))
 	silent("between requests", g.dialTLS(t), request("GET / HTTP/1.1"))
-	eventually(t, "nobody is counted", func() bool { return g.gate.empty() })
+	eventually(t, "no connection is counted", func() bool { return g.limiter.empty() })
 }
 
 // A crowd of silent connections from the address of a client neither disturbs
@@ -342,9 +342,9 @@ func TestSilentCrowd(t *testing.T) {
 	}
 	mustEcho(t, st)
 	mustEcho(t, mustOpen(t, g.session(t, "alice"), echo))
-	g.gate.mu.Lock()
-	defer g.gate.mu.Unlock()
-	if n := g.gate.all.Len(); n > 256 {
+	g.limiter.mu.Lock()
+	defer g.limiter.mu.Unlock()
+	if n := g.limiter.all.Len(); n > 256 {
 		t.Errorf("%d connections of one address", n)
 	}
 }

@@ -239,9 +239,9 @@ func (g *gateway) quiet(t *testing.T) {
 	t.Helper()
 	eventually(t, "no connection is left", func() bool {
 		for _, r := range g.access.Load().routes {
-			r.places.mu.Lock()
-			n := r.places.total
-			r.places.mu.Unlock()
+			r.limit.mu.Lock()
+			n := r.limit.total
+			r.limit.mu.Unlock()
 			if n > 0 {
 				return false
 			}
@@ -526,7 +526,7 @@ func TestDrain(t *testing.T) {
 	io.WriteString(first, "y")
 	stays.want(binMsg, "y")
 	eventually(t, "one connection is left", func() bool {
-		p := g.access.Load().routes[0].places
+		p := g.access.Load().routes[0].limit
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.total == 1

@@ -11,16 +11,17 @@ import (
 	"adit/internal/testnet"
 )
 
-// However often strangers fail, the log has a few lines of each address, a few
-// hundred in all, and the number of the rest. Its form is one that others read.
-func TestRejections(t *testing.T) {
+// However often clients fail to authenticate, the log has a few lines of each
+// address, a few hundred in all, and the number of the rest. Other programs read
+// the form of the lines.
+func TestBoundedLog(t *testing.T) {
 	log := testnet.NewLog()
-	s := &Server{log: log.Logger, failures: rejections{log: log.Logger, message: authenticationFailed}}
-	r := &s.failures
+	c := newCore(Config{Logger: log.Logger})
+	r := &c.failures
 	fail := func(n int, addr string) {
 		t.Helper()
 		for range n {
-			s.logFailure(netip.MustParseAddrPort(addr), "/"+strings.Repeat("p", 1000), errors.New("unknown token"))
+			c.logFailure(netip.MustParseAddrPort(addr), "/"+strings.Repeat("p", 1000), errors.New("unknown token"))
 		}
 	}
 	lines := func(n int, parts ...string) {
@@ -35,13 +36,13 @@ func TestRejections(t *testing.T) {
 	fail(1, "192.0.2.2:6")
 	fail(25, "[2001:db8::1]:1")
 	fail(25, "[2001:db8::2]:1") // the same customer
-	lines(rejectionsPerAddress, `failed" addr=192.0.2.1:`)
+	lines(boundedLogPerAddress, `failed" addr=192.0.2.1:`)
 	lines(1, `failed" addr=192.0.2.2:`)
-	lines(rejectionsPerAddress, `failed" addr=[2001:db8::`)
+	lines(boundedLogPerAddress, `failed" addr=[2001:db8::`)
 	r.flush()
-	lines(1, `level=WARN msg="authentication failed more often" addr=192.0.2.1:6 times=983`)
-	lines(0, `more often" addr=192.0.2.2`)
-	lines(1, `more often" addr=[2001:db8::2]:1 times=30`)
+	lines(1, `level=WARN msg="authentication failed repeatedly" addr=192.0.2.1:6 times=983`)
+	lines(0, `repeatedly" addr=192.0.2.2`)
+	lines(1, `repeatedly" addr=[2001:db8::2]:1 times=30`)
 	for _, line := range log.Lines("path=") {
 		if len(line) > 400 {
 			t.Errorf("%d bytes: %s", len(line), line)
@@ -53,12 +54,12 @@ func TestRejections(t *testing.T) {
 	for a := range 10_000 {
 		fail(1, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(a >> 8), byte(a)}), 1).String())
 	}
-	lines(rejectionsOfAll-1, `failed" addr=10.`)
-	if n := len(r.counts); n > rejectionsOfAll {
+	lines(boundedLogOfAll-1, `failed" addr=10.`)
+	if n := len(r.addresses); n > boundedLogOfAll {
 		t.Errorf("%d addresses are remembered", n)
 	}
 	r.flush()
-	lines(1, `msg="authentication failed, from more addresses than are logged" times=9401`)
+	lines(1, `msg="authentication failed from further addresses" times=9401`)
 	before := len(log.Lines())
 	r.flush()
 	if n := len(log.Lines()); n != before {
@@ -66,17 +67,17 @@ func TestRejections(t *testing.T) {
 	}
 }
 
-// Whoever needs no credentials can be refused as often as they like.
-func TestRefusalsOfStrangersAreBounded(t *testing.T) {
-	const often = rejectionsPerAddress + 5
-	ofRoutes := func(s *Server) *rejections { return &s.refusals }
-	ofSessions := func(s *Server) *rejections { return &s.sessionRefusals }
+// A client that needs no credentials can cause any number of refusals.
+func TestRefusalsOfAnonymousClientsAreBounded(t *testing.T) {
+	const often = boundedLogPerAddress + 5
+	ofRoutes := func(s *Server) *boundedLog { return &s.refusals }
+	ofSessions := func(s *Server) *boundedLog { return &s.sessionRefusals }
 	a := Access{
 		Users: users(t, user("alice", "*:*")), Anonymous: []string{"*:*"},
 		Routes: []Route{{Path: "/alice", Backends: []string{"127.0.0.1:1"}, Users: []string{"alice"}}},
 	}
 	for name, c := range map[string]struct {
-		of     func(*Server) *rejections
+		of     func(*Server) *boundedLog
 		refuse func(g *gateway)
 	}{
 		"route": {ofRoutes, func(g *gateway) { g.ask(t, upgrade("/alice")) }},
@@ -99,24 +100,24 @@ func TestRefusalsOfStrangersAreBounded(t *testing.T) {
 				all.mu.Lock()
 				defer all.mu.Unlock()
 				n := 0
-				for _, one := range all.counts {
+				for _, one := range all.addresses {
 					n += one.lines + one.suppressed
 				}
 				return n == often
 			})
 			all.flush()
-			if n := len(g.log.Lines(`msg="` + all.message + `"`)); n != rejectionsPerAddress {
+			if n := len(g.log.Lines(`msg="` + all.message + `"`)); n != boundedLogPerAddress {
 				t.Errorf("%d lines", n)
 			}
-			if n := len(g.log.Lines(`msg="`+all.message+` more often"`, "times=5")); n != 1 {
+			if n := len(g.log.Lines(`msg="`+all.message+` repeatedly"`, "times=5")); n != 1 {
 				t.Errorf("%d lines about the rest", n)
 			}
 		})
 	}
 }
 
-// However long what a stranger sends, a line is not.
-func TestRefusedOriginIsCut(t *testing.T) {
+// A line is short, however long the header that the client sends.
+func TestRefusedOriginIsTruncated(t *testing.T) {
 	long := "https://" + strings.Repeat("\u00ad", 4000)
 	for _, c := range []struct {
 		origins         []string
@@ -129,7 +130,7 @@ func TestRefusedOriginIsCut(t *testing.T) {
 		{[]string{"https://a.test"}, strings.Repeat("x", 9999), "gw.test"},
 	} {
 		r := table(t, Route{Path: "/a", Origins: c.origins})[0]
-		err := r.originAllowed(&http.Request{Host: c.reqHost, Header: http.Header{"Origin": {c.origin}}}, false)
+		err := r.origins.check(&http.Request{Host: c.reqHost, Header: http.Header{"Origin": {c.origin}}}, false)
 		if err == nil || len(err.Error()) > 1200 {
 			t.Errorf("%.20q: %d bytes: %.200v", c.origin, len(fmt.Sprint(err)), err)
 		}

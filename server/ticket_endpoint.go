@@ -1,0 +1,58 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// ticketPath, appended to a route's path, is where a user gets a ticket.
+const ticketPath = "/.ticket"
+
+// serveTicket answers a request for a ticket, if r is one: GET or POST of a
+// route's own path followed by "/.ticket", by one of the route's users, with
+// Authorization or a client certificate. The answer is JSON: "ticket", and
+// "expires" as in RFC 3339. The ticket opens this route for this user, any number
+// of times, until it expires (Config.TicketLifetime), the user or the credential
+// for which it was issued is removed, or the server stops. serveTicket reports
+// whether it has answered; the site answers all other requests.
+func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
+	path, ok := strings.CutSuffix(r.URL.Path, ticketPath)
+	if !ok || r.Method != http.MethodGet && r.Method != http.MethodPost {
+		return false
+	}
+	if path == "" {
+		path = "/"
+	}
+	a := c.access.Load()
+	rt := a.routes.lookup(r.Host, path)
+	if rt != nil && (rt.Path != path || rt.users == nil) {
+		rt = nil
+	}
+	// Without a route, too, so that the time taken does not tell.
+	who, err := c.identify(a, r, nil)
+	if err != nil {
+		c.logRejected(r, err)
+		return false
+	}
+	if rt == nil || !rt.admits(who.identity) || !who.mayTunnel() {
+		return false
+	}
+	log := c.log.With("route", rt.id.String(), "user", who.identity.Name, "addr", addrText(c.clientAddr(r)))
+	if err := rt.origins.check(r, who.hasSecret()); err != nil {
+		log.Warn("ticket refused", "reason", err)
+		http.Error(w, "403 "+errOriginForeign.Error(), http.StatusForbidden)
+		return true
+	}
+	expires := time.Now().Add(c.cfg.TicketLifetime)
+	log.Info("ticket issued", "expires", expires)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(struct {
+		Ticket  string    `json:"ticket"`
+		Expires time.Time `json:"expires"`
+	}{c.tickets.make(who.identity.Name, who.proof, rt.id, expires), expires.UTC().Truncate(time.Second)})
+	return true
+}
