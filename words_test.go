@@ -43,12 +43,20 @@ var retiredWords = []retiredWord{
 	{pattern: `anew`, use: "again"},
 	{pattern: `strangers?`, use: "unauthenticated client"},
 	{pattern: `crews?`, use: "go statement"},
+	{pattern: `crowds?`, use: "saturation, flood", names: true},
+	{pattern: `gate`, use: "pre-auth limiter", names: true},
+	{pattern: `guards?`, use: "yamux adapter, rate limiter", names: true},
+	{pattern: `mutes?|muted`, use: "close message", names: true},
+	{pattern: `soon`, use: "cork", names: true},
+	{pattern: `urgent`, use: "priority", names: true},
 }
 
-// finished are the packages that are checked.
-var finished = []string{
-	"admin", "auth", "certs", "client", "e2e", "systemd", "packaging/image", "packaging/sbom",
-	"internal/audit", "internal/extendedconnect", "internal/metrics", "internal/progress", "internal/testnet",
+// unfinished are packages that still have retired words.
+var unfinished = []string{"cmd/adit", "mux", "mux/link", "server", "tunnel", "tunnel/dial", "tunnel/ws"}
+
+// fieldTerms are retired words that are the field's own in one file.
+var fieldTerms = map[string]string{
+	"docs_commands_test.go": "fence", // CommonMark's word for the lines around a block of code
 }
 
 // Retired words must not return, in names or comments, in tests or other code.
@@ -64,7 +72,7 @@ func TestRetiredWords(t *testing.T) {
 		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist") {
 			return fs.SkipDir
 		}
-		if d.IsDir() || path.Ext(name) != ".go" || name == "words_test.go" || !slices.Contains(finished, path.Dir(name)) {
+		if d.IsDir() || path.Ext(name) != ".go" || name == "words_test.go" || slices.Contains(unfinished, path.Dir(name)) {
 			return nil
 		}
 		set := token.NewFileSet()
@@ -77,7 +85,8 @@ func TestRetiredWords(t *testing.T) {
 				if w.names && !isName {
 					continue
 				}
-				if found := patterns[i].FindString(text); found != "" {
+				found := patterns[i].FindString(text)
+				if term := fieldTerms[name]; found != "" && (term == "" || !strings.HasPrefix(found, term)) {
 					t.Errorf("%s: %q is a retired word: use %q", set.Position(at), found, w.use)
 				}
 			}

@@ -184,8 +184,8 @@ func (r *rig) wantNoConnection(t *testing.T, target string) {
 	}
 }
 
-// soon bounds events that take about a second, on a busy machine too.
-const soon = 5 * time.Second
+// shortWait bounds events that take about a second, on a busy machine too.
+const shortWait = 5 * time.Second
 
 // noticesReset waits until the kernel reports a reset, without reading the data that is queued: an
 // application that polls would notice it like this.
@@ -195,7 +195,7 @@ func noticesReset(t *testing.T, who string, conn *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, soon, who+" notices a reset", func() error {
+	eventually(t, shortWait, who+" notices a reset", func() error {
 		var reset bool
 		if err := raw.Control(func(fd uintptr) {
 			p := []unix.PollFd{{Fd: int32(fd)}}

@@ -335,7 +335,7 @@ func TestKilledProcess(t *testing.T) {
 			}
 		}
 		p.kill(t)
-		far.SetDeadline(time.Now().Add(soon))
+		far.SetDeadline(time.Now().Add(shortWait))
 		if _, err := copyBig(far, newNoise(7, 1<<50)); !isReset(err) || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the backend's writes end with %v, want a reset", err)
 		}
