@@ -12,8 +12,8 @@ import (
 	"adit/tunnel/dial"
 )
 
-// DialOptions returns how to dial the servers of a client's configuration. It reads every file
-// that the configuration names, to report what is wrong with it; tokens and client
+// DialOptions returns how to dial the servers of a configuration. It reads every
+// file that the configuration names, to find all faults at once; tokens and client
 // certificates are read again for each connection. getenv is os.Getenv.
 func DialOptions(c *config.Client, getenv func(string) string, log *slog.Logger) (*dial.Options, config.Faults) {
 	var faults config.Faults

@@ -7,8 +7,8 @@ import (
 	"adit/mux"
 )
 
-// clientForwards converts the forwards. Those that listen on sockets of systemd get
-// their listeners.
+// clientForwards converts forwards. It takes the sockets that systemd handed over
+// for them.
 func clientForwards(list []config.Forward, sockets daemon.Sockets) ([]client.Forward, error) {
 	var out []client.Forward
 	for _, f := range list {

@@ -15,6 +15,7 @@ import (
 	"adit/systemd"
 )
 
+// readAudit opens the destination of the audit records, if there is one.
 func (p *plan) readAudit(stdout, stderr io.Writer, dry bool, faults *config.Faults) {
 	if p.cfg.Audit == "" {
 		return
@@ -94,6 +95,7 @@ func (d *Daemon) reopenAudit() {
 // auditCloseTimeout bounds the time to write the last audit records.
 const auditCloseTimeout = 5 * time.Second
 
+// stopAudit writes the last audit records and closes their destination.
 func (d *Daemon) stopAudit() {
 	l := d.audit.Swap(nil)
 	if l == nil {

@@ -2,6 +2,7 @@ package serverd
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -122,6 +123,17 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	default:
 		close(done)
 	}
+}
+
+// listenerTLS returns the TLS configuration of the listeners, which uses the plan in
+// force at each handshake. It is nil without TLS.
+func (d *Daemon) listenerTLS() *tls.Config {
+	if d.plan.tls == nil {
+		return nil
+	}
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return d.tls.Load(), nil
+	}}
 }
 
 // stateDir returns the directory for what a server must not lose: systemd's choice,

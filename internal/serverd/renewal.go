@@ -1,33 +1,12 @@
 package serverd
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"slices"
 	"time"
 
 	"adit/admin"
-	"adit/certs"
 )
-
-// publish makes source the one that certificates and renewed use.
-func (d *Daemon) publish(source certs.Source) {
-	d.source.Store(&source)
-	if source != nil {
-		d.renewed()
-	}
-}
-
-// listenerTLS returns the TLS configuration of the listeners, which uses the plan in
-// force at each handshake. It is nil without TLS.
-func (d *Daemon) listenerTLS() *tls.Config {
-	if d.plan.tls == nil {
-		return nil
-	}
-	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return d.tls.Load(), nil
-	}}
-}
 
 // Clients migrate at random moments within a time that grows with their number.
 const (

@@ -24,7 +24,6 @@ import (
 	"adit/internal/audit"
 	"adit/internal/config"
 	"adit/internal/daemon"
-	"adit/internal/hint"
 	"adit/internal/metrics"
 	"adit/mux"
 	"adit/server"
@@ -53,8 +52,10 @@ type Daemon struct {
 	plan    *plan          // in force
 	started *config.Server // in force at the start
 
+	server  *server.Server // set by Run
+	reloads metrics.Reloads
+
 	// Replaced by a reload while requests use them.
-	server *server.Server
 	audit  atomic.Pointer[audit.Log] // nil without audit records
 	site   atomic.Pointer[http.Handler]
 	tls    atomic.Pointer[tls.Config]
@@ -62,8 +63,6 @@ type Daemon struct {
 
 	migratedMu sync.Mutex
 	migrated   []*x509.Certificate // in force when the clients were last asked to migrate
-
-	reloads metrics.Reloads
 }
 
 // New reads the configuration and the files that it names. The error lists every
@@ -72,7 +71,7 @@ func New(o Options) (*Daemon, error) {
 	cfg, faults := config.LoadServer(o.Sources)
 	d := &Daemon{Options: o, passwords: auth.NewPasswordLimiter(auth.PasswordLimiterOptions{})}
 	d.log, d.level = daemon.NewLogger(cfg.Log, o.Stderr)
-	// After a fault nothing is created on disk while the others are looked for.
+	// After a fault, the search for more must not create anything on disk.
 	var more config.Faults
 	d.plan, more = d.newPlan(cfg, nil, o.CheckOnly || len(faults) > 0)
 	faults = append(faults, more...)
@@ -96,7 +95,7 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 		daemon.CloseAll(listeners)
 		return err
 	}
-	// Draining needs what serving needs.
+	// Certificates and the watchdog are needed until the drain is over.
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	d.site.Store(&d.plan.site)
@@ -200,47 +199,6 @@ func (d *Daemon) notify(err error) {
 	if err != nil {
 		d.log.Warn("systemd notification failed", "error", err)
 	}
-}
-
-// reload puts the configuration as it is now into force, or changes nothing and
-// returns false.
-func (d *Daemon) reload(ctx context.Context) (good bool) {
-	d.notify(systemd.Reloading())
-	defer func() { d.notify(systemd.Ready(d.status())) }()
-	cfg, faults := config.LoadServer(d.Sources)
-	next, more := d.newPlan(cfg, d.plan, len(faults) > 0)
-	faults = append(faults, more...)
-	if len(faults) == 0 && (next.tls == nil) != (d.plan.tls == nil) {
-		faults.Add("tls", hint.Errorf("restart the server", "TLS cannot be turned on or off by a reload"))
-	}
-	if len(faults) == 0 {
-		faults = accessFaults(cfg, d.server.SetAccess(next.access))
-	}
-	if len(faults) > 0 {
-		for _, f := range faults {
-			d.log.Error("reload failed", hint.Attrs(f)...)
-		}
-		next.discard()
-		d.reopenAudit()
-		return false
-	}
-	old := d.plan
-	if old.source != next.source {
-		old.stop()
-	}
-	d.plan = next
-	d.site.Store(&next.site)
-	d.tls.Store(next.tls)
-	d.publish(next.source)
-	next.watch(ctx, d.log, d.renewed)
-	d.level.Set(cfg.Log.Level)
-	d.startAudit(next.audit)
-	for _, key := range cfg.NeedRestart(d.started) {
-		d.log.Warn("setting requires a restart", "key", key)
-	}
-	d.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
-	d.announce()
-	return true
 }
 
 // shutdown stops accepting and waits at most drain for open streams to end.

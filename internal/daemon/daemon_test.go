@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"adit/admin"
+	"adit/client"
+	"adit/internal/config"
+	"adit/internal/hint"
+	"adit/internal/testnet"
+	"adit/tunnel/dial"
+)
+
+func TestLoggerFollowsItsLevel(t *testing.T) {
+	for format, want := range map[string]string{"text": "msg=shown", "json": `"msg":"shown"`} {
+		var out bytes.Buffer
+		log, level := NewLogger(config.Log{Level: slog.LevelWarn, Format: format}, &out)
+		log.Info("hidden")
+		level.Set(slog.LevelInfo)
+		log.Info("shown")
+		if text := out.String(); !strings.Contains(text, want) || strings.Contains(text, "hidden") {
+			t.Errorf("%s: %q", format, text)
+		}
+	}
+}
+
+func TestSocketsHaveOneOwner(t *testing.T) {
+	web, ssh := testnet.Listen(t), testnet.Listen(t)
+	s := Sockets{"web": {web}, "ssh": {ssh}}
+	got, err := s.Listen([]config.Address{{Network: "systemd", Address: "web"}})
+	if err != nil || len(got) != 1 || got[0] != web {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if _, err := s.Take("web"); err == nil || !strings.Contains(hint.Of(err), "handed over ssh") {
+		t.Errorf("taken twice: %v, hint %q", err, hint.Of(err))
+	}
+	var out bytes.Buffer
+	s.CloseUnused(slog.New(slog.NewTextHandler(&out, nil)))
+	if !strings.Contains(out.String(), "name=ssh") || strings.Contains(out.String(), "name=web") {
+		t.Errorf("the log of unused sockets: %s", &out)
+	}
+	if _, err := ssh.Accept(); err == nil {
+		t.Error("an unused socket stays open")
+	}
+	if _, err := s.Take("ssh"); err == nil || !strings.Contains(hint.Of(err), "FileDescriptorName=") {
+		t.Errorf("without any: %v, hint %q", err, hint.Of(err))
+	}
+}
+
+func TestListenOpensAllOrNone(t *testing.T) {
+	used := testnet.Listen(t).Addr().String()
+	path := filepath.Join(t.TempDir(), "adit.sock")
+	_, err := Sockets{}.Listen([]config.Address{{Network: "unix", Address: path}, {Network: "tcp", Address: used}})
+	if err == nil || !strings.Contains(err.Error(), "listen on "+used) || !strings.Contains(hint.Of(err), "ss -ltnp") {
+		t.Errorf("%v, hint %q", err, hint.Of(err))
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the first listener stays open")
+	}
+}
+
+func TestAdminAddress(t *testing.T) {
+	c, err := client.New(client.Config{Servers: []string{"wss://gw.example.com/tunnel"}, Dial: &dial.Options{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime := t.TempDir()
+	used := testnet.Listen(t).Addr().String()
+	for _, tt := range []struct {
+		name      string
+		listen    config.Address
+		directory string
+		network   string // where it then listens; "" for nowhere
+		address   string
+		fails     bool
+	}{
+		{"neither", config.Address{}, "", "", "", false},
+		{"switched off", config.Address{Network: "none"}, runtime, "", "", false},
+		{"of systemd", config.Address{}, runtime + ":/elsewhere", "unix", filepath.Join(runtime, "admin.sock"), false},
+		{"not possible, not asked for", config.Address{}, filepath.Join(runtime, "missing"), "", "", false},
+		{"not possible, asked for", config.Address{Network: "tcp", Address: used}, "", "", "", true},
+		{"configured", config.Address{Network: "unix", Address: filepath.Join(runtime, "own.sock")}, runtime, "unix", filepath.Join(runtime, "own.sock"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			log := slog.New(slog.NewTextHandler(t.Output(), nil))
+			stop, err := StartAdmin(config.Admin{Listen: tt.listen}, tt.directory, admin.Config{Client: c, Version: "1"}, log)
+			if tt.fails {
+				if err == nil || hint.Of(err) == "" {
+					t.Errorf("%v, hint %q", err, hint.Of(err))
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.network != "" {
+				conn, err := net.Dial(tt.network, tt.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Close()
+			}
+			stop()
+			if _, err := os.Stat(filepath.Join(runtime, "admin.sock")); err == nil {
+				t.Error("a socket is left")
+			}
+		})
+	}
+}
