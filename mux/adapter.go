@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"encoding/binary"
 	"sync"
 	"sync/atomic"
 
@@ -54,43 +53,6 @@ type adapter struct {
 
 	bulkMu  sync.Mutex // held by one bulk writer at a time, before writeMu
 	writeMu sync.Mutex // held by one writer at a time
-}
-
-// Read gives yamux the headers that are for it.
-func (a *adapter) Read(p []byte) (int, error) {
-	n, err := a.read(a.link, p)
-	if err != nil {
-		a.link.Fail(err)
-		a.end()
-		return 0, a.link.Err()
-	}
-	return n, nil
-}
-
-// Write takes a header that yamux writes.
-func (a *adapter) Write(h []byte) (int, error) {
-	a.writeMu.Lock()
-	defer a.writeMu.Unlock()
-	stream, flags := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint16(h[2:])
-	if flags&yamuxSYN != 0 {
-		a.addBuffer(stream)
-	}
-	if flags&yamuxRST != 0 { // yamux has no such stream
-		a.buffersMu.Lock()
-		delete(a.buffers, stream)
-		a.buffersMu.Unlock()
-	}
-	write := a.link.Write
-	// After SYN and ACK come the target and the result, and nobody waits for the
-	// FIN of a stream whose directions have both ended.
-	if flags&(yamuxSYN|yamuxACK|yamuxFIN) != 0 {
-		write = a.link.WriteCorked
-	}
-	if err := write(h); err != nil {
-		a.end()
-		return 0, err
-	}
-	return len(h), nil
 }
 
 // Close is called by yamux. Unless the session is being closed, yamux has found

@@ -7,6 +7,17 @@ import (
 	"adit/mux/link"
 )
 
+// Read gives yamux the headers that are for it.
+func (a *adapter) Read(p []byte) (int, error) {
+	n, err := a.read(a.link, p)
+	if err != nil {
+		a.link.Fail(err)
+		a.end()
+		return 0, a.link.Err()
+	}
+	return n, nil
+}
+
 // read handles the frames that r has, up to the first one that yamux must see,
 // and gives its header.
 func (a *adapter) read(r io.Reader, p []byte) (int, error) {

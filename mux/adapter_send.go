@@ -7,6 +7,32 @@ import (
 	"adit/tunnel"
 )
 
+// Write takes a header that yamux writes.
+func (a *adapter) Write(h []byte) (int, error) {
+	a.writeMu.Lock()
+	defer a.writeMu.Unlock()
+	stream, flags := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint16(h[2:])
+	if flags&yamuxSYN != 0 {
+		a.addBuffer(stream)
+	}
+	if flags&yamuxRST != 0 { // yamux has no such stream
+		a.buffersMu.Lock()
+		delete(a.buffers, stream)
+		a.buffersMu.Unlock()
+	}
+	write := a.link.Write
+	// After SYN and ACK come the target and the result, and nobody waits for the
+	// FIN of a stream whose directions have both ended.
+	if flags&(yamuxSYN|yamuxACK|yamuxFIN) != 0 {
+		write = a.link.WriteCorked
+	}
+	if err := write(h); err != nil {
+		a.end()
+		return 0, err
+	}
+	return len(h), nil
+}
+
 // writeData sends b[yamuxHeader:] as data on a stream; the front of b is for the
 // header. Bulk data waits until the link's queue is short.
 func (a *adapter) writeData(stream uint32, b []byte) error {
