@@ -1,6 +1,6 @@
 //go:build !race
 
-package mux // the race detector has pools forget what they are given
+package mux // under the race detector pools drop what they are given
 
 import (
 	"io"
@@ -11,7 +11,7 @@ import (
 )
 
 // A steady stream allocates no memory for its frames. What is left is small and
-// comes once in many of them: timers of those who wait, and what the garbage
+// comes once in many frames: timers of waiting goroutines, and what the garbage
 // collector takes from the pools.
 func TestStreamAllocations(t *testing.T) {
 	client, server := newPair(t, nil)

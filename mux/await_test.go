@@ -10,7 +10,7 @@ import (
 	"adit/tunnel"
 )
 
-// Await calls once, when there is something to read, whatever that is.
+// Await calls its function once, when there is something to read or the stream has ended.
 func TestStreamAwait(t *testing.T) {
 	for name, c := range map[string]struct {
 		happens func(client *Session, far *Stream)
@@ -59,8 +59,8 @@ func TestStreamAwait(t *testing.T) {
 	}
 }
 
-// An idle relay has one goroutine, which waits for its socket, however much has
-// passed before.
+// An idle relay has one goroutine, which waits for its socket, however many bytes
+// it has passed on before.
 func TestIdleRelayGoroutines(t *testing.T) {
 	client, server := newPair(t, nil)
 	const relays = 50

@@ -8,8 +8,8 @@ import (
 	"adit/tunnel"
 )
 
-// BenchmarkBulk sends through a whole session, relays included: TCP, stream,
-// link, stream, TCP.
+// BenchmarkBulk measures a whole session, relays included: TCP, stream, link,
+// stream, TCP.
 func BenchmarkBulk(b *testing.B) {
 	client, server := newPair(b, nil)
 	near, far := openPair(b, client, server)

@@ -27,7 +27,7 @@ type creditNotice struct {
 	stream   uint32
 	granted  int64 // more credit for the peer
 	returned int64 // credit of this side that is given back …
-	recalled bool  // … because the peer has recalled it; returned may be 0
+	revoked  bool  // … because the peer has revoked it; returned may be 0
 }
 
 func newControl(a *adapter) *control {
@@ -54,17 +54,17 @@ func (c *control) sendCredit(notice *creditNotice, n int64) {
 	c.mu.Unlock()
 }
 
-// sendReturned queues the answer to a recall: n bytes of credit are given back.
+// sendReturned queues the answer to a revocation: n bytes of credit are given back.
 func (c *control) sendReturned(notice *creditNotice, n int64) {
 	c.mu.Lock()
 	c.queue(notice)
-	notice.returned, notice.recalled = notice.returned+n, true
+	notice.returned, notice.revoked = notice.returned+n, true
 	c.mu.Unlock()
 }
 
 // queue puts a notice into notices. mu is held.
 func (c *control) queue(notice *creditNotice) {
-	if notice.granted == 0 && !notice.recalled {
+	if notice.granted == 0 && !notice.revoked {
 		c.notices = append(c.notices, notice)
 		c.wake.Signal()
 	}
@@ -117,10 +117,10 @@ func (c *control) appendQueued(b []byte) []byte {
 		if n.granted > 0 {
 			b = appendControl(b, controlFrame{controlCredit, n.stream, uint32(n.granted)})
 		}
-		if n.recalled {
+		if n.revoked {
 			b = appendControl(b, controlFrame{controlReturned, n.stream, uint32(n.returned)})
 		}
-		n.granted, n.returned, n.recalled = 0, 0, false
+		n.granted, n.returned, n.revoked = 0, 0, false
 	}
 	clear(c.notices)
 	c.frames, c.notices = c.frames[:0], c.notices[:0]

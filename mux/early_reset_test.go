@@ -7,7 +7,7 @@ import (
 )
 
 // A reset travels beside its stream and may arrive before the stream has been
-// accepted. It must not be lost: the acceptor would dial a target for nobody.
+// accepted. It must not be lost, or the acceptor would dial a target that is not wanted.
 func TestResetBeforeAccept(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, err := client.Open(context.Background(), anywhere)
@@ -35,7 +35,7 @@ func TestResetBeforeAccept(t *testing.T) {
 	near.Close()
 }
 
-// The end of a stream may overtake the reason for it on the control stream.
+// The end of a stream may arrive before the reason for it on the control stream.
 func TestReasonBehindTheEnd(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)

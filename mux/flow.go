@@ -14,7 +14,7 @@ import (
 // own windows are set so wide that they never limit anything.
 
 // sendCredit is the writer's half: how many bytes of frames the peer takes. Only
-// the writer spends it, but the peer may recall what is unused at any time.
+// the writer spends it, but the peer may revoke what is unused at any time.
 type sendCredit struct {
 	bytes atomic.Int64
 	added chan struct{} // capacity 1: signalled when credit was added
@@ -71,8 +71,8 @@ type receiveWindow struct {
 	consumed atomic.Int64 // since the last grant
 
 	// Guarded by windows.mu.
-	since    time.Time // the last grant
-	recalled int64     // what the peer was asked to return at most
+	since   time.Time // the last grant
+	revoked int64     // what the peer was asked to return at most
 }
 
 // windows are the receive windows of a session's streams, and the budget that
@@ -86,7 +86,7 @@ type windows struct {
 	mu         sync.Mutex
 	open       map[uint32]*receiveWindow
 	growth     int64 // bytes of the budget that are in use
-	lastRecall time.Time
+	lastRevoke time.Time
 }
 
 const (
@@ -169,9 +169,9 @@ func (w *windows) pathRTT() time.Duration {
 func (w *windows) grow(size int64, now time.Time) int64 {
 	wanted := min(size, w.maximum-size)
 	more := min(wanted, (w.budget-w.growth)/4)
-	if more < wanted && now.Sub(w.lastRecall) >= bulkPace {
-		w.lastRecall = now // first, because a window that shrinks may call grow
-		w.recall(now)
+	if more < wanted && now.Sub(w.lastRevoke) >= bulkPace {
+		w.lastRevoke = now // first, because a window that shrinks may call grow
+		w.revoke(now)
 	}
 	if more < 4<<10 {
 		return 0
@@ -180,21 +180,21 @@ func (w *windows) grow(size int64, now time.Time) int64 {
 	return more
 }
 
-// recall makes windows that have grown and are not used shrink to their first
+// revoke makes windows that have grown and are not used shrink to their first
 // size. mu is held.
-func (w *windows) recall(now time.Time) {
+func (w *windows) revoke(now time.Time) {
 	unused := max(bulkPace, unusedRTTs*w.pathRTT())
 	for stream, rw := range w.open {
 		extra := w.grown(rw)
-		if extra == 0 || rw.recalled > 0 || now.Sub(rw.since) < unused {
+		if extra == 0 || rw.revoked > 0 || now.Sub(rw.since) < unused {
 			continue
 		}
 		// What has been consumed and not granted again is simply kept.
 		kept := min(extra, rw.consumed.Load())
 		rw.consumed.Add(-kept)
 		w.shrink(rw, kept)
-		if rw.recalled = extra - kept; rw.recalled > 0 {
-			w.control.send(controlFrame{controlRecall, stream, uint32(rw.recalled)})
+		if rw.revoked = extra - kept; rw.revoked > 0 {
+			w.control.send(controlFrame{controlRevoke, stream, uint32(rw.revoked)})
 		}
 	}
 }
@@ -206,7 +206,7 @@ func (w *windows) shrink(rw *receiveWindow, n int64) {
 	w.replenish(rw) // what has been consumed may be enough now
 }
 
-// returned takes the peer's answer to a recall. An error means that the peer
+// returned takes the peer's answer to a revocation. An error means that the peer
 // gave back more than it was asked for.
 func (w *windows) returned(stream uint32, n int64) error {
 	w.mu.Lock()
@@ -215,10 +215,10 @@ func (w *windows) returned(stream uint32, n int64) error {
 	if rw == nil {
 		return nil
 	}
-	if n > rw.recalled {
-		return link.ProtocolError("%d bytes of credit returned, of %d", n, rw.recalled)
+	if n > rw.revoked {
+		return link.ProtocolError("%d bytes of credit returned, of %d", n, rw.revoked)
 	}
-	rw.recalled = 0
+	rw.revoked = 0
 	w.shrink(rw, n)
 	return nil
 }

@@ -36,33 +36,33 @@ func wantAccounted(t *testing.T, s *Session, budget int64) {
 	}
 }
 
-// unusedFor makes the last credit of a stream so old.
+// unusedFor sets the age of the last credit of a stream to d.
 func unusedFor(st *Stream, d time.Duration) {
 	st.core.windows.mu.Lock()
 	st.window.since = time.Now().Add(-d)
 	st.core.windows.mu.Unlock()
 }
 
-// setLastRecall has the session ask for unused credit from bulkPace later on.
-func setLastRecall(s *Session, at time.Time) {
+// setLastRevoke makes the session revoke unused credit from bulkPace after at on.
+func setLastRevoke(s *Session, at time.Time) {
 	s.windows.mu.Lock()
-	s.windows.lastRecall = at
+	s.windows.lastRevoke = at
 	s.windows.mu.Unlock()
 }
 
-func recallNow(s *Session) {
+func revokeNow(s *Session) {
 	s.windows.mu.Lock()
-	s.windows.recall(time.Now())
+	s.windows.revoke(time.Now())
 	s.windows.mu.Unlock()
 }
 
-// wantAnswered waits until no recall of a stream is left to be answered.
+// wantAnswered waits until no revocation of a stream is left to be answered.
 func wantAnswered(t *testing.T, st *Stream) {
 	t.Helper()
-	eventually(t, "the answer to a recall", func() bool {
+	eventually(t, "the answer to a revocation", func() bool {
 		st.core.windows.mu.Lock()
 		defer st.core.windows.mu.Unlock()
-		return st.window.recalled == 0
+		return st.window.revoked == 0
 	})
 }
 
@@ -78,12 +78,12 @@ func pump(t *testing.T, from, to *Stream, n int) {
 	}
 }
 
-// wantSettled waits until the two ends of a stream that is not in use agree on how
-// much may be sent.
+// wantSettled waits until the two ends of an idle stream agree on how many bytes
+// may be sent.
 func wantSettled(t *testing.T, writer, reader *Stream) {
 	t.Helper()
 	w := &reader.window
-	eventually(t, "what may be sent, and what was read, is the window", func() bool {
+	eventually(t, "credit and consumed bytes add up to the window", func() bool {
 		return writer.credit.bytes.Load()+w.consumed.Load() == w.size.Load()
 	})
 	if c := w.consumed.Load(); c > 0 && c >= w.size.Load()/4 {
@@ -91,12 +91,12 @@ func wantSettled(t *testing.T, writer, reader *Stream) {
 	}
 }
 
-// A bulk stream's window grows, as far as the budget goes; that of a stream
-// whose reader is slow does not.
+// A bulk stream's window grows as far as the budget allows; the window of a stream
+// with a slow reader does not.
 func TestWindowGrowth(t *testing.T) {
 	const budget = 4 << 20
 	client, server := newPair(t, &Config{WindowBudget: budget})
-	setLastRecall(server, time.Now().Add(time.Hour)) // what has grown stays, however slow the machine is
+	setLastRevoke(server, time.Now().Add(time.Hour)) // what has grown stays, however slow the machine is
 	var streams []*Stream
 	for range 8 {
 		near, far := openPair(t, client, server)
@@ -140,7 +140,7 @@ func TestWindowGrowth(t *testing.T) {
 	<-writer
 }
 
-// A large window and a long pause must not be mistaken for a hurry.
+// A large window that is used after a long pause does not grow.
 func TestWindowAfterAPause(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
@@ -152,14 +152,14 @@ func TestWindowAfterAPause(t *testing.T) {
 	if size := far.window.size.Load(); size != 8<<20 {
 		t.Errorf("the window has grown to %d", size)
 	}
-	far.window.size.Store(int64(server.cfg.InitialCredit)) // as it is accounted for
+	far.window.size.Store(int64(server.cfg.InitialCredit)) // as the budget counts it
 }
 
-// Windows that have grown and are not used make room for those of other streams.
+// Windows that have grown and are not used give their budget to other streams.
 func TestUnusedWindowsReturn(t *testing.T) {
 	const budget = 2 << 20
 	client, server := newPair(t, &Config{WindowBudget: budget})
-	setLastRecall(server, time.Now().Add(time.Hour)) // not yet
+	setLastRevoke(server, time.Now().Add(time.Hour)) // not yet
 	var nears, fars []*Stream
 	for range 8 {
 		near, far := openPair(t, client, server)
@@ -179,7 +179,7 @@ func TestUnusedWindowsReturn(t *testing.T) {
 	for i := range last {
 		unusedFor(fars[i], 0)
 	}
-	recallNow(server)
+	revokeNow(server)
 	if g := growth(server); g != before {
 		t.Fatalf("windows that are used have shrunk from %d to %d", before, g)
 	}
@@ -187,7 +187,7 @@ func TestUnusedWindowsReturn(t *testing.T) {
 		wantSettled(t, nears[i], fars[i])
 		unusedFor(fars[i], time.Hour)
 	}
-	setLastRecall(server, time.Time{})
+	setLastRevoke(server, time.Time{})
 	eventually(t, "the last window grows", func() bool {
 		pump(t, nears[last], fars[last], 1<<20)
 		return grown(fars[last]) >= bulkWindow-int64(server.cfg.InitialCredit)
@@ -204,8 +204,8 @@ func TestUnusedWindowsReturn(t *testing.T) {
 	}
 }
 
-// What is unread stays in the window, and what is read of it comes back.
-func TestRecallBeforeRead(t *testing.T) {
+// Unread bytes stay in the window, and reading them grants credit again.
+func TestRevokeBeforeRead(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
 	defer near.Close()
@@ -221,7 +221,7 @@ func TestRecallBeforeRead(t *testing.T) {
 		unread += n
 	}
 	unusedFor(far, time.Hour)
-	recallNow(server)
+	revokeNow(server)
 	wantAnswered(t, far)
 	if far.window.size.Load() < unread {
 		t.Fatalf("%d bytes are unread, the window is %d", unread, far.window.size.Load())
@@ -233,8 +233,8 @@ func TestRecallBeforeRead(t *testing.T) {
 	wantSettled(t, near, far)
 }
 
-// Each byte of credit is either used or returned.
-func TestCreditIsTakenOnce(t *testing.T) {
+// Each byte of credit is either used or returned, never both.
+func TestCreditIsSpentOnce(t *testing.T) {
 	var credit sendCredit
 	used := async(func() (sum int64) {
 		for range 1_000_000 {
@@ -259,22 +259,22 @@ func TestCreditIsTakenOnce(t *testing.T) {
 	}
 }
 
-// Credit that is taken back while it is used is used only once: nothing is sent
-// beyond the window, nothing is lost, and nobody waits for credit for ever.
-func TestRecallWhileWriting(t *testing.T) {
+// Credit that is revoked while it is being used is spent only once: nothing is sent
+// beyond the window, nothing is lost, and the writer does not stall.
+func TestRevokeWhileWriting(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
 	defer near.Close()
 	defer far.Close()
 	want := randomBytes(7, 32<<20)
 	stop := make(chan struct{})
-	recalls := async(func() int {
+	revocations := async(func() int {
 		n := 0
 		for !closed(stop) {
 			unusedFor(far, time.Hour)
 			server.windows.mu.Lock()
-			server.windows.recall(time.Now())
-			if far.window.recalled > 0 {
+			server.windows.revoke(time.Now())
+			if far.window.revoked > 0 {
 				n++
 			}
 			server.windows.mu.Unlock()
@@ -318,15 +318,15 @@ func TestRecallWhileWriting(t *testing.T) {
 	if err := await(t, "end of the writer", sent); err != nil {
 		t.Fatal(err)
 	}
-	if n := await(t, "end of the recalls", recalls); n == 0 {
-		t.Error("nothing was recalled")
+	if n := await(t, "end of the revocations", revocations); n == 0 {
+		t.Error("nothing was revoked")
 	}
 	wantSettled(t, near, far)
 	wantAnswered(t, far)
 	wantSettled(t, near, far)
 }
 
-// Only what was asked for can be returned.
+// Returning more credit than was revoked is a protocol error.
 func TestHostileReturn(t *testing.T) {
 	for name, n := range map[string]uint32{"unasked": 1, "all that there can be": 1<<32 - 1} {
 		t.Run(name, func(t *testing.T) {
@@ -340,16 +340,16 @@ func TestHostileReturn(t *testing.T) {
 	}
 }
 
-// A peer that asks for credit again and again gets all there is, once, and what
-// answers it takes no more room than one answer.
-func TestHostileRecall(t *testing.T) {
+// A peer that revokes credit again and again gets all there is, once, and the
+// answers take no more memory than one answer.
+func TestHostileRevoke(t *testing.T) {
 	r, st := newRawStream(t)
 	s := st.owner.(*Session)
 	s.adapter.writeMu.Lock() // so that no answer leaves
 	for range 100 {
-		r.control(slices.Repeat([]controlFrame{{controlRecall, 3, 1<<32 - 1}}, 100)...)
+		r.control(slices.Repeat([]controlFrame{{controlRevoke, 3, 1<<32 - 1}}, 100)...)
 	}
-	r.control(controlFrame{typ: controlAway})
+	r.control(controlFrame{typ: controlGoingAway})
 	<-s.GoingAway()
 	s.control.mu.Lock()
 	queued := len(s.control.notices)
@@ -365,7 +365,7 @@ func TestHostileRecall(t *testing.T) {
 	}
 }
 
-// The smallest credit frames still make progress.
+// A writer makes progress with credit that is granted byte by byte.
 func TestTinyCredit(t *testing.T) {
 	r, st := newRawStream(t)
 	st.credit.bytes.Store(0)

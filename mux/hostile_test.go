@@ -15,14 +15,14 @@ import (
 	"adit/tunnel/ws"
 )
 
-// raw is a peer that a test plays by hand.
+// raw is a peer whose messages the test writes byte by byte.
 type raw struct {
 	t       testing.TB
 	conn    *ws.Conn
 	session chan *Session // the other end's, which is real
 }
 
-// newRawServer gives a server that has done its part of the handshake.
+// newRawServer returns a server that has done its part of the handshake.
 func newRawServer(t testing.TB) *raw {
 	t.Helper()
 	cc, sc := newConns(t)
@@ -40,9 +40,9 @@ func newRawServer(t testing.TB) *raw {
 	return r
 }
 
-// newRawServerStream gives a server such as newRawServer's, and the client's session,
-// which has opened a stream to anywhere and written text. The stream is closed when
-// the test ends.
+// newRawServerStream returns a server such as newRawServer's, and the client's
+// session, which has opened a stream to anywhere and written text. The stream is
+// closed when the test ends.
 func newRawServerStream(t testing.TB, text string) (*raw, *Session) {
 	t.Helper()
 	r := newRawServer(t)
@@ -58,7 +58,7 @@ func newRawServerStream(t testing.TB, text string) (*raw, *Session) {
 	return r, client
 }
 
-// newRawClient gives a client that has done its part of the handshake and
+// newRawClient returns a client that has done its part of the handshake and
 // opened the control stream. What the server writes is discarded.
 func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {
 	t.Helper()
@@ -92,8 +92,8 @@ func newRawClient(t testing.TB, cfg *Config) (*raw, *Session) {
 	return r, s
 }
 
-// newRawStream gives a client such as newRawClient's that has opened stream 3, and
-// the stream, which is closed when the test ends.
+// newRawStream returns a client such as newRawClient's that has opened stream 3,
+// and the stream, which is closed when the test ends.
 func newRawStream(t testing.TB) (*raw, *Stream) {
 	t.Helper()
 	r, s := newRawClient(t, nil)
@@ -118,7 +118,7 @@ func (r *raw) readMessage() []byte {
 	return b
 }
 
-// readData gives the payload of the next data message.
+// readData returns the payload of the next data message.
 func (r *raw) readData() []byte {
 	r.t.Helper()
 	for {
@@ -128,7 +128,7 @@ func (r *raw) readData() []byte {
 	}
 }
 
-// write sends one message, and does not care whether anybody takes it.
+// write sends one message and ignores errors.
 func (r *raw) write(b []byte) { r.conn.WriteMessage(ws.OpBinary, b) }
 
 // data sends bytes of the link's stream.
@@ -146,7 +146,7 @@ func (r *raw) control(frames ...controlFrame) {
 	r.data(dataFrame(controlStream, b))
 }
 
-// open gives the frames that open a stream and send body on it.
+// open returns the frames that open a stream and send body on it.
 func open(id uint32, body []byte) []byte {
 	return append(yamuxFrame(yamuxWindowUpdate, yamuxSYN, id, 0), dataFrame(id, body)...)
 }
@@ -171,8 +171,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Whatever breaks the protocol ends the session, with a reason, and costs
-// nothing.
+// A breach of the protocol ends the session, with a reason, and without a growth of
+// memory.
 func TestHostile(t *testing.T) {
 	for name, attack := range map[string]func(*raw){
 		"oversized first frame": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxSYN, 3, 0xffffffff)) },
@@ -206,8 +206,8 @@ func TestHostile(t *testing.T) {
 			r.write(append([]byte{3}, bytes.Repeat([]byte{0xff}, 8)...))
 		},
 		"duplicate hello": func(r *raw) { r.write(appendHello(nil, hello{version: Version, maxStreams: 100, credit: 64 << 10})) },
-		"long farewell":   func(r *raw) { r.write(append([]byte{4, 0}, make([]byte, MaxReason+1)...)) },
-		"short farewell":  func(r *raw) { r.write([]byte{4}) },
+		"long closed":     func(r *raw) { r.write(append([]byte{4, 0}, make([]byte, MaxReason+1)...)) },
+		"short closed":    func(r *raw) { r.write([]byte{4}) },
 		"too much unread": func(r *raw) {
 			r.data(open(3, nil))
 			for range 1000 {
@@ -245,7 +245,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// A peer is told of its breach: it shall not take it for the loss of a connection.
+// A peer is told of its breach, so that it does not take it for a lost connection.
 func TestBreachIsTold(t *testing.T) {
 	r := newRawServer(t)
 	await(t, "session", r.session)
@@ -259,7 +259,7 @@ func TestBreachIsTold(t *testing.T) {
 	}
 }
 
-// What a peer may do, or may come to do in a later version, ends nothing.
+// Unusual but valid input, and input that a later version may send, ends nothing.
 func TestOdd(t *testing.T) {
 	for name, oddity := range map[string]func(*raw){
 		"unknown message":            func(r *raw) { r.write(append([]byte{99}, make([]byte, 1<<20)...)) },
@@ -270,14 +270,14 @@ func TestOdd(t *testing.T) {
 		"credit for no stream": func(r *raw) {
 			r.control(controlFrame{controlCredit, 77, 1 << 31})
 		},
-		"recall from no stream, and return": func(r *raw) {
-			r.control(controlFrame{controlRecall, 77, 1 << 31}, controlFrame{controlReturned, 77, 1 << 31})
+		"revoke from no stream, and return": func(r *raw) {
+			r.control(controlFrame{controlRevoke, 77, 1 << 31}, controlFrame{controlReturned, 77, 1 << 31})
 		},
 		"reset of no stream": func(r *raw) {
 			r.control(controlFrame{controlReset, 77, 1 << 31})
 		},
 		"away twice": func(r *raw) {
-			r.control(controlFrame{typ: controlAway}, controlFrame{typ: controlAway})
+			r.control(controlFrame{typ: controlGoingAway}, controlFrame{typ: controlGoingAway})
 		},
 		"frames byte by byte": func(r *raw) {
 			for _, c := range dataFrame(controlStream, appendControl(nil, controlFrame{200, 3, 4})) {
@@ -305,7 +305,7 @@ func TestOdd(t *testing.T) {
 	}
 }
 
-// What is wrong within a stream ends that stream.
+// A breach of the protocol within a stream ends only that stream.
 func TestHostileStream(t *testing.T) {
 	frame := func(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 	head := appendOpen(nil, anywhere)
@@ -348,8 +348,8 @@ func TestHostileStream(t *testing.T) {
 	}
 }
 
-// A number whose stream has been reset, and not closed here, is not free: two streams
-// would read one receiveBuffer.
+// The id of a stream that was reset and not closed here yet is not free: two streams
+// would share one receive buffer.
 func TestHostileReuse(t *testing.T) {
 	r, st := newRawStream(t)
 	if _, err := st.ReadTarget(); err != nil {
@@ -382,7 +382,7 @@ func TestHostileCredit(t *testing.T) {
 	}
 }
 
-// A peer that never closes its half of refused streams does not pile them up.
+// Streams that a peer never closes on its side are bounded.
 func TestHostileHalfClosed(t *testing.T) {
 	r, s := newRawClient(t, &Config{MaxStreams: 1})
 	accepted := make(chan struct{}, 1<<16)
@@ -472,32 +472,32 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
-// A client of another version is told so in words.
+// A client of another version gets an error that names both versions.
 func TestHandshakeVersion(t *testing.T) {
 	cc, sc := newConns(t)
 	refused := async(func() error { _, err := Server(t.Context(), sc, nil); return err })
 	r := &raw{t: t, conn: cc}
 	r.write([]byte{byte(link.MessageHello), 9, 'w', 'h', 'a', 't'})
-	farewell, err := link.ParseClose(r.readMessage())
-	if err != nil || farewell.Code != CloseVersion {
-		t.Fatal(farewell, err)
+	closed, err := link.ParseClose(r.readMessage())
+	if err != nil || closed.Code != CloseVersion {
+		t.Fatal(closed, err)
 	}
 	for _, word := range []string{"server", "version 1", "version 9", "upgrade"} {
-		if !strings.Contains(farewell.Reason, word) {
-			t.Errorf("%q does not say %q", farewell.Reason, word)
+		if !strings.Contains(closed.Reason, word) {
+			t.Errorf("%q does not say %q", closed.Reason, word)
 		}
 	}
 	cc.CloseNow()
-	if err := await(t, "refusal", refused); err == nil || !strings.Contains(err.Error(), farewell.Reason) {
+	if err := await(t, "refusal", refused); err == nil || !strings.Contains(err.Error(), closed.Reason) {
 		t.Fatal(err)
 	}
 
 	// And what the client makes of such an answer.
 	cc, sc = newConns(t)
-	(&raw{t: t, conn: sc}).write(link.AppendClose(nil, CloseVersion, farewell.Reason))
+	(&raw{t: t, conn: sc}).write(link.AppendClose(nil, CloseVersion, closed.Reason))
 	_, err = Client(t.Context(), cc, nil)
 	var told *ClosedError
-	if !errors.As(err, &told) || told.Code != CloseVersion || !strings.Contains(err.Error(), farewell.Reason) {
+	if !errors.As(err, &told) || told.Code != CloseVersion || !strings.Contains(err.Error(), closed.Reason) {
 		t.Fatal(err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// A path that has gone dead is noticed by both ends, not before its time.
+// Both ends detect a dead path, and not before the time for silence is over.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	const silence = 400 * time.Millisecond
@@ -48,8 +48,8 @@ func TestSilence(t *testing.T) {
 	path.Stall(false)
 }
 
-// A link that carries data in one direction, far more slowly than it comes,
-// has no need of pongs in time.
+// A link whose path is far slower than its writer survives: data counts as a sign of
+// life, pongs need not come in time.
 func TestSlowPathLives(t *testing.T) {
 	t.Parallel()
 	const silence = time.Second
@@ -96,7 +96,7 @@ func throttle(t testing.TB, backend string, perSecond int) string {
 	})
 }
 
-// The peer's Close frame is answered, and is what the session's end tells,
+// The peer's Close frame is answered, and is the reason for the session's end,
 // however busy the writer is at that moment.
 func TestCloseFrame(t *testing.T) {
 	for range 20 {
@@ -126,7 +126,7 @@ func TestCloseFrame(t *testing.T) {
 	}
 }
 
-// A peer that breaks RFC 6455 learns of it from a Close frame.
+// A peer that breaks RFC 6455 is told by a Close frame.
 func TestWebSocketFault(t *testing.T) {
 	r, s := newRawClient(t, nil)
 	if _, err := r.conn.NetConn().Write([]byte{0xf2, 0x80, 0, 0, 0, 0}); err != nil {

@@ -21,20 +21,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newConns gives the two ends of a WebSocket over loopback TCP.
+// newConns returns the two ends of a WebSocket over loopback TCP.
 func newConns(t testing.TB) (client, server *ws.Conn) {
 	t.Helper()
 	return newConnsVia(t, func(addr string) string { return addr })
 }
 
-// newConnsVia is newConns with something between the two: via gets the
-// server's address and gives the one to dial.
+// newConnsVia is newConns with a relay between the two: via gets the server's
+// address and returns the one to dial.
 func newConnsVia(t testing.TB, via func(addr string) string) (client, server *ws.Conn) {
 	t.Helper()
 	return newConnsOn(t, func(*httptest.Server) {}, new(dial.Options), func(addr string) string { return "ws://" + via(addr) })
 }
 
-// newConnsOn gives the two ends of a WebSocket to a server that serve changes before
+// newConnsOn returns the two ends of a WebSocket to a server that serve changes before
 // it starts; url is what d dials where its address is addr.
 func newConnsOn(t testing.TB, serve func(*httptest.Server), d *dial.Options, url func(addr string) string) (client, server *ws.Conn) {
 	t.Helper()
@@ -63,7 +63,7 @@ func newConnsOn(t testing.TB, serve func(*httptest.Server), d *dial.Options, url
 	return client, server
 }
 
-// newPair gives the two ends of a session over loopback TCP, closed when the
+// newPair returns the two ends of a session over loopback TCP, closed when the
 // test ends.
 func newPair(t testing.TB, cfg *Config) (client, server *Session) {
 	t.Helper()
@@ -108,7 +108,7 @@ func newPairOn(t testing.TB, cc, sc *ws.Conn, clientCfg, serverCfg *Config) (cli
 
 var anywhere = Target{TCP, "target.example:1"}
 
-// openPair gives the two ends of a connected stream.
+// openPair returns the two ends of a connected stream.
 func openPair(t testing.TB, client, server *Session) (near, far *Stream) {
 	t.Helper()
 	near, err := client.Open(context.Background(), anywhere)
@@ -128,7 +128,7 @@ func openPair(t testing.TB, client, server *Session) (near, far *Stream) {
 	return near, far
 }
 
-// tcpPair gives the two ends of a TCP connection over loopback.
+// tcpPair returns the two ends of a TCP connection over loopback.
 func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,7 +151,7 @@ func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 // watchdog is how long anything that must happen may take in a test.
 const watchdog = 30 * time.Second
 
-// await fails the test when c is not closed, or gives nothing, in good time.
+// await fails the test when nothing is received from c within watchdog.
 func await[T any](t testing.TB, what string, c <-chan T) T {
 	t.Helper()
 	select {
@@ -163,7 +163,7 @@ func await[T any](t testing.TB, what string, c <-chan T) T {
 	}
 }
 
-// eventually waits for a condition that other goroutines bring about.
+// eventually waits until ok reports true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(watchdog); !ok(); time.Sleep(time.Millisecond) {
@@ -173,14 +173,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// async runs f and gives its result when it has one.
+// async runs f and returns its result when it has one.
 func async[T any](f func() T) <-chan T {
 	c := make(chan T, 1)
 	go func() { c <- f() }()
 	return c
 }
 
-// randomBytes gives n bytes that a seed determines.
+// randomBytes returns n bytes that a seed determines.
 func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	var key [32]byte
@@ -190,8 +190,8 @@ func randomBytes(seed uint64, n int) []byte {
 }
 
 // fill writes to a stream whose other end does not read until its window is
-// full, and gives the number of bytes and the channel on which the error of
-// the Write that is then blocked will come.
+// full. It returns the channel of the error of the Write that is then blocked, and a
+// function that returns the number of bytes written.
 func fill(t testing.TB, st *Stream) (<-chan error, func() int) {
 	t.Helper()
 	var written atomic.Int64

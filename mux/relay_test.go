@@ -98,8 +98,8 @@ func wantRST(t testing.TB, who string, c net.Conn) {
 	}
 }
 
-// stuff writes to c until all is full, up to the other socket's buffers: the
-// stream behind c has no window left, and gets none.
+// stuff writes to c until every buffer is full, up to the other socket's: the stream
+// behind c has no window left, and gets none.
 func stuff(t testing.TB, c net.Conn, st *Stream) <-chan error {
 	t.Helper()
 	var written atomic.Int64
@@ -125,7 +125,7 @@ func stuff(t testing.TB, c net.Conn, st *Stream) <-chan error {
 
 var networks = []string{"tcp", "unix"}
 
-// A half-closed upload, and an answer that comes late; and the reverse.
+// A half-closed upload gets an answer that comes late; and the reverse.
 func TestRelayHalfClose(t *testing.T) {
 	for _, network := range networks {
 		for _, fromApp := range []bool{true, false} {
@@ -164,9 +164,9 @@ func TestRelayHalfClose(t *testing.T) {
 	}
 }
 
-// One side vanishes while nothing moves, while the upload is blocked because
-// the backend reads nothing, and while the download is because the application
-// does not: the other side is reset, and soon.
+// One side vanishes while the relay is idle, while the upload is blocked because the
+// backend reads nothing, and while the download is blocked because the application
+// reads nothing: the other side is reset soon.
 func TestRelayVanish(t *testing.T) {
 	for _, network := range networks {
 		for _, who := range []string{"app", "backend"} {
@@ -217,7 +217,7 @@ func TestRelayVanish(t *testing.T) {
 	}
 }
 
-// A session that is killed in mid-transfer is a reset at both sides.
+// A session that is killed in mid-transfer resets both sides.
 func TestRelaySessionKilled(t *testing.T) {
 	for name, kill := range map[string]func(*rig, *testnet.Fault){
 		"path cut":     func(_ *rig, f *testnet.Fault) { f.Cut() },
@@ -257,7 +257,7 @@ func TestRelaySessionKilled(t *testing.T) {
 	}
 }
 
-// What is refused is a reset at the application, with the reason for the log.
+// A refused stream is a reset at the application, with the reason for the log.
 func TestRelayRefused(t *testing.T) {
 	client, server := newPair(t, nil)
 	app, appSide := tcpPair(t)
@@ -281,7 +281,7 @@ func TestRelayRefused(t *testing.T) {
 	}
 }
 
-// What the backend sent before it was reset still reaches an application that
+// Data that the backend sent before it was reset still reaches an application that
 // reads.
 func TestRelayDataBeforeReset(t *testing.T) {
 	for range 20 {
@@ -302,7 +302,7 @@ func TestRelayDataBeforeReset(t *testing.T) {
 	}
 }
 
-// Many at once, of all sizes, both ways.
+// Many relays at once, of all sizes, both ways.
 func TestRelayMany(t *testing.T) {
 	client, server := newPair(t, nil)
 	const count = 200

@@ -15,7 +15,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// bareLink is a client's link whose peer is a connection in the test's hands.
+// bareLink returns a client's link and the connection at its other end.
 func bareLink(t *testing.T) (*Session, *ws.Conn) {
 	cc, sc := newConns(t)
 	s := bareSession(cc, newSessionKey(), modelSendBuffer)
@@ -23,7 +23,7 @@ func bareLink(t *testing.T) (*Session, *ws.Conn) {
 	return s, sc
 }
 
-// nextData gives the next data message's acknowledgement and bytes, or the
+// nextData returns the acknowledgement and the bytes of the next data message, or the
 // next acknowledgement alone.
 func nextData(t *testing.T, conn *ws.Conn) (ack uint64, data []byte) {
 	t.Helper()
@@ -41,8 +41,8 @@ func dataMessage(ack uint64, data ...byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, ack), data...)
 }
 
-// What came by the old connection after the client had said how much it has is
-// acknowledged when it comes again: the server counts from where it has begun.
+// Bytes that the old connection brought after the client had told its offset are
+// acknowledged when they come again: the server counts from that offset.
 func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 	s, old := bareLink(t)
 	read := make(chan byte, 1000)
@@ -147,9 +147,9 @@ func TestSupersededReaderGoesOn(t *testing.T) {
 	}
 }
 
-// The notes about who waits are right although the calls that lead to them
-// overtake each other.
-func TestWaitingOvertaken(t *testing.T) {
+// The store's list of detached sessions is right although calls of review overtake
+// each other.
+func TestReviewOvertaken(t *testing.T) {
 	g := newGateway(t, nil)
 	client, server := g.session(t, "/", nil)
 	g.path.Cut()
@@ -169,8 +169,8 @@ func TestWaitingOvertaken(t *testing.T) {
 	}
 }
 
-// A session that is to end with its connection keeps what is not acknowledged
-// as long as an attempt that has begun before may still move it.
+// A session that is to end with its connection keeps unacknowledged bytes as long as
+// an attempt that has begun before may still migrate it.
 func TestEndWithConnectionDuringResumption(t *testing.T) {
 	s, old := bareLink(t)
 	s.link.Write([]byte("before "))
@@ -190,11 +190,11 @@ func TestEndWithConnectionDuringResumption(t *testing.T) {
 	}
 }
 
-// A session that is to end with its connection goes over to one that its client is
-// just coming by, and takes its leave there.
-func TestEndWithConnectionFenced(t *testing.T) {
+// A session that is to end with its connection migrates to one for which it has just
+// been detached, and sends its close message there.
+func TestEndWithConnectionDetached(t *testing.T) {
 	s, old := bareLink(t)
-	s.link.Write([]byte("last words"))
+	s.link.Write([]byte("last bytes"))
 	nextData(t, old)
 	s.EndWithConnection()
 	if _, _, err := s.link.Detach(0); err != nil {
@@ -206,17 +206,17 @@ func TestEndWithConnectionFenced(t *testing.T) {
 	if err := s.link.Attach(near); err != nil {
 		t.Fatal(err)
 	}
-	if _, data := nextData(t, far); string(data) != "last words" {
+	if _, data := nextData(t, far); string(data) != "last bytes" {
 		t.Fatalf("%q", data)
 	}
 	go s.link.Read(make([]byte, 1)) // acknowledgements
 	far.WriteMessage(ws.OpBinary, binary.BigEndian.AppendUint64([]byte{byte(link.MessageAck)}, 10))
-	wantFarewell(t, far)
+	wantCloseMessage(t, far)
 	await(t, "end", finished)
 }
 
-// wantFarewell reads the next message, which must be a farewell.
-func wantFarewell(t *testing.T, conn *ws.Conn) {
+// wantCloseMessage reads the next message, which must be a close message.
+func wantCloseMessage(t *testing.T, conn *ws.Conn) {
 	t.Helper()
 	if _, err := conn.NextMessage(); err != nil {
 		t.Fatal(err)
@@ -226,8 +226,8 @@ func wantFarewell(t *testing.T, conn *ws.Conn) {
 	}
 }
 
-// So it does where there is nothing left to send.
-func TestEndWithConnectionFencedIdle(t *testing.T) {
+// It does so also when there is nothing left to send.
+func TestEndWithConnectionDetachedIdle(t *testing.T) {
 	s, _ := bareLink(t)
 	s.EndWithConnection()
 	if _, _, err := s.link.Detach(0); err != nil {
@@ -238,12 +238,12 @@ func TestEndWithConnectionFencedIdle(t *testing.T) {
 	if err := s.link.Attach(near); err != nil {
 		t.Fatal(err)
 	}
-	wantFarewell(t, far)
+	wantCloseMessage(t, far)
 	await(t, "end", finished)
 }
 
-// Where that one does not come the session is over.
-func TestEndWithConnectionUnattached(t *testing.T) {
+// If that connection does not come, the session is over.
+func TestEndWithConnectionAttachFailed(t *testing.T) {
 	s, _ := bareLink(t)
 	s.EndWithConnection()
 	if _, _, err := s.link.Detach(0); err != nil {
@@ -257,8 +257,8 @@ func TestEndWithConnectionUnattached(t *testing.T) {
 	}
 }
 
-// An answer that cannot be sent costs the session its connection, if it had
-// one, and is told once.
+// An answer to a resumption that cannot be sent costs the session its connection, if
+// it had one, and OnDown is called once.
 func TestAnswerNotSent(t *testing.T) {
 	var downs atomic.Int64
 	g := newGateway(t, &Config{OnDown: func(error) { downs.Add(1) }})
@@ -278,14 +278,14 @@ func TestAnswerNotSent(t *testing.T) {
 			t.Errorf("%d wait, %d losses were told", n, downs.Load())
 		}
 	}
-	await(t, "the client's loss", client.Down()) // it has been fenced off
+	await(t, "the client's loss", client.Down()) // it was detached
 	if next, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil || next != client {
 		t.Error(err)
 	}
 }
 
-// A refusal that takes its time does not hold up the attempt that is right.
-func TestRefusalHoldsNobodyUp(t *testing.T) {
+// A slow refusal does not delay a valid attempt.
+func TestSlowRefusal(t *testing.T) {
 	g := newGateway(t, nil)
 	client, server := g.session(t, "/", nil)
 	conn := g.mustDial(t, "/")
@@ -303,8 +303,8 @@ func TestRefusalHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A session that ends between two connections has lost the first.
-func TestEndWhileFenced(t *testing.T) {
+// A session that ends while it is detached for a migration has lost its connection.
+func TestEndWhileDetached(t *testing.T) {
 	s, _ := bareLink(t)
 	lost := s.Down()
 	if _, _, err := s.link.Detach(0); err != nil {
@@ -319,8 +319,7 @@ func TestEndWhileFenced(t *testing.T) {
 	}
 }
 
-// The time in which a stream has to say its target stands still while there is
-// no connection.
+// The time for a stream's target does not run while there is no connection.
 func TestReadTargetAcrossResumption(t *testing.T) {
 	cfg := &Config{OpenTimeout: 200 * time.Millisecond}
 	g := newGateway(t, cfg)
@@ -362,8 +361,8 @@ func TestReadTargetAcrossResumption(t *testing.T) {
 	}
 }
 
-// A cut in the first round trip, before the server has the control stream, is
-// no worse than a later one: the client may have opened streams by then.
+// A cut in the first round trip, before the server has the control stream, is as
+// harmless as a later one: the client may have opened streams by then.
 func TestResumeFirstRoundTrip(t *testing.T) {
 	for range 20 {
 		g := newGateway(t, nil)
@@ -403,7 +402,7 @@ func TestResumeFirstRoundTrip(t *testing.T) {
 	}
 }
 
-// A client that says hello and never comes back leaves nothing behind.
+// A client that sends a hello and disappears leaves nothing behind.
 func TestNeverBegun(t *testing.T) {
 	cfg := &Config{HandshakeTimeout: 100 * time.Millisecond, ResumeTimeout: 100 * time.Millisecond}
 	g := newGateway(t, cfg)

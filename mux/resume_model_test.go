@@ -22,8 +22,8 @@ import (
 
 // The model of a resumable link is two counters for each direction: what one
 // side has written, and what the other has read. Whatever happens to the
-// connections between them, the bytes read are the first of those written, and
-// when nothing happens any more, they are all of them.
+// connections between them, the bytes read are the first of those written, and once
+// a connection stays, they are all of them.
 
 // The two directions, and the sides that write into them.
 const (
@@ -81,7 +81,7 @@ func newModelWeb(t testing.TB) *modelWeb {
 
 var modelConfig = Config{HandshakeTimeout: watchdog, ResumeTimeout: time.Hour}
 
-// newWorld connects the two sides by a wire that a plan is made for.
+// newWorld connects the two sides by a wire with a plan.
 func newWorld(web *modelWeb, p plan) (*world, error) {
 	w := &world{web: web, path: fmt.Sprint("/", web.next.Add(1)), first: make(chan *ws.Conn, 1)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -166,7 +166,7 @@ func modelByte(dir int, n uint64) byte {
 	return byte((n + 1 + uint64(dir)<<40) * 0x9e3779b97f4a7c15 >> 56)
 }
 
-// say writes n more bytes into a direction.
+// say queues n more bytes for a direction's writer.
 func (w *world) say(dir, n int) {
 	w.queued[dir] += uint64(n)
 	w.write[dir] <- n
@@ -210,7 +210,7 @@ func (w *world) reader(side int) {
 	}
 }
 
-// check holds the numbers of both sides, at one moment, against each other.
+// check compares the offsets of both sides.
 func (w *world) check() error {
 	if err := w.failure(); err != nil {
 		return err
@@ -271,8 +271,8 @@ var (
 	answerFrame = 2 + len(appendHello(nil, func() hello { c := modelConfig.withDefaults(); h := c.hello(); h.resumed = &resumed{}; return h }()))
 )
 
-// resume puts the session on another wire. Only the plan for it can be a reason
-// to fail; where that holds an essential message back, the client gives up.
+// resume puts the session on another wire. Only the wire's plan may make it fail; if
+// the plan holds an essential message back, the client gives up.
 func (w *world) resume(p plan) error {
 	conn, err := w.dial(p)
 	if err != nil {
@@ -300,7 +300,7 @@ func (w *world) resume(p plan) error {
 	}
 	if err == nil {
 		for _, old := range w.wires[:len(w.wires)-1] {
-			old.fenced.Store(true)
+			old.detached.Store(true)
 		}
 	} else if p == clean || ctx.Err() != nil && w.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
@@ -316,7 +316,7 @@ func (w *world) setAside() {
 	w.wires[last], w.wires[last-1] = w.wires[last-1], w.wires[last]
 }
 
-// replay makes an attempt that has been made before, and must be refused.
+// replay repeats an earlier attempt, which must be refused.
 func (w *world) replay(attempt uint32) error {
 	client := w.sides[0]
 	if client.attempt == 0 || w.store.attempts(client.key.id) < client.attempt {
@@ -350,8 +350,8 @@ func (r *SessionStore) attempts(id sessionID) uint32 {
 	return s.attempt
 }
 
-// heal makes a last, good connection, lets everything go that was held back,
-// and waits until both sides have all.
+// heal makes a last, good connection, releases everything that was held back, and
+// waits until both sides have all bytes.
 func (w *world) heal() error {
 	if err := w.resume(clean); err != nil {
 		return err
@@ -402,8 +402,8 @@ func (w *world) end() {
 	}
 }
 
-// plan says what becomes of a wire: for each direction, behind how many bytes
-// it is cut, or stops letting any through. Negative: never.
+// plan is the fate of a wire: for each direction, after how many bytes it is cut, or
+// stops passing bytes on. Negative: never.
 type plan [2]struct {
 	cut, stop int
 	hard      bool // cut with resets
@@ -426,11 +426,11 @@ func stopPlan(dir, at int) plan {
 // wire is a relayed TCP connection. Its plan counts the bytes behind the HTTP
 // upgrade.
 type wire struct {
-	ends    [2]*net.TCPConn // to the client and to the server
-	stopped chan struct{}   // closed when something has been stopped
-	fenced  atomic.Bool     // both sides have left it: it says everything twice
-	stutter atomic.Bool     // it says every acknowledgement twice
-	wg      sync.WaitGroup
+	ends     [2]*net.TCPConn // to the client and to the server
+	stopped  chan struct{}   // closed when something has been stopped
+	detached atomic.Bool     // both sides have detached it: it repeats everything
+	stutter  atomic.Bool     // it repeats every acknowledgement
+	wg       sync.WaitGroup
 
 	mu     sync.Mutex
 	change sync.Cond
@@ -482,7 +482,7 @@ func (x *wire) pump(dir int) {
 		}
 		for n := frameLength(b); upgraded && n > 0; n = frameLength(b) {
 			x.pass(dir, b[:n])
-			if x.fenced.Load() || x.stutter.Load() && isAck(b[:n]) {
+			if x.detached.Load() || x.stutter.Load() && isAck(b[:n]) {
 				x.pass(dir, b[:n])
 			}
 			b = b[n:]
@@ -526,7 +526,7 @@ func frameLength(b []byte) int {
 	return head + n
 }
 
-// isAck tells an acknowledgement alone.
+// isAck reports whether a frame is an acknowledgement alone.
 func isAck(frame []byte) bool {
 	if frame[0] != 0x82 || frame[1]&0x7f != 1+link.AckSize {
 		return false
@@ -602,7 +602,7 @@ func (x *wire) arm(dir, n int, hard, stop bool) {
 	}
 }
 
-// release lets go what was stopped.
+// release passes on what was stopped.
 func (x *wire) release() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -640,8 +640,8 @@ func (w *world) converse(second plan) error {
 	return w.heal()
 }
 
-// talk is a conversation in a world of its own. It gives how many bytes passed
-// on the first two wires.
+// talk is a conversation in a world of its own. It returns how many bytes passed on
+// the first two wires.
 func talk(web *modelWeb, first, second plan) (passed [2][2]int, err error) {
 	w, err := newWorld(web, first)
 	if err != nil {
@@ -658,9 +658,9 @@ func talk(web *modelWeb, first, second plan) (passed [2][2]int, err error) {
 	return passed, err
 }
 
-// A connection is cut behind each of its bytes, in each direction; the one that
-// takes over behind each of its own; so are they stopped there, and what they
-// held back comes when they have been relieved.
+// A connection is cut after each of its bytes, in each direction, and so is the one
+// that takes over. They are also stopped there instead, and what they held back
+// comes when they have been superseded.
 func TestResumeAtEveryByte(t *testing.T) {
 	web := newModelWeb(t)
 	passed, err := talk(web, clean, clean)
@@ -753,7 +753,7 @@ func play(web *modelWeb, schedule []byte) error {
 	return nil
 }
 
-// schedules are situations that chance does not find soon.
+// schedules are situations that random schedules rarely reach.
 var schedules = map[string][]byte{
 	"cut during a resumption":  {0, 3, 0, 3, 0, 40, 6, 0, 0, 1, 9, 9, 7, 1, 20, 6, 0, 0},
 	"attempts in wrong order":  {1, 9, 0, 8, 0, 20, 1, 9, 0, 8, 1, 30, 6, 0, 0, 5, 0, 0, 9, 0, 0, 6, 0, 0, 9, 0, 1},
@@ -795,7 +795,7 @@ func TestResumeModel(t *testing.T) {
 	all.Wait()
 }
 
-// FuzzResume plays schedules that the fuzzer spells.
+// FuzzResume plays schedules of the fuzzer.
 func FuzzResume(f *testing.F) {
 	web := newModelWeb(f)
 	for _, schedule := range schedules {

@@ -89,7 +89,7 @@ func (g *gateway) mustDial(t testing.TB, owner string) *ws.Conn {
 	return conn
 }
 
-// session starts one and gives its two ends.
+// session starts a session and returns its two ends.
 func (g *gateway) session(t testing.TB, owner string, cfg *Config) (client, server *Session) {
 	t.Helper()
 	client, err := Client(t.Context(), g.mustDial(t, owner), cfg)
@@ -104,8 +104,8 @@ func (g *gateway) session(t testing.TB, owner string, cfg *Config) (client, serv
 	return client, server
 }
 
-// keep resumes a session whenever it has no connection, until the test ends
-// or the session does.
+// keep resumes a session whenever it has no connection, until the test or the session
+// ends.
 func (g *gateway) keep(t testing.TB, s *Session) (resumes *atomic.Int64) {
 	resumes = new(atomic.Int64)
 	stop := make(chan struct{})
@@ -177,8 +177,8 @@ func exchange(t testing.TB, client, server *Session, seed uint64, n int) error {
 
 func sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
 
-// A session goes on over its next connection, whichever end loses the last
-// one, and however: streams notice nothing.
+// A session continues on its next connection, whichever end loses the last one, and
+// however: streams are not affected.
 func TestResume(t *testing.T) {
 	for name, lose := range map[string]func(g *gateway, client, server *Session){
 		"path cut":      func(g *gateway, _, _ *Session) { g.path.Cut() },
@@ -224,8 +224,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// Bytes flow both ways through a path that is cut again and again, at any
-// byte, also in the middle of a resumption: all arrive, once, in order.
+// Bytes pass both ways through a path that is cut again and again, at any byte, also
+// in the middle of a resumption: all arrive, once, in order.
 func TestResumeManyCuts(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -274,9 +274,9 @@ func waitUntil(t testing.TB, ok func() bool) <-chan struct{} {
 	return c
 }
 
-// A new connection relieves one that is alive: no byte is lost, none comes
-// twice, and the session never waits for a connection.
-func TestRelieve(t *testing.T) {
+// A new connection supersedes a living one: no byte is lost, none comes twice, and the
+// session is never without a connection.
+func TestMigrate(t *testing.T) {
 	var downs atomic.Int64
 	cfg := &Config{OnDown: func(error) { downs.Add(1) }}
 	g := newGateway(t, cfg)
@@ -328,8 +328,8 @@ func TestResumeTimeout(t *testing.T) {
 	}
 }
 
-// Where the server has forgotten the session, or is another one, the same
-// connection begins a new one, and the old one's streams are reset.
+// If the server does not know the session, the same connection begins a new one, and
+// the old one's streams are reset.
 func TestResumeUnknown(t *testing.T) {
 	g, other := newGateway(t, nil), newGateway(t, nil)
 	client, server := g.session(t, "/", nil)
@@ -354,8 +354,8 @@ func TestResumeUnknown(t *testing.T) {
 	}
 }
 
-// Nobody resumes a session without its key, as another user, or with an
-// attempt that has been made before, and the session never notices.
+// A session cannot be resumed without its key, by another user, or with an attempt
+// that was made before, and such requests do not affect it.
 func TestResumeRefused(t *testing.T) {
 	g := newGateway(t, nil)
 	client, server := g.session(t, "/alice", nil)
@@ -409,7 +409,7 @@ func TestResumeRefused(t *testing.T) {
 	}
 }
 
-// replay sends a proof with other numbers than it was made for.
+// replay sends a proof with other offsets than it was made for.
 func replay(t *testing.T, g *gateway, key *sessionKey) (hello, error) {
 	r := &resumption{id: key.id, attempt: 70}
 	r.proof = key.sign(r)
@@ -419,9 +419,9 @@ func replay(t *testing.T, g *gateway, key *sessionKey) (hello, error) {
 	return askHello(conn, hello{version: Version, maxStreams: 1, credit: 1 << 16, hold: 1000, resume: r})
 }
 
-// Sessions that wait for their clients hold no more memory than allowed: the
-// oldest go first.
-func TestWaitingMemory(t *testing.T) {
+// Detached sessions hold no more memory than allowed: those detached for longest end
+// first.
+func TestDetachedMemory(t *testing.T) {
 	const chunkSize = 64 << 10 // of the link's send buffer
 	g := newGateway(t, nil)
 	g.store.MaxDetached = 4*(detachedCost+detachedStreamCost+chunkSize) + detachedCost
@@ -463,9 +463,9 @@ func TestWaitingMemory(t *testing.T) {
 	}
 }
 
-// The peer's goodbye ends the session for good, although it comes while this
-// side finds that it cannot write.
-func TestGoodbyeIsNoLoss(t *testing.T) {
+// The peer's close message ends the session for good, although it comes while a write
+// fails here.
+func TestCloseMessageIsNoLoss(t *testing.T) {
 	for range 20 {
 		g := newGateway(t, nil)
 		client, server := g.session(t, "/", nil)
@@ -484,9 +484,9 @@ func TestGoodbyeIsNoLoss(t *testing.T) {
 	}
 }
 
-// A server that answers with numbers that cannot be ends the session, and
-// nothing is delivered that should not be.
-func TestResumedNonsense(t *testing.T) {
+// A server that answers a resumption with impossible offsets ends the session, and
+// nothing wrong is delivered.
+func TestResumedImpossibleOffsets(t *testing.T) {
 	for name, r := range map[string]resumed{
 		"received too much": {received: 1 << 40},
 		"received less":     {received: 0},
@@ -513,7 +513,7 @@ func TestResumedNonsense(t *testing.T) {
 }
 
 // RequestMigration reaches the client once.
-func TestAskToMove(t *testing.T) {
+func TestRequestMigration(t *testing.T) {
 	client, server := newPair(t, nil)
 	server.RequestMigration(3 * time.Second)
 	if d := await(t, "request", client.Migrations()); d != 3*time.Second {

@@ -81,7 +81,7 @@ func (s *Session) GoingAway() <-chan struct{} { return s.goingAway }
 
 // SendGoingAway asks the peer to open no new streams, as Shutdown does, but takes
 // those that come all the same: they may have crossed with it.
-func (s *Session) SendGoingAway() { s.control.send(controlFrame{typ: controlAway}) }
+func (s *Session) SendGoingAway() { s.control.send(controlFrame{typ: controlGoingAway}) }
 
 // Migrations gives the server's requests to migrate to a new connection at some
 // moment within the time given.
@@ -90,7 +90,7 @@ func (s *Session) Migrations() <-chan time.Duration { return s.migrations }
 // RequestMigration asks the client to migrate to a new connection at a random
 // moment within a time. Nothing is lost by it.
 func (s *Session) RequestMigration(within time.Duration) {
-	s.control.send(controlFrame{typ: controlMove, value: milliseconds(within)})
+	s.control.send(controlFrame{typ: controlMigrate, value: milliseconds(within)})
 }
 
 // Down is closed when the session's present connection is lost. While there is

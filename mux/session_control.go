@@ -21,7 +21,7 @@ func (s *Session) handleControl(f controlFrame) {
 				st.end(err, endLocal)
 			}
 		}
-	case controlRecall:
+	case controlRevoke:
 		if st := s.stream(f.stream); st != nil {
 			s.control.sendReturned(&st.window.notice, st.credit.takeUnused(int64(f.value)))
 		}
@@ -33,11 +33,11 @@ func (s *Session) handleControl(f controlFrame) {
 		}
 	case controlReset:
 		s.resetByPeer(f.stream, Code(min(f.value, 255)))
-	case controlAway:
+	case controlGoingAway:
 		if !closed(s.goingAway) {
 			close(s.goingAway)
 		}
-	case controlMove:
+	case controlMigrate:
 		select {
 		case s.migrations <- time.Duration(f.value) * time.Millisecond:
 		default: // one is pending already

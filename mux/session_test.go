@@ -16,8 +16,8 @@ import (
 	"adit/tunnel/ws"
 )
 
-// A session that dies takes its streams along, on both ends and never as a
-// clean end. What had arrived before can still be read.
+// A session that is lost ends its streams, on both ends and never cleanly. What had
+// arrived before can still be read.
 func TestSessionLost(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -94,8 +94,8 @@ func TestSessionLost(t *testing.T) {
 	}
 }
 
-// The reason of an end reaches the other side, also past streams that are busy
-// and never stop.
+// The reason for a close reaches the other side, also beside streams that never stop
+// writing.
 func TestCloseReasonWhileBusy(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
@@ -128,8 +128,8 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 	}
 }
 
-// Without resumption, too, a farewell waits until all that was written before it has
-// arrived: nothing would bring it any more.
+// Without resumption, too, a close message waits until everything written before it
+// has arrived: it could not be sent again.
 func TestCloseReasonWaits(t *testing.T) {
 	r, client := newRawServerStream(t, "the last words")
 	ended := async(func() error { client.CloseReason(CloseDone, ""); return nil })
@@ -151,7 +151,7 @@ func TestCloseReasonWaits(t *testing.T) {
 	await(t, "end", ended)
 }
 
-// A farewell does not wait for ever for a peer that takes nothing.
+// A close message does not wait indefinitely for a peer that reads nothing.
 func TestCloseReasonStalled(t *testing.T) {
 	t.Parallel()
 	client, server, path := newPairVia(t, nil)
@@ -168,8 +168,8 @@ func TestCloseReasonStalled(t *testing.T) {
 	path.Stall(false)
 }
 
-// Thousands of streams learn of the end of their session at once; readers
-// that turn in a circle inside yamux would take minutes.
+// Thousands of streams end with their session at once; readers that spin inside yamux
+// would take minutes.
 func TestSessionLostWithManyStreams(t *testing.T) {
 	client, server := newPair(t, nil)
 	const count = 2000
@@ -194,7 +194,7 @@ func TestSessionLostWithManyStreams(t *testing.T) {
 	}
 }
 
-// A stream that nobody reads holds up neither the others nor the pings.
+// A stream without a reader delays neither other streams nor pings.
 func TestSlowReader(t *testing.T) {
 	client, server := newPair(t, &Config{PingInterval: 20 * time.Millisecond})
 	slow, slowFar := openPair(t, client, server)
@@ -273,8 +273,8 @@ func TestMaxStreams(t *testing.T) {
 	})
 }
 
-// A peer that has been asked to leave opens no streams, and those that it opened before it knew are
-// taken.
+// A peer that was sent going-away opens no streams, and those that it opened before it
+// knew are accepted.
 func TestAskToLeave(t *testing.T) {
 	client, server := newPair(t, nil)
 	server.SendGoingAway()
@@ -287,7 +287,7 @@ func TestAskToLeave(t *testing.T) {
 	openPair(t, client, server)
 }
 
-// Shutdown takes no new streams, lets the present ones end, and says goodbye.
+// Shutdown refuses new streams, lets the present ones end, and sends a close message.
 func TestShutdown(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
@@ -359,7 +359,7 @@ func TestShutdownCutShort(t *testing.T) {
 	}
 }
 
-// What was written before an orderly end arrives, always and whole.
+// Everything written before an orderly end arrives.
 func TestLosslessEnd(t *testing.T) {
 	want := randomBytes(5, 300<<10)
 	for n := range 200 {
@@ -391,7 +391,7 @@ func TestLosslessEnd(t *testing.T) {
 	}
 }
 
-// Thousands of streams, ended in each way, leave nothing behind.
+// Thousands of streams, ended in every way, leave nothing behind.
 func TestCycles(t *testing.T) {
 	client, server := newPair(t, nil)
 	rounds := 10_000
@@ -494,14 +494,14 @@ func TestCycles(t *testing.T) {
 	serving.Wait()
 }
 
-// tunnelCopy echoes until the end and passes it on.
+// tunnelCopy echoes until the end and passes the end on.
 func tunnelCopy(dst, src *Stream) {
 	if _, err := io.Copy(dst, src); err == nil {
 		dst.CloseWrite()
 	}
 }
 
-// Close may be called by several at once, and while streams come and go.
+// Close may be called by several goroutines at once, and while streams open and close.
 func TestCloseUnderLoad(t *testing.T) {
 	for range 20 {
 		client, server := newPair(t, nil)
@@ -539,7 +539,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 }
 
-// What must not be, whatever the configuration.
+// Configured values are corrected to their bounds.
 func TestConfigBounds(t *testing.T) {
 	for _, c := range []*Config{nil, {}, {MaxStreams: -1, InitialCredit: -1, MaxWindow: -1, WindowBudget: -1, SendBuffer: -1, PingInterval: -1, Silence: -1, HandshakeTimeout: -1, OpenTimeout: -1}, {MaxWindow: 1 << 62, InitialCredit: 1 << 40}} {
 		d := c.withDefaults()

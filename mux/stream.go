@@ -27,7 +27,7 @@ type Stream struct {
 	gotResult bool
 	refused   error // what the result said
 
-	// Used only by the writer, except that the peer may recall credit.
+	// Used only by the writer, except that the peer may revoke credit.
 	credit sendCredit
 
 	// The end, guarded by mu.

@@ -14,8 +14,8 @@ import (
 	"adit/tunnel"
 )
 
-// What is written right after Open arrives with the opening: in the first
-// message of the link that has anything of the stream.
+// Bytes written right after Open arrive with the opening: in the first message of the
+// link that has anything of the stream.
 func TestOpenAndDataLeaveTogether(t *testing.T) {
 	r, _ := newRawServerStream(t, "first")
 	var got []byte
@@ -68,7 +68,7 @@ func TestOneRoundTrip(t *testing.T) {
 	}
 }
 
-// Each direction ends by itself, and the other goes on.
+// Each direction ends by itself, and the other continues.
 func TestHalfClose(t *testing.T) {
 	client, server := newPair(t, nil)
 	for _, clientFirst := range []bool{true, false} {
@@ -198,7 +198,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// Close without both ends is a reset, and what was written before arrives.
+// Close before both directions have ended is a reset, and data written before arrives.
 func TestCloseIsReset(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
@@ -289,7 +289,7 @@ func TestOpenRefusesBadTargets(t *testing.T) {
 	}
 }
 
-// A peer that opens a stream and says nothing is not waited for.
+// A peer that opens a stream and sends no target is given up after OpenTimeout.
 func TestHeaderNeverArrives(t *testing.T) {
 	client, server := newPair(t, &Config{OpenTimeout: 50 * time.Millisecond})
 	ys, err := client.yamux.OpenStream()
@@ -314,7 +314,7 @@ func TestHeaderNeverArrives(t *testing.T) {
 	ys.Close()
 }
 
-// A stream that was reset before its target was read does not wait for one.
+// ReadTarget does not wait on a stream that was reset.
 func TestResetBeforeTarget(t *testing.T) {
 	client, server := newPair(t, &Config{OpenTimeout: time.Hour})
 	near, err := client.Open(t.Context(), anywhere)
@@ -336,7 +336,7 @@ func TestResetBeforeTarget(t *testing.T) {
 	far.Close()
 }
 
-// blocked is asked while a Write waits, and may end it.
+// The blocked function of Watch is called while a Write waits, and may end it.
 func TestWatchBlocked(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
@@ -413,8 +413,8 @@ func TestWriteSizes(t *testing.T) {
 	}
 }
 
-// WriteFrom writes as much as it was given, much or little, uses no credit for
-// what it was not, and does not read what would have to wait for the peer.
+// WriteFrom writes what it was given, uses no credit for what it was not given, and
+// does not read bytes that would have to wait for the peer.
 func TestWriteFrom(t *testing.T) {
 	const window = MaxFrame + frameHeader
 	client, server := newPair(t, &Config{InitialCredit: window, MaxWindow: window})
@@ -474,8 +474,8 @@ func TestWriteFrom(t *testing.T) {
 	wantReset(t, "WriteFrom", writeErr, Cancelled, true)
 }
 
-// Close, too, unblocks a Read that somebody has left behind, and does not wait
-// for it. What is read after Close is what was said of the end.
+// Close unblocks a Read of another goroutine, and does not wait for it. A Read after
+// Close returns the reason for the end.
 func TestCloseUnblocksRead(t *testing.T) {
 	client, server := newPair(t, nil)
 	for range 50 {
@@ -507,9 +507,9 @@ func TestCloseUnblocksRead(t *testing.T) {
 	}
 }
 
-// WriteFrom reads much or nothing, also where less goes into a frame, or credit is
-// taken back, while it waits.
-func TestWriteFromWhileLess(t *testing.T) {
+// WriteFrom reads bulk data or nothing, also if the frame size falls or credit is
+// revoked while it waits.
+func TestWriteFromWhileFramesShrink(t *testing.T) {
 	client, server := newPair(t, &Config{InitialCredit: 100 << 10})
 	near, far := openPair(t, client, server)
 	defer near.Close()
@@ -544,7 +544,7 @@ func TestWriteFromWhileLess(t *testing.T) {
 	}
 }
 
-// After its end nothing more is read for a direction.
+// WriteFrom reads nothing after CloseWrite.
 func TestWriteFromAfterEnd(t *testing.T) {
 	client, server := newPair(t, &Config{InitialCredit: MaxFrame + frameHeader, MaxWindow: MaxFrame + frameHeader})
 	near, far := openPair(t, client, server)

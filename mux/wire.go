@@ -190,12 +190,12 @@ func parseFrame(b [frameHeader]byte) (frameType, int, error) {
 type controlType byte
 
 const (
-	controlCredit   controlType = 1 // value more bytes of frames may be sent on stream
-	controlReset    controlType = 2 // stream is over in both directions; value is a Code
-	controlAway     controlType = 3 // going away: open no new streams; stream is 0
-	controlMove     controlType = 4 // migrate to a new connection within value ms; stream is 0
-	controlRecall   controlType = 5 // return up to value bytes of unused credit on stream
-	controlReturned controlType = 6 // the answer: value bytes of credit on stream are returned
+	controlCredit    controlType = 1 // value more bytes of frames may be sent on stream
+	controlReset     controlType = 2 // stream is over in both directions; value is a Code
+	controlGoingAway controlType = 3 // going away: open no new streams; stream is 0
+	controlMigrate   controlType = 4 // migrate to a new connection within value ms; stream is 0
+	controlRevoke    controlType = 5 // return up to value bytes of unused credit on stream
+	controlReturned  controlType = 6 // the answer: value bytes of credit on stream are returned
 )
 
 // controlSize is the length of a control frame.

@@ -285,9 +285,9 @@ func FuzzClose(f *testing.F) {
 	})
 }
 
-// FuzzGuard feeds arbitrary bytes, in arbitrary pieces, to what stands before
-// yamux: however they are cut, yamux and the streams get the same.
-func FuzzGuard(f *testing.F) {
+// FuzzAdapter feeds arbitrary bytes, in arbitrary pieces, to the yamux adapter: however
+// they are cut, yamux and the streams get the same.
+func FuzzAdapter(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 2, 'a', 'b', 0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}, uint8(5))
 	f.Add(bytes.Repeat([]byte{0xff}, 24), uint8(1))
 	f.Add(append(dataFrame(1, make([]byte, 5000)), dataFrame(1, make([]byte, 100<<10))...), uint8(200))
@@ -323,8 +323,8 @@ func (p *pieces) Read(to []byte) (int, error) {
 	return n, nil
 }
 
-// adapterGives returns what the streams get of the bytes of r, stream 1 being open,
-// and, as 0, what yamux gets.
+// adapterGives returns the bytes of r that each stream gets, with stream 1 open, and as
+// 0 those that yamux gets.
 func adapterGives(r io.Reader) (map[uint32][]byte, error) {
 	c := &adapter{limit: 1 << 20, buffers: map[uint32]*receiveBuffer{1: newReceiveBuffer()}, updateAfter: 1 << 30}
 	boxes := map[uint32]*receiveBuffer{1: c.buffers[1]}

@@ -63,7 +63,7 @@ const (
 	// time does.
 	rateFor = time.Second
 	rttFor  = 10 * time.Second
-	// messageTime is how long the path may be busy with one message: more urgent
+	// messageTime is how long the path may be busy with one message: more important
 	// bytes wait behind it. But minMessage is sent however slow the path is, and
 	// firstMessage while nothing is known of it.
 	messageTime  = 1 * time.Millisecond
@@ -71,11 +71,11 @@ const (
 	firstMessage = 32 << 10
 )
 
-// full reports whether no more should be sent now. Urgent bytes may be a message
+// full reports whether no more should be sent now. Priority bytes may be a message
 // ahead of the rest.
-func (f *flightLimit) full(urgent bool) bool {
+func (f *flightLimit) full(priority bool) bool {
 	limit := f.limit()
-	if urgent {
+	if priority {
 		limit += uint64(f.messageSize())
 	}
 	return f.sentTo-f.ackedTo >= limit

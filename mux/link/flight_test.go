@@ -22,8 +22,8 @@ type ack struct {
 	at time.Time
 }
 
-// run sends for a time, and gives the rate and the most bytes that were on
-// their way in the second half of it.
+// run sends for a time, and returns the rate and the most bytes in flight in the second
+// half of it.
 func (s *simulation) run(p *flightLimit, start time.Time, d time.Duration) (rate, most float64) {
 	now, half := start, start.Add(d/2)
 	began := uint64(0)
@@ -56,7 +56,7 @@ func (s *simulation) run(p *flightLimit, start time.Time, d time.Duration) (rate
 	return float64(p.ackedTo-began) / now.Sub(half).Seconds(), most
 }
 
-// A sender fills the path, and keeps little more than that on its way.
+// The limit fills the path, and allows few bytes in flight above that.
 func TestFlightLimit(t *testing.T) {
 	for name, path := range map[string]simulation{
 		"fast":                            {rtt: 2 * time.Millisecond, rate: 500 << 20, every: 0},
@@ -79,13 +79,13 @@ func TestFlightLimit(t *testing.T) {
 				gain = 2.5
 			}
 			if most > gain*bdp+4*minFlight {
-				t.Errorf("%.0f bytes on their way, the path takes %.0f", most, bdp)
+				t.Errorf("%.0f bytes in flight, the path takes %.0f", most, bdp)
 			}
 		})
 	}
 }
 
-// What little is sent between transfers is not taken for what the path can do.
+// Small amounts sent between transfers do not lower the rate.
 func TestFlightLimitAfterKeystrokes(t *testing.T) {
 	s := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6, every: time.Millisecond}
 	var p flightLimit
@@ -105,7 +105,7 @@ func TestFlightLimitAfterKeystrokes(t *testing.T) {
 	}
 }
 
-// A path that becomes slower, or faster, is followed.
+// The limit follows a path that becomes slower or faster.
 func TestFlightLimitFollows(t *testing.T) {
 	var p flightLimit
 	now := time.Unix(1000, 0)
@@ -115,14 +115,14 @@ func TestFlightLimitFollows(t *testing.T) {
 		got, most := s.run(&p, now, 20*time.Second)
 		now = now.Add(20 * time.Second)
 		if got < 0.95*rate || most > 1.6*rate*0.022+4*minFlight {
-			t.Errorf("at %.0f bytes/s: %.2f of it, with %.0f bytes on their way", rate, got/rate, most)
+			t.Errorf("at %.0f bytes/s: %.2f of it, with %.0f bytes in flight", rate, got/rate, most)
 		}
 	}
 }
 
-// What is urgent need not wait until the path is less full, but for no more
-// than a piece of it: much that is urgent must not fill the path either.
-func TestFlightLimitUrgent(t *testing.T) {
+// Priority bytes need not wait until the path is less full, but only one message of
+// them: many priority bytes must not fill the path either.
+func TestFlightLimitPriority(t *testing.T) {
 	start := time.Unix(1000, 0)
 	var p flightLimit
 	path := simulation{rtt: 20 * time.Millisecond, rate: 12.5e6}
@@ -136,6 +136,6 @@ func TestFlightLimitUrgent(t *testing.T) {
 		p.sent(p.sentTo+100, now)
 	}
 	if more := int(p.sentTo - before); more < p.messageSize()-100 || more > p.messageSize()+100 {
-		t.Errorf("%d bytes more, a piece is %d", more, p.messageSize())
+		t.Errorf("%d bytes more, a message is %d", more, p.messageSize())
 	}
 }

@@ -48,28 +48,28 @@ type Link struct {
 	headroom int       // bytes that the connection needs before a message
 
 	// Guarded by mu.
-	mu        sync.Mutex
-	conn      *connection   // nil while the link is detached
-	since     time.Time     // when conn was attached or detached
-	migrating bool          // conn was detached for another that is about to be attached
-	down      chan struct{} // closed when conn is lost
-	send      sendBuffer
-	flight    flightLimit
-	urgentTo  uint64 // bytes queued before this offset have priority
-	corkedTo  uint64 // if the queue ends at this offset, it waits for more to leave with
-	ackSent   uint64 // what the peer has been told about received
-	ackDue    bool   // an acknowledgement should leave soon
-	closeMsg  []byte // the close message to send next, or nil
-	hold      time.Duration
-	resumable bool   // the link may be resumed from now on
-	keepNone  bool   // nothing is ever retransmitted: no resumption was agreed on
-	err       error  // why the link is over
-	resumes   int    // how often the link was attached again
-	replayed  uint64 // bytes that were sent a second time
-	lostBy    error  // why the last connection was lost
-	last      Resumption
-	ackTimer  *time.Timer
-	holdTimer *time.Timer // ends a detached link after hold
+	mu           sync.Mutex
+	conn         *connection   // nil while the link is detached
+	since        time.Time     // when conn was attached or detached
+	migrating    bool          // conn was detached for another that is about to be attached
+	down         chan struct{} // closed when conn is lost
+	send         sendBuffer
+	flight       flightLimit
+	priorityTo   uint64 // bytes queued before this offset have priority
+	corkedTo     uint64 // if the queue ends at this offset, it waits for more to leave with
+	ackSent      uint64 // what the peer has been told about received
+	ackDue       bool   // an acknowledgement should leave soon
+	closeMsg     []byte // the close message to send next, or nil
+	hold         time.Duration
+	resumable    bool   // the link may be resumed from now on
+	noRetransmit bool   // nothing is ever retransmitted: no resumption was agreed on
+	err          error  // why the link is over
+	resumes      int    // how often the link was attached again
+	replayed     uint64 // bytes that were sent a second time
+	lostBy       error  // why the last connection was lost
+	last         Resumption
+	ackTimer     *time.Timer
+	holdTimer    *time.Timer // ends a detached link after hold
 
 	space    sync.Cond // the send queue may have room, or err is set
 	work     sync.Cond // there may be something to send, or err is set
@@ -103,7 +103,7 @@ var ErrLost = errors.New("the link was lost")
 // messages. The link owns conn.
 func New(conn Conn, cfg Config) *Link {
 	l := &Link{
-		cfg: cfg, hold: cfg.Hold, resumable: cfg.Resumable, keepNone: cfg.Hold == 0,
+		cfg: cfg, hold: cfg.Hold, resumable: cfg.Resumable, noRetransmit: cfg.Hold == 0,
 		start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{}),
 	}
 	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu

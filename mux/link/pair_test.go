@@ -16,8 +16,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newPair returns the two ends of a link over a WebSocket on loopback TCP, with
-// a misbehaving path between them. They end with the test. Zero fields of cfg
-// are set to what lets nothing happen by itself.
+// a misbehaving path between them. They end with the test. Zero times in cfg
+// become an hour.
 func newPair(t testing.TB, cfg Config) (a, b *Link, path *testnet.Fault) {
 	t.Helper()
 	opts := ws.Options{LatestPongOnly: true}
@@ -55,7 +55,7 @@ func newPair(t testing.TB, cfg Config) (a, b *Link, path *testnet.Fault) {
 	return a, b, path
 }
 
-// readAll counts what arrives, and returns the channel of the error at the end.
+// readAll reads until the end, and returns the channel of the error.
 func readAll(l *Link) <-chan error {
 	end := make(chan error, 1)
 	go func() {
@@ -73,7 +73,7 @@ func readAll(l *Link) <-chan error {
 // watchdog is how long anything that must happen may take in a test.
 const watchdog = 30 * time.Second
 
-// eventually waits for a condition that other goroutines bring about.
+// eventually waits until ok reports true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(watchdog); !ok(); time.Sleep(time.Millisecond) {

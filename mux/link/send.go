@@ -33,7 +33,7 @@ func (l *Link) Write(b []byte) error {
 	defer l.mu.Unlock()
 	err := l.queue(b)
 	if len(b) <= Small {
-		l.urgentTo = l.send.tail
+		l.priorityTo = l.send.tail
 	}
 	l.work.Signal()
 	return err
@@ -145,7 +145,7 @@ func (l *Link) sendData(c *connection, unyielded *int) error {
 	yieldAfter(unyielded, len(span.bytes()))
 	l.mu.Lock()
 	l.send.release(span)
-	if l.keepNone && err == nil && l.send.acked < l.send.sent {
+	if l.noRetransmit && err == nil && l.send.acked < l.send.sent {
 		l.send.acknowledge(l.send.sent)
 		l.space.Broadcast()
 	}
@@ -174,7 +174,7 @@ func (l *Link) awaitWork() *connection {
 // sendable reports whether there are bytes that may leave now. mu is held.
 func (l *Link) sendable() bool {
 	corked := l.send.tail == l.corkedTo && !l.ackDue
-	return l.send.unsent() > 0 && !corked && !l.flight.full(l.send.sent < l.urgentTo)
+	return l.send.unsent() > 0 && !corked && !l.flight.full(l.send.sent < l.priorityTo)
 }
 
 // appendAck appends a message's type and what has been received so far. mu is
@@ -213,7 +213,7 @@ func (l *Link) acknowledged(c *connection, to uint64) error {
 
 // deliveredLocked is how many bytes the peer is known to have received.
 func (l *Link) deliveredLocked() uint64 {
-	if l.keepNone {
+	if l.noRetransmit {
 		return l.flight.ackedTo
 	}
 	return l.send.acked

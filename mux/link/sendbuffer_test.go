@@ -9,14 +9,15 @@ import (
 	"adit/tunnel"
 )
 
-// bufferContents is what a sendBuffer must be: all bytes ever appended, and three marks.
+// bufferContents is the expected state of a sendBuffer: all bytes ever appended, and
+// two offsets.
 type bufferContents struct {
 	all         []byte
 	acked, sent int
 }
 
-// bufferPlay applies the operations that ops spells to a sendBuffer and to the model,
-// and compares them after each.
+// bufferPlay applies operations to a sendBuffer and to the expected state, and compares
+// them after each.
 type bufferPlay struct {
 	t          testing.TB
 	sendBuffer sendBuffer
@@ -116,7 +117,7 @@ func (p *bufferPlay) check() {
 		p.t.Fatalf("unsent %d, held %d, acked %d; want %d, %d, %d", r.unsent(), r.held(), r.acked, len(m.all)-m.sent, len(m.all)-m.acked, m.acked)
 	}
 	// No more memory than the bytes need: a chunk more at each end, and before
-	// each buffer that was lent.
+	// each owned buffer.
 	most, memory := r.held()/chunkSize+2, 0
 	for _, c := range r.chunks {
 		memory += len(c.buf)
@@ -198,7 +199,7 @@ func FuzzSendBuffer(f *testing.F) {
 }
 
 // A chunk whose bytes are all acknowledged while a message is being written
-// from it must not be filled anew before that is done.
+// from it must not be filled again before that is done.
 func TestSendBufferAcknowledgeWhileTaken(t *testing.T) {
 	p := &bufferPlay{t: t}
 	p.append(chunkSize)
@@ -217,8 +218,8 @@ func TestSendBufferAcknowledgeWhileTaken(t *testing.T) {
 	p.finish()
 }
 
-// The header of the second message lies over bytes of the first, which a
-// rewind brings back.
+// The header of the second message overwrites bytes of the first, which a rewind needs
+// again.
 func TestSendBufferHeadOverSentBytes(t *testing.T) {
 	p := &bufferPlay{t: t}
 	p.append(100)
