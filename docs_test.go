@@ -209,6 +209,21 @@ func TestDocumentedTests(t *testing.T) {
 	}
 }
 
+// Documents do not use retired words, but in code.
+func TestDocumentWords(t *testing.T) {
+	for _, file := range documents(t) {
+		text := strings.ToLower(inline.ReplaceAllString(fence.ReplaceAllString(read(t, file), ""), ""))
+		for _, w := range retiredWords {
+			if w.names {
+				continue
+			}
+			if found := regexp.MustCompile(`\b(?:` + w.pattern + `)\b`).FindString(text); found != "" {
+				t.Errorf("%s: %q is a retired word: use %q", file, found, w.use)
+			}
+		}
+	}
+}
+
 func read(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.FromSlash(name))

@@ -85,8 +85,9 @@ stage() {
 	"$native" completion fish >"$1/completions/adit.fish"
 	cp systemd/*.service systemd/*.socket "$1/systemd"
 	cp -r docs "$1/doc"
-	sed 's#](docs/#](#g' README.md >"$1/doc/README.md" # the documents are in the same directory here
-	cp CHANGELOG.md "$1/doc"
+	for page in README CHANGELOG CONTRIBUTING; do # the documents are in the same directory here
+		sed 's#](docs/#](#g; s#](SECURITY.md#](security.md#g' "$page.md" >"$1/doc/$page.md"
+	done
 	cp packaging/etc/*.toml "$1/etc"
 	cp -r packaging/fail2ban "$1"
 }
