@@ -15,10 +15,10 @@ type reader struct {
 	path string
 	doc  *schema
 
-	// The table that key-value pairs belong to.
-	prefix  string     // "tls", "user", or "" at the top
-	element []*setting // of the current [[table]], else nil
-	id      string     // "user[2]" in the current [[table]]
+	// The element that key-value pairs belong to, if any.
+	element []*setting // nil outside of elements
+	table   string     // "user"
+	id      string     // "user[2]"
 }
 
 // readTOML applies the content of a file.
@@ -36,7 +36,7 @@ func (l *loader) readTOML(path string, data []byte, doc *schema) {
 	}
 	r := &reader{loader: l, path: path, doc: doc}
 	for _, t := range tables {
-		r.prefix, r.element, r.id = t.name, nil, ""
+		r.element = nil
 		if t.name != "" && !r.enter(t) {
 			continue
 		}
@@ -49,8 +49,8 @@ func (l *loader) readTOML(path string, data []byte, doc *schema) {
 	}
 }
 
-func (r *reader) fault(line int, key string, err error) {
-	r.faults.Add(r.at(line, key), err)
+func (r *reader) fault(line int, key, hint, format string, args ...any) {
+	r.faults.Add(r.at(line, key), bad(hint, format, args...))
 }
 
 // at is the origin of a key.
@@ -67,11 +67,11 @@ func (r *reader) enter(t tomlTable) bool {
 		return true
 	case array != nil:
 		r.failed[t.name] = true // not known to be absent
-		r.fault(t.line, "["+t.name+"]", bad("write [["+t.name+"]], once for each "+t.name, "needs two brackets"))
+		r.fault(t.line, "["+t.name+"]", "write [["+t.name+"]], once for each "+t.name, "needs two brackets")
 	case r.isTable(t.name) && !t.array:
 		return true
 	case r.isTable(t.name):
-		r.fault(t.line, "[["+t.name+"]]", bad("write ["+t.name+"]", "there is only one such table: one pair of brackets"))
+		r.fault(t.line, "[["+t.name+"]]", "write ["+t.name+"]", "there is only one such table: one pair of brackets")
 	default:
 		r.unknown(t.line, t.name, true)
 	}
@@ -80,8 +80,8 @@ func (r *reader) enter(t tomlTable) bool {
 
 func (r *reader) startElement(line int, array elements) {
 	element, index := array.add()
-	r.element, r.id = element, itemID(array.name(), index)
-	r.origins[r.id] = r.at(line, "[["+array.name()+"]]")
+	r.element, r.table, r.id = element, array.name(), itemID(array.name(), index)
+	r.origins[r.id] = r.at(line, "[["+r.table+"]]")
 }
 
 // isTable reports whether some key lies in the table.
@@ -104,7 +104,7 @@ func (r *reader) pair(prefix string, p tomlPair) {
 	s, id := r.lookup(key)
 	switch {
 	case s != nil:
-		r.store(s, id, key, p.value)
+		r.store(s, id, key, p)
 	case p.value.kind == tomlInline && r.isTable(key):
 		for _, inner := range p.value.pairs {
 			r.pair(key, inner)
@@ -118,8 +118,7 @@ func (r *reader) pair(prefix string, p tomlPair) {
 
 // inlineElements applies user = [{…}, {…}].
 func (r *reader) inlineElements(key string, p tomlPair, array elements) {
-	element, id := r.element, r.id
-	defer func() { r.element, r.id = element, id }()
+	defer func() { r.element = nil }()
 	wrong := p.value.kind != tomlList
 	for _, item := range p.value.items {
 		if item.kind != tomlInline {
@@ -139,7 +138,7 @@ func (r *reader) inlineElements(key string, p tomlPair, array elements) {
 // notAValue reports a table that is written as a value.
 func (r *reader) notAValue(line int, key, header string) {
 	r.failed[key] = true
-	r.fault(line, key, bad("write "+header+" on a line of its own and its keys below", "is a table, not a value"))
+	r.fault(line, key, "write "+header+" on a line of its own and its keys below", "is a table, not a value")
 }
 
 // lookup returns the setting with the full key, and its id in origins.
@@ -147,23 +146,18 @@ func (r *reader) lookup(key string) (*setting, string) {
 	if r.element == nil {
 		return find(r.doc.settings, key), key
 	}
-	own := strings.TrimPrefix(key, r.elementTable()+".")
+	own := strings.TrimPrefix(key, r.table+".")
 	return find(r.element, own), r.id + "." + own
 }
 
-// elementTable is "user" in "user[2]".
-func (r *reader) elementTable() string {
-	name, _, _ := strings.Cut(r.id, "[")
-	return name
-}
-
 // store checks the TOML type of a value and assigns it.
-func (r *reader) store(s *setting, id, key string, v tomlValue) {
+func (r *reader) store(s *setting, id, key string, p tomlPair) {
+	v := p.value
 	origin := r.at(v.line, key)
 	s.to.clear()
 	r.origins[id] = origin
 	if s.to.kind() == kindList && v.kind == tomlList {
-		r.storeList(s, id, key, v.items)
+		r.storeList(s, id, key, p)
 		return
 	}
 	switch kind := s.to.kind(); {
@@ -172,7 +166,7 @@ func (r *reader) store(s *setting, id, key string, v tomlValue) {
 	case kind == kindNumber && v.kind == tomlInteger:
 	default:
 		r.failed[id] = true
-		r.faults.Add(origin, bad("write "+key+" = "+form(s), "is %s", describe(s, v)))
+		r.fault(v.line, key, "write "+p.key+" = "+form(s), "is %s", describe(s, v))
 		return
 	}
 	if r.assignOne(s, id, origin, v.text) && s.to.kind() == kindList {
@@ -180,13 +174,13 @@ func (r *reader) store(s *setting, id, key string, v tomlValue) {
 	}
 }
 
-func (r *reader) storeList(s *setting, id, key string, list []tomlValue) {
+func (r *reader) storeList(s *setting, id, key string, p tomlPair) {
 	stored := 0
-	for _, item := range list {
+	for _, item := range p.value.items {
 		origin := r.at(item.line, key)
 		if item.kind != tomlText {
 			r.failed[id] = true
-			r.faults.Add(origin, bad("write "+key+` = ["…", "…"]`, "%s in a list of texts", describe(s, item)))
+			r.fault(item.line, key, "write "+p.key+` = ["…", "…"]`, "%s in a list of texts", describe(s, item))
 			continue
 		}
 		if r.assignOne(s, id, origin, item.text) {

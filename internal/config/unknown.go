@@ -15,13 +15,13 @@ func (r *reader) unknown(line int, key string, table bool) {
 	}
 	for later, hint := range r.doc.later {
 		if key == later || strings.HasPrefix(key, later+".") {
-			r.fault(line, shown, bad(hint, "not supported by this version"))
+			r.fault(line, shown, hint, "not supported by this version")
 			return
 		}
 	}
 	// What was meant is not known to be absent.
 	if r.element != nil {
-		r.failed[r.id+strings.TrimPrefix(key, r.elementTable())] = true
+		r.failed[r.id+strings.TrimPrefix(key, r.table)] = true
 	} else {
 		r.failed[key] = true
 	}
@@ -31,7 +31,7 @@ func (r *reader) unknown(line int, key string, table bool) {
 	} else {
 		hint = r.suggestKey(key)
 	}
-	r.fault(line, shown, bad(hint, "unknown %s", what))
+	r.fault(line, shown, hint, "unknown %s", what)
 }
 
 func (r *reader) suggestTable(name string) string {
@@ -85,7 +85,7 @@ func (r *reader) keys() []string {
 	var keys []string
 	if r.element != nil {
 		for _, s := range r.element {
-			keys = append(keys, r.elementTable()+"."+s.key)
+			keys = append(keys, r.table+"."+s.key)
 		}
 		return keys
 	}
