@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"sync"
@@ -541,14 +542,14 @@ func TestCloseUnderLoad(t *testing.T) {
 
 // Configured values are corrected to their bounds.
 func TestConfigBounds(t *testing.T) {
-	for _, c := range []*Config{nil, {}, {MaxStreams: -1, InitialCredit: -1, MaxWindow: -1, WindowBudget: -1, SendBuffer: -1, PingInterval: -1, Silence: -1, HandshakeTimeout: -1, OpenTimeout: -1}, {MaxWindow: 1 << 62, InitialCredit: 1 << 40}} {
+	for _, c := range []*Config{nil, {}, {MaxStreams: -1, InitialCredit: -1, MaxWindow: -1, WindowBudget: -1, SendBuffer: -1, PingInterval: -1, Silence: -1, HandshakeTimeout: -1, OpenTimeout: -1}, {MaxWindow: math.MaxInt, InitialCredit: math.MaxInt / 2}} {
 		d := c.withDefaults()
 		if d.MaxStreams <= 0 || d.InitialCredit < 8<<10 || d.MaxWindow < d.InitialCredit || d.MaxWindow > 1<<30 ||
 			d.WindowBudget <= 0 || d.SendBuffer < 512<<10 || min(d.PingInterval, d.Silence, d.HandshakeTimeout, d.OpenTimeout) <= 0 || d.Logger == nil {
 			t.Errorf("%+v", d)
 		}
 	}
-	client, server := newPair(t, &Config{MaxWindow: 1 << 62, InitialCredit: 1 << 40})
+	client, server := newPair(t, &Config{MaxWindow: math.MaxInt, InitialCredit: math.MaxInt / 2})
 	near, far := openPair(t, client, server)
 	defer far.Close()
 	defer near.Close()
