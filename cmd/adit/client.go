@@ -14,33 +14,33 @@ func clientCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client [flags] wss://HOST[:PORT][/PATH] ...",
 		Short: "listen locally and connect through a server",
-		Long: `Listens on local ports and sockets, and carries every connection to its target
-through one WebSocket connection to the server. It never gives up: while the
-network is away it tries again, and new connections wait for --link-wait. (With
--W, the first attempt has to succeed.) A
-forward listens on 127.0.0.1 unless it names an address; '*:8080:…', and as with
-ssh ':8080:…', is open to whoever reaches this machine.
+		Long: `Listens on local ports and sockets, and tunnels each connection to its target
+over one WebSocket to the server. It reconnects indefinitely with backoff, and
+new connections wait for the link up to --link-wait. With -W, however, the first
+attempt has to succeed. A forward listens on 127.0.0.1 unless it names an address;
+the form '*:8080:…', and as with ssh ':8080:…', also accepts other machines.
 
-Several servers are tried in order. Flags have variables (--token-file is
-ADIT_TOKEN_FILE) and keys in the configuration file; a flag wins over the
-variable, the variable over the file. SIGHUP makes it look at the link at once.
+Several servers are tried in order. Every flag has a variable (--token-file:
+ADIT_TOKEN_FILE) and a key in the configuration file. The flag takes precedence
+over the variable, and the variable over the file. SIGHUP tests the link at once.
 
-The token comes from --token-file or the variable ADIT_TOKEN, never from a flag:
-others could read it. Exit status: 0 stopped, 1 failed, 2 bad configuration.`,
+The token comes from --token-file or the variable ADIT_TOKEN, never from a flag,
+which every user of this machine could read. Exit status: 0 stopped, 1 failed,
+2 bad configuration.`,
 		Example: `  adit client -L 5432:db.lan:5432 --token-file token wss://gw.example.com/tunnel
-      psql -h 127.0.0.1 then reaches db.lan, as the server sees it
+      psql -h 127.0.0.1 then reaches db.lan, a name that the server resolves
 
   adit client -L 2222:ssh -L '*:8080:10.0.0.5:80' --token-file token wss://gw.example.com
-      a target that the server names, and a port open to the local network
+      a target that the server defines, and a port open to the local network
 
   adit client -L /run/db.sock:/run/postgresql/.s.PGSQL.5432 --config client.toml
       unix sockets on both sides
 
   ssh -o ProxyCommand='adit client --token-file token -W %h:%p wss://gw.example.com' host
-      no local port at all
+      without a local port
 
   HTTPS_PROXY=http://proxy.corp:3128 adit client --config /etc/adit/client.toml
-      through a company's proxy, with a configuration file such as
+      through an HTTP proxy, with a configuration file such as
 
       server = ["wss://gw.example.com/tunnel"]
       token-file = "/etc/adit/token"

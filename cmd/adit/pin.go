@@ -25,11 +25,11 @@ func pinCommand() *cobra.Command {
 		Use:   "pin HOST[:PORT] | FILE",
 		Short: "print the pin of a server's key",
 		Long: `Prints the SHA-256 of the public key of a server, or of the first certificate in
-a PEM file, as adit client --pin takes it. What it says of the certificate goes
-to stderr.
+a PEM file, as adit client --pin takes it. Details of the certificate go to
+stderr.
 
 A pin that comes over the network is only as trustworthy as the network: compare
-it with what the server prints when it starts, or take it from the file.`,
+it with the one in the server's log, or take it from the file.`,
 		Example: `  adit pin gw.example.com
   adit pin gw.example.com:8443
   adit pin /var/lib/adit/tls/cert.pem
@@ -58,11 +58,11 @@ it with what the server prints when it starts, or take it from the file.`,
 	return cmd
 }
 
-// quoteName makes text from a certificate safe to print.
+// quoteName quotes text from a certificate, so that it is safe to print.
 func quoteName(s string) string { return fmt.Sprintf("%q", s) }
 
-// isFile reports whether the argument is meant as a file: it has a slash, or
-// there is such a file.
+// isFile reports whether the argument means a file: it has a slash but is not a
+// URL, or such a file exists.
 func isFile(arg string) bool {
 	if strings.Contains(arg, "/") && !strings.Contains(arg, "://") {
 		return true
@@ -92,8 +92,8 @@ func certFromFile(name string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// certFromServer asks a server for its certificate without judging it: that is
-// what the pin is for.
+// certFromServer fetches a server's certificate without verifying it: the user
+// compares the pin.
 func certFromServer(ctx context.Context, arg, serverName string, timeout time.Duration) (*x509.Certificate, error) {
 	addr, err := pinAddress(arg)
 	if err != nil {
@@ -121,7 +121,7 @@ func certFromServer(ctx context.Context, arg, serverName string, timeout time.Du
 // pinAddress reads HOST, HOST:PORT or a URL.
 func pinAddress(arg string) (string, error) {
 	const advice = "write adit pin gw.example.com, adit pin gw.example.com:8443 or adit pin cert.pem"
-	if _, rest, ok := strings.Cut(arg, "://"); ok { // a URL is what one has at hand
+	if _, rest, ok := strings.Cut(arg, "://"); ok { // the URL of adit client
 		arg, _, _ = strings.Cut(rest, "/")
 	}
 	withPort := arg

@@ -13,21 +13,23 @@ func serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server [flags]",
 		Short: "run the gateway",
-		Long: `Accepts clients on one port and connects them onwards, each user to what the
-policy allows; connects plain WebSockets, a browser's say, at the paths of
-routes to backends. Everyone else sees an ordinary web site there.
+		Long: `Accepts clients on one port and connects them to targets, each user to those
+that the policy allows. At the paths of routes it connects plain WebSockets, such
+as those of browsers, to backends. Everyone else sees an ordinary web site.
 
 It needs a certificate (or --no-tls behind a proxy that has one) and at least
 one user, one --route, or an explicit --allow-anonymous TARGET. adit token makes
-a user's token. A route without users is open to everyone: the log says so.
+a user's token. A route without users is open to everyone, and the log says so.
 
-Flags have variables (--tls-cert is ADIT_TLS_CERT) and keys in the
-configuration file; a flag wins over the variable, the variable over the file.
-SIGHUP reads the configuration again and puts it into force at once; a change
-that takes a restart is named in the log, and a bad file changes nothing and says
-so. In both cases the audit file is opened anew, for logrotate. SIGTERM lets live
-connections finish for --drain-timeout; a second one ends at once. Exit status:
-0 stopped, 1 failed or ended by a second signal, 2 bad configuration.
+Every flag has a variable (--tls-cert: ADIT_TLS_CERT) and a key in the
+configuration file. The flag takes precedence over the variable, and the variable
+over the file.
+
+SIGHUP reloads the configuration. The log names settings that require a restart;
+an invalid file changes nothing. Either way the audit file is reopened, for
+logrotate. SIGTERM drains: open connections may finish within --drain-timeout. A
+second SIGTERM ends the server at once. Exit status: 0 stopped, 1 failed or ended
+by a second signal, 2 bad configuration.
 
 Rules of a user's allow list, and of --allow-anonymous:
   127.0.0.1:22        10.20.0.0/16:443     db.lan:5432      *.lan:80,443
@@ -36,7 +38,7 @@ Rules of a user's allow list, and of --allow-anonymous:
 Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
 ` + config.RouteHelp(),
 		Example: `  adit server --self-signed /var/lib/adit/tls --users users.toml
-      a certificate of its own; clients use the pin that it prints
+      a self-signed certificate; clients use the pin that the log shows
 
   adit server --tls-cert fullchain.pem --tls-key privkey.pem --users users.toml --site /var/www/html
   adit server --acme-domain gw.example.com --users users.toml
@@ -44,7 +46,7 @@ Keys of a [[route]], which --route PATH=BACKEND,… takes as ?KEY=VALUE&…:
       behind nginx, haproxy or Apache
 
   adit server --self-signed tls --route '/json=127.0.0.1:9000?frame-type=text' --demo-page /console
-      a backend for browsers, open to all, and a page to try it with
+      a backend for browsers, open to everyone, and a page to try it with
 
   adit server --config /etc/adit/server.toml --check-config
       with a configuration file such as

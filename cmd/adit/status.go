@@ -27,7 +27,7 @@ status: 0 every one answered, 1 one did not, 2 bad command line.`,
   adit status --json | jq '.sessions[] | {user, address, streams}'`,
 		Args: noArgs,
 	}
-	address := cmd.Flags().String("admin", "", "ask at this `ADDRESS`: unix:PATH or HOST:PORT, its --admin-listen")
+	address := cmd.Flags().String("admin", "", "admin address to ask: unix:PATH or HOST:PORT, as its --admin-listen")
 	watch := cmd.Flags().BoolP("watch", "w", false, "refresh every --interval, with rates, until interrupted")
 	asJSON := cmd.Flags().Bool("json", false, "print the JSON of /status; with --watch one document per line")
 	interval := cmd.Flags().Duration("interval", 2*time.Second, "time between refreshes with --watch")

@@ -26,17 +26,16 @@ func tokenCommand() *cobra.Command {
 		Use:   "token [NAME]",
 		Short: "make a token for a user",
 		Long: `Prints two lines of TOML on stdout: the token, for the client, and its hash, for
-the server. The token is 256 random bits and is kept nowhere: the hash alone
-does not lead back to it.
+the server. The token is 256 random bits. It is not stored, and cannot be computed
+from its hash.
 
 The client takes the token in a file that only its user can read, named by
---token-file (as it is, or as the line token = "…"), or in the variable
-ADIT_TOKEN. The server takes the line
-token-hash = "…" below [[user]].
+--token-file (alone, or as the line token = "…"), or in the variable ADIT_TOKEN.
+The server takes the line token-hash = "…" below [[user]].
 
-With --password a password is read from stdin, one line, and only the line for
-the server is printed. The client then needs --user NAME, and the password in
-its token file.`,
+With --password it reads a password from stdin, one line, and prints only the
+line for the server. The client then needs --user NAME, and the password in its
+token file.`,
 		Example: `  adit token alice
   (umask 077; adit token alice > alice.token)
       the file suits --token-file; its second line goes to the server
@@ -56,7 +55,7 @@ its token file.`,
 			return err
 		}
 		if len(args) == 0 {
-			return badUsage("a password is used together with a name: adit token --password bob < password.txt", "--password needs the user's NAME")
+			return badUsage("name the user: adit token --password bob < password.txt", "--password needs the user's NAME")
 		}
 		secret, err := readPassword(cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
@@ -72,7 +71,7 @@ its token file.`,
 	return cmd
 }
 
-// checkTokenName refuses a name that the server would refuse later.
+// checkTokenName rejects a name that the server would reject later.
 func checkTokenName(args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -104,9 +103,9 @@ func readPassword(in io.Reader, prompt io.Writer) (string, error) {
 	case line == "":
 		return "", badUsage(advice, "the password is empty")
 	case len(line) < 8:
-		return "", badUsage("take a longer one, or no password at all: adit token makes a key that nobody can guess", "the password is shorter than 8 characters")
+		return "", badUsage("take a longer one, or use a token: adit token bob", "the password is shorter than 8 characters")
 	case len(line) > maxPassword:
-		return "", badUsage("take a shorter one", "the password is longer than %d bytes, which is all that bcrypt looks at", maxPassword)
+		return "", badUsage("take a shorter one", "the password is longer than %d bytes, and bcrypt ignores the rest", maxPassword)
 	}
 	return line, nil
 }

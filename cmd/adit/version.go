@@ -24,7 +24,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// versionText is the release, or what the Go tool recorded of the source.
+// versionText returns the release, or the revision that the Go tool recorded.
 func versionText() string {
 	if version != "" {
 		return version

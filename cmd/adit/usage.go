@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"adit/internal/config"
+	"adit/internal/hint"
+)
+
+// Exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // bad command line or configuration
+)
+
+// usageError is a mistake in the command line. report prints an example below it
+// and returns exitUsage.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// badUsage makes a usageError with a hint.
+func badUsage(advice, format string, args ...any) error {
+	return &usageError{hint.Errorf(advice, format, args...)}
+}
+
+// reported is an error that has already been printed.
+type reported struct{ error }
+
+func (e *reported) Unwrap() error { return e.error }
+
+// flagError makes a usageError of an error of pflag.
+func flagError(cmd *cobra.Command, err error) error {
+	fault, advice := err.Error(), "adit help "+cmd.Name()+" lists the flags"
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		fault = "unknown flag " + dashed(unknown.GetSpecifiedName())
+		advice = unknownFlagHint(cmd, unknown.GetSpecifiedName())
+	case errors.As(err, &missing):
+		fault = "flag " + dashed(missing.GetSpecifiedName()) + " needs a value"
+		advice = flagHint(missing.GetFlag())
+	case errors.As(err, &invalid):
+		advice = flagHint(invalid.GetFlag())
+	}
+	return badUsage(advice, "%s", fault)
+}
+
+// flagHint shows how to write a flag.
+func flagHint(f *pflag.Flag) string {
+	if f.Value.Type() == "bool" {
+		return fmt.Sprintf("write --%s alone: %s", f.Name, f.Usage)
+	}
+	example := strings.ToUpper(f.Value.Type())
+	if f.DefValue != "" && f.DefValue != "[]" {
+		example = f.DefValue
+	}
+	return fmt.Sprintf("write --%s %s: %s", f.Name, example, f.Usage)
+}
+
+func unknownFlagHint(cmd *cobra.Command, name string) string {
+	switch name {
+	case "admin":
+		return "write --admin-listen unix:/run/adit/admin.sock; adit status --admin asks there"
+	case "token", "password", "secret", "auth":
+		return "a secret on the command line can be read by everyone on this machine: put it into a file and use --token-file FILE, or set ADIT_TOKEN"
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if m := config.Nearest(name, names); m != "" {
+		return "did you mean --" + m + "?"
+	}
+	return "adit help " + cmd.Name() + " lists the flags"
+}
+
+// dashed returns a flag as it was given.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// report prints an error with its hint and returns the exit status.
+func report(w io.Writer, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	name := cmd.CommandPath()
+	var faults config.Faults
+	var usage *usageError
+	switch {
+	case errors.As(err, &faults):
+		for _, f := range faults {
+			printFault(w, name, f)
+		}
+	case errors.As(err, &usage):
+		printFault(w, name, err)
+	default:
+		var told *reported
+		if !errors.As(err, &told) {
+			printFault(w, name, err)
+		}
+		return exitFailed
+	}
+	if example := firstExample(cmd); example != "" {
+		fmt.Fprintf(w, "\nexample: %s\n", example)
+	}
+	if cmd.HasParent() {
+		fmt.Fprintf(w, "more:    adit help %s\n", cmd.Name())
+	} else {
+		fmt.Fprintf(w, "more:    adit help\n")
+	}
+	return exitUsage
+}
+
+func printFault(w io.Writer, name string, err error) {
+	fmt.Fprintf(w, "%s: %v\n", name, err)
+	if h := hint.Of(err); h != "" {
+		fmt.Fprintf(w, "  hint: %s\n", h)
+	}
+}
+
+// firstExample returns the first line of a command's examples, without its
+// explanation.
+func firstExample(cmd *cobra.Command) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+	line, _, _ = strings.Cut(line, "   ")
+	return line
+}
