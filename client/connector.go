@@ -70,275 +70,275 @@ func newConnector(cfg *Config, counters *counters, current *currentSession, onSt
 
 // run keeps a session until ctx is done, and then returns nil. It returns a
 // refusal under ExitOnRefusal. No session is left when it returns.
-func (k *connector) run(ctx context.Context) error {
-	k.ctx, k.cancel = context.WithCancel(ctx)
-	k.startAttempt()
-	return k.watchAndLoop()
+func (c *connector) run(ctx context.Context) error {
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.startAttempt()
+	return c.watchAndLoop()
 }
 
 // runSession keeps session on a connection until ctx is done or session has
 // ended. started is when the attempt that made session began.
-func (k *connector) runSession(ctx context.Context, session *mux.Session, server string, started time.Time) {
-	k.ctx, k.cancel = context.WithCancel(ctx)
-	k.single, k.attempts.started = true, started
-	k.useSession(attemptResult{session: session, server: server})
-	k.watchAndLoop()
+func (c *connector) runSession(ctx context.Context, session *mux.Session, server string, started time.Time) {
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.single, c.attempts.started = true, started
+	c.useSession(attemptResult{session: session, server: server})
+	c.watchAndLoop()
 }
 
-func (k *connector) watchAndLoop() error {
+func (c *connector) watchAndLoop() error {
 	var watcher sync.WaitGroup
-	watcher.Go(func() { k.network.watch(k.ctx, k.reconnect) })
-	err := k.loop()
-	k.stop()
+	watcher.Go(func() { c.network.watch(c.ctx, c.reconnect) })
+	err := c.loop()
+	c.stop()
 	watcher.Wait()
 	return err
 }
 
 // reconnect requests a new connection at once. Any goroutine may call it.
-func (k *connector) reconnect() {
+func (c *connector) reconnect() {
 	select {
-	case k.reconnectNow <- struct{}{}:
+	case c.reconnectNow <- struct{}{}:
 	default:
 	}
 }
 
-func (k *connector) loop() error {
+func (c *connector) loop() error {
 	for {
 		var lost, ended, goingAway <-chan struct{}
 		var migrate <-chan time.Duration
-		if s := k.session; s != nil {
+		if s := c.session; s != nil {
 			ended, migrate = s.Done(), s.Migrations()
 			// The only session has no successor: once it cannot be resumed, it
 			// has nothing left to do about a server that is going away.
-			if !k.single || s.Resumable() {
+			if !c.single || s.Resumable() {
 				goingAway = s.GoingAway()
 			}
-			if k.connected {
+			if c.connected {
 				lost = s.Down()
 			}
 		}
 		select {
-		case <-k.ctx.Done():
+		case <-c.ctx.Done():
 			return nil
-		case <-k.pulse:
-		case r := <-k.attempts.results:
-			if err := k.handleResult(r); err != nil {
+		case <-c.pulse:
+		case r := <-c.attempts.results:
+			if err := c.handleResult(r); err != nil {
 				return err
 			}
 		case <-lost:
-			k.connectionLost()
+			c.connectionLost()
 		case <-ended:
-			if k.sessionEnded(); k.single {
+			if c.sessionEnded(); c.single {
 				return nil
 			}
 		case <-goingAway:
-			k.leave()
+			c.leave()
 		case within := <-migrate:
-			k.log.Info("migration requested", "server", k.server)
-			k.migrate.Reset(rand.N(within + 1))
-		case <-k.reconnectNow:
-			k.handleReconnect()
-		case <-k.migrate.C:
-			if k.connected && !k.migrating {
-				k.migrating = true
-				k.restartAttempt()
+			c.log.Info("migration requested", "server", c.server)
+			c.migrate.Reset(rand.N(within + 1))
+		case <-c.reconnectNow:
+			c.handleReconnect()
+		case <-c.migrate.C:
+			if c.connected && !c.migrating {
+				c.migrating = true
+				c.restartAttempt()
 			}
-		case <-k.attempts.retry.C:
-			k.startAttempt()
-		case <-k.prefer.C:
-			k.prefer.Reset(jitter(k.cfg.PreferInterval))
-			if k.connected {
-				k.startAttempt()
+		case <-c.attempts.retry.C:
+			c.startAttempt()
+		case <-c.prefer.C:
+			c.prefer.Reset(jitter(c.cfg.PreferInterval))
+			if c.connected {
+				c.startAttempt()
 			}
 		}
 	}
 }
 
 // stop ends the attempt, the session and those that drain.
-func (k *connector) stop() {
-	if k.attempts.running() {
-		k.attempts.cancel()
-		if r := <-k.attempts.results; r.err == nil && r.session != k.session {
+func (c *connector) stop() {
+	if c.attempts.running() {
+		c.attempts.cancel()
+		if r := <-c.attempts.results; r.err == nil && r.session != c.session {
 			r.session.CloseReason(mux.CloseDone, "")
 		}
 	}
-	if k.session != nil {
-		k.session.CloseReason(mux.CloseDone, "")
-		k.announce(nil, State{Server: k.server, Err: context.Cause(k.ctx)})
+	if c.session != nil {
+		c.session.CloseReason(mux.CloseDone, "")
+		c.announce(nil, State{Server: c.server, Err: context.Cause(c.ctx)})
 	}
-	k.cancel()
-	k.draining.Wait()
+	c.cancel()
+	c.draining.Wait()
 }
 
 // announce makes session, or none, the one for new streams.
-func (k *connector) announce(session *mux.Session, state State) {
-	k.current.set(session)
-	k.onState(state)
+func (c *connector) announce(session *mux.Session, state State) {
+	c.current.set(session)
+	c.onState(state)
 }
 
 // startAttempt starts the attempt that is due, if none is under way. It does
 // nothing if the only session cannot be resumed.
-func (k *connector) startAttempt() {
-	if k.attempts.running() || k.single && !k.session.Resumable() {
+func (c *connector) startAttempt() {
+	if c.attempts.running() || c.single && !c.session.Resumable() {
 		return
 	}
-	connect := k.sessions.reconnect
+	connect := c.sessions.reconnect
 	switch {
-	case k.single, k.connected && k.migrating:
-		connect = k.sessions.migrate
-	case k.connected:
-		connect = k.sessions.probePreferred
+	case c.single, c.connected && c.migrating:
+		connect = c.sessions.migrate
+	case c.connected:
+		connect = c.sessions.probePreferred
 	}
-	k.attempts.start(k.ctx, connect, k.session, k.server)
+	c.attempts.start(c.ctx, connect, c.session, c.server)
 }
 
 // restartAttempt starts an attempt and cancels the one under way: in a network
 // that is gone that would hang until its timeout.
-func (k *connector) restartAttempt() {
-	if k.attempts.running() {
-		k.attempts.repeat = true
-		k.attempts.cancel()
+func (c *connector) restartAttempt() {
+	if c.attempts.running() {
+		c.attempts.repeat = true
+		c.attempts.cancel()
 		return
 	}
-	k.startAttempt()
+	c.startAttempt()
 }
 
 // handleResult handles the result of the attempt. It returns an error if the
 // client has to exit.
-func (k *connector) handleResult(r attemptResult) error {
-	k.attempts.finish()
+func (c *connector) handleResult(r attemptResult) error {
+	c.attempts.finish()
 	switch {
-	case r.err == nil && r.session == k.session:
-		k.resumed()
-	case r.err == nil && r.session == k.attempts.session:
+	case r.err == nil && r.session == c.session:
+		c.resumed()
+	case r.err == nil && r.session == c.attempts.session:
 		// That session drains now; the next one is still due.
-		k.startAttempt()
-	case r.err == nil && k.single:
+		c.startAttempt()
+	case r.err == nil && c.single:
 		// The server has forgotten the only session, and made one that is not
 		// wanted.
-		k.draining.Go(func() { r.session.CloseReason(mux.CloseDone, "") })
+		c.draining.Go(func() { r.session.CloseReason(mux.CloseDone, "") })
 	case r.err == nil:
-		k.useSession(r)
-	case k.attempts.repeat:
-		k.startAttempt()
-	case k.session != nil && closed(k.session.Done()):
+		c.useSession(r)
+	case c.attempts.repeat:
+		c.startAttempt()
+	case c.session != nil && closed(c.session.Done()):
 		// sessionEnded will plan the next attempt.
 	case r.probe:
-		k.log.Debug("preferred servers unavailable", "error", r.err)
+		c.log.Debug("preferred servers unavailable", "error", r.err)
 	default:
-		return k.attemptFailed(r)
+		return c.attemptFailed(r)
 	}
 	return nil
 }
 
 // attemptFailed reports the failure and plans the next attempt, or returns the
 // refusal if the client has to exit.
-func (k *connector) attemptFailed(r attemptResult) error {
+func (c *connector) attemptFailed(r attemptResult) error {
 	refused := errors.Is(r.err, ErrRefused)
-	if !k.connected {
-		k.server = r.server
-		k.onState(State{Server: r.server, Err: r.err})
-		if refused && k.cfg.ExitOnRefusal {
+	if !c.connected {
+		c.server = r.server
+		c.onState(State{Server: r.server, Err: r.err})
+		if refused && c.cfg.ExitOnRefusal {
 			return r.err
 		}
 	}
-	wait := k.scheduleRetry()
+	wait := c.scheduleRetry()
 	args := []any{"error", r.err, "retry", wait.Round(time.Millisecond)}
 	if hints := appendHints(nil, r.err); len(hints) > 0 {
 		args = append(args, "hint", strings.Join(hints, "; "))
 	}
 	if refused {
-		k.log.Error("refused by server", args...)
+		c.log.Error("refused by server", args...)
 	} else {
-		k.log.Warn("connect failed", args...)
+		c.log.Warn("connect failed", args...)
 	}
 	return nil
 }
 
 // scheduleRetry starts the next attempt after a pause, which it returns.
-func (k *connector) scheduleRetry() time.Duration {
-	limit := k.cfg.BackoffMax
-	if k.session != nil && !k.connected {
+func (c *connector) scheduleRetry() time.Duration {
+	limit := c.cfg.BackoffMax
+	if c.session != nil && !c.connected {
 		limit = min(limit, resumeBackoffMax)
 	}
-	return k.attempts.schedule(limit)
+	return c.attempts.schedule(limit)
 }
 
 // handleReconnect reconnects at once. If the session has a connection, it probes
 // that too; the session migrates when the new connection is there.
-func (k *connector) handleReconnect() {
-	k.attempts.pauses.reset()
-	if k.connected {
-		k.session.Probe()
-		if !k.session.Resumable() && !k.migrating {
+func (c *connector) handleReconnect() {
+	c.attempts.pauses.reset()
+	if c.connected {
+		c.session.Probe()
+		if !c.session.Resumable() && !c.migrating {
 			return
 		}
-		k.migrating = true
+		c.migrating = true
 	}
-	k.restartAttempt()
+	c.restartAttempt()
 }
 
 // useSession makes the new session of r the current one. The one before drains.
-func (k *connector) useSession(r attemptResult) {
-	if old, server := k.session, k.server; old != nil {
+func (c *connector) useSession(r attemptResult) {
+	if old, server := c.session, c.server; old != nil {
 		if closed(old.Down()) && !old.Resumable() {
-			k.sessionEnded()
+			c.sessionEnded()
 		} else {
-			k.log.Info("link replaced", "server", server, "streams", old.NumStreams())
-			k.drain(old, server)
-			if k.connected {
-				k.announce(nil, State{Server: server, Err: errReplaced})
+			c.log.Info("link replaced", "server", server, "streams", old.NumStreams())
+			c.drain(old, server)
+			if c.connected {
+				c.announce(nil, State{Server: server, Err: errReplaced})
 			}
 		}
 	}
-	k.disconnected()
-	k.session, k.server = r.session, r.server
-	k.log.Info("link up", "server", k.server, "took", time.Since(k.attempts.started).Round(time.Millisecond))
-	k.setConnected()
-	k.prefer.Stop()
-	if !k.single && !k.cfg.RandomServer && slices.Index(k.cfg.Servers, k.server) > 0 {
-		k.prefer.Reset(jitter(k.cfg.PreferInterval))
+	c.disconnected()
+	c.session, c.server = r.session, r.server
+	c.log.Info("link up", "server", c.server, "took", time.Since(c.attempts.started).Round(time.Millisecond))
+	c.setConnected()
+	c.prefer.Stop()
+	if !c.single && !c.cfg.RandomServer && slices.Index(c.cfg.Servers, c.server) > 0 {
+		c.prefer.Reset(jitter(c.cfg.PreferInterval))
 	}
-	k.announce(k.session, State{Up: true, Server: k.server})
+	c.announce(c.session, State{Up: true, Server: c.server})
 }
 
 // drain lets the streams of a session end that gets no new ones.
-func (k *connector) drain(session *mux.Session, server string) {
-	limit := min(k.cfg.BackoffMax, resumeBackoffMax)
-	k.draining.Go(func() { k.sessions.drain(k.ctx, session, server, newBackoff(k.cfg.BackoffMin), limit) })
+func (c *connector) drain(session *mux.Session, server string) {
+	limit := min(c.cfg.BackoffMax, resumeBackoffMax)
+	c.draining.Go(func() { c.sessions.drain(c.ctx, session, server, newBackoff(c.cfg.BackoffMin), limit) })
 }
 
 // resumed handles that the session is on a new connection. It may have had one
 // until now.
-func (k *connector) resumed() {
-	last := k.session.Stats().Last
-	if k.connected && last.Down == 0 {
-		k.log.Info("link migrated", "server", k.server, "replayed", last.Replayed)
+func (c *connector) resumed() {
+	last := c.session.Stats().Last
+	if c.connected && last.Down == 0 {
+		c.log.Info("link migrated", "server", c.server, "replayed", last.Replayed)
 	} else {
-		k.log.Info("link resumed", "server", k.server, "down", last.Down.Round(time.Millisecond), "replayed", last.Replayed)
+		c.log.Info("link resumed", "server", c.server, "down", last.Down.Round(time.Millisecond), "replayed", last.Replayed)
 	}
-	wasConnected := k.connected
-	k.setConnected()
+	wasConnected := c.connected
+	c.setConnected()
 	if !wasConnected {
-		k.announce(k.session, State{Up: true, Server: k.server})
+		c.announce(c.session, State{Up: true, Server: c.server})
 	}
 }
 
-func (k *connector) setConnected() {
-	k.connected, k.connectedAt, k.migrating = true, time.Now(), false
-	k.delivered = delivered(k.session)
-	k.attempts.retry.Stop()
-	if age := k.cfg.MaxConnectionAge; age > 0 {
-		k.migrate.Reset(age - rand.N(age/10+1))
+func (c *connector) setConnected() {
+	c.connected, c.connectedAt, c.migrating = true, time.Now(), false
+	c.delivered = delivered(c.session)
+	c.attempts.retry.Stop()
+	if age := c.cfg.MaxConnectionAge; age > 0 {
+		c.migrate.Reset(age - rand.N(age/10+1))
 	}
 }
 
-func (k *connector) disconnected() {
-	if k.connected && !k.migrating && k.attempts.running() {
-		k.attempts.cancel() // A probe: it may hang, and reconnecting comes first.
+func (c *connector) disconnected() {
+	if c.connected && !c.migrating && c.attempts.running() {
+		c.attempts.cancel() // A probe: it may hang, and reconnecting comes first.
 	}
-	k.connected = false
-	k.migrate.Stop()
+	c.connected = false
+	c.migrate.Stop()
 }
 
 // delivered returns how many bytes have been delivered to either end.
@@ -348,70 +348,70 @@ func delivered(session *mux.Session) uint64 {
 }
 
 // connectionLost handles that the session has lost its connection.
-func (k *connector) connectionLost() {
-	k.disconnected()
-	if !k.session.Resumable() || closed(k.session.Done()) {
+func (c *connector) connectionLost() {
+	c.disconnected()
+	if !c.session.Resumable() || closed(c.session.Done()) {
 		return // sessionEnded follows.
 	}
-	age := time.Since(k.connectedAt)
-	reason := k.session.Stats().Lost
-	k.log.Warn("link lost", "server", k.server, "after", age.Round(time.Millisecond), "reason", reason)
-	k.announce(nil, State{Server: k.server, Err: reason})
-	if age < usefulConnection && delivered(k.session) == k.delivered && !k.attempts.running() {
-		k.scheduleRetry()
+	age := time.Since(c.connectedAt)
+	reason := c.session.Stats().Lost
+	c.log.Warn("link lost", "server", c.server, "after", age.Round(time.Millisecond), "reason", reason)
+	c.announce(nil, State{Server: c.server, Err: reason})
+	if age < usefulConnection && delivered(c.session) == c.delivered && !c.attempts.running() {
+		c.scheduleRetry()
 		return
 	}
-	k.attempts.pauses.reset()
-	if k.migrating && k.attempts.running() {
-		k.attempts.repeat = true // The migration tried one server only.
+	c.attempts.pauses.reset()
+	if c.migrating && c.attempts.running() {
+		c.attempts.repeat = true // The migration tried one server only.
 		return
 	}
-	k.restartAttempt()
+	c.restartAttempt()
 }
 
 // sessionEnded handles the end of the session.
-func (k *connector) sessionEnded() {
-	session := k.session
-	k.session = nil
-	k.disconnected()
+func (c *connector) sessionEnded() {
+	session := c.session
+	c.session = nil
+	c.disconnected()
 	session.Close()
-	k.linkDown(session.Err())
-	k.scheduleSession()
+	c.linkDown(session.Err())
+	c.scheduleSession()
 }
 
 // leave handles the server's going-away: the session's streams finish on the
 // connection that they have, and a new session takes new streams. The only
 // session finishes its stream.
-func (k *connector) leave() {
-	session, server := k.session, k.server
+func (c *connector) leave() {
+	session, server := c.session, c.server
 	session.EndWithConnection() // The server accepts no resumption any more.
-	if k.single {
+	if c.single {
 		return
 	}
-	k.session = nil
-	k.disconnected()
-	k.drain(session, server)
-	k.linkDown(errGoingAway)
-	if time.Since(k.connectedAt) > usefulConnection {
-		k.attempts.pauses.reset()
+	c.session = nil
+	c.disconnected()
+	c.drain(session, server)
+	c.linkDown(errGoingAway)
+	if time.Since(c.connectedAt) > usefulConnection {
+		c.attempts.pauses.reset()
 	}
-	k.scheduleSession()
+	c.scheduleSession()
 }
 
-func (k *connector) linkDown(reason error) {
-	k.announce(nil, State{Server: k.server, Err: reason})
-	k.log.Warn("link down", "server", k.server, "after", time.Since(k.connectedAt).Round(time.Millisecond), "reason", reason)
+func (c *connector) linkDown(reason error) {
+	c.announce(nil, State{Server: c.server, Err: reason})
+	c.log.Warn("link down", "server", c.server, "after", time.Since(c.connectedAt).Round(time.Millisecond), "reason", reason)
 }
 
 // scheduleSession plans the attempt to make the next session.
-func (k *connector) scheduleSession() {
-	k.migrating = false
-	if time.Since(k.connectedAt) > stableSession {
-		k.attempts.pauses.reset()
+func (c *connector) scheduleSession() {
+	c.migrating = false
+	if time.Since(c.connectedAt) > stableSession {
+		c.attempts.pauses.reset()
 	}
-	if k.attempts.running() {
-		k.attempts.repeat = true // If it succeeds, that is the next session.
+	if c.attempts.running() {
+		c.attempts.repeat = true // If it succeeds, that is the next session.
 		return
 	}
-	k.scheduleRetry()
+	c.scheduleRetry()
 }
