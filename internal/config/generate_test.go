@@ -8,9 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"adit/auth"
-	"adit/server"
 )
 
 var update = flag.Bool("update", false, "write the generated files and the golden files")
@@ -24,7 +21,7 @@ func TestGenerated(t *testing.T) {
 	compare(t, filepath.Join(docs, "reference", "client.toml"), clientIntro+reference(new(Client).schema()))
 	compare(t, filepath.Join(docs, "reference", "settings.md"), settingsPage())
 	gateway := filepath.Join(docs, "gateway.md")
-	compare(t, gateway, replaceBlock(t, gateway, "keys of [[route]]", keyTable(routeSettings(new(server.Route)))))
+	compare(t, gateway, replaceBlock(t, gateway, "keys of [[route]]", keyTable(settingsOf(new(Server).schema(), routeKey))))
 }
 
 // docs/limits.md names the defaults of settings as the tables have them.
@@ -141,7 +138,7 @@ const clientIntro = `# Every setting of adit client and adit check. Every key is
 # names (token, certificate, key) are read for each new link.
 `
 
-// reference is a commented configuration file with every key.
+// reference writes a configuration file in which every key is commented out.
 func reference(doc *schema) string {
 	var b strings.Builder
 	for _, g := range doc.groups {
@@ -163,15 +160,12 @@ func reference(doc *schema) string {
 
 const width = 84
 
-// settingsOf are the settings of one table of a file that the file can have.
+// settingsOf returns the settings of a table of a file: the top's, a [table]'s
+// or a [[table]]'s.
 func settingsOf(doc *schema, table string) []*setting {
-	switch table {
-	case "user":
-		return userSettings(new(auth.User))
-	case "target":
-		return targetSettings(new(Target))
-	case routeKey:
-		return routeSettings(new(server.Route))
+	if array := doc.array(table); array != nil {
+		element, _ := array.add()
+		return element
 	}
 	var settings []*setting
 	for _, s := range doc.settings {
@@ -194,7 +188,8 @@ func paragraph(s *setting) string {
 	return strings.ToUpper(s.help[:1]) + s.help[1:] + "."
 }
 
-// facts are what the table knows besides.
+// facts are the default, the values, the flag, and whether a change requires a
+// restart.
 func facts(s *setting) string {
 	facts := []string{"Default: " + s.defaultText() + "."}
 	if s.required {
@@ -233,9 +228,10 @@ func settingsPage() string {
 	var b strings.Builder
 	b.WriteString(`# Settings: every key, flag and variable
 
-What can be set, where, and what holds if it is not? [server.toml](server.toml) and
-[client.toml](client.toml) are the same as commented configuration files, with a paragraph for each
-key. This page is generated: see internal/config.
+Every setting of adit server and adit client: its key in the configuration file, its flag, its
+environment variable, its default and its meaning. [server.toml](server.toml) and
+[client.toml](client.toml) have the same as commented files, with a paragraph for each key. This page
+is generated: see internal/config.
 
 A flag wins over the variable, the variable over the file, the file over the default. *R*: a change
 requires a restart of the server; the server applies all others on SIGHUP. The client reads its
@@ -289,7 +285,7 @@ func settingsRow(b *strings.Builder, s *setting) {
 	fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", key, flag, code(s.envName()), cell(defaultCell(s)), cell(meaning))
 }
 
-// keyTable is a table of the keys of an element, with their paragraphs.
+// keyTable writes the keys of an element as a table, with their paragraphs.
 func keyTable(settings []*setting) string {
 	var b strings.Builder
 	b.WriteString("| key | default | meaning |\n|---|---|---|\n")

@@ -363,8 +363,8 @@ func TestClientFaults(t *testing.T) {
 	}
 }
 
-// No password shows in what is said of a URL, also where one that was not escaped makes a host, a
-// port and a path of itself.
+// Faults of a URL do not show its password, also not one that is not escaped and that the parser
+// takes for a host, a port or a path.
 func TestPasswordInURLHidden(t *testing.T) {
 	for _, rest := range []string{
 		"alice:hunter2@gw:99999/t", "alice:hunter2/x@gw", "alice:hunter2?x@gw", "alice:hunter2#x@gw/",

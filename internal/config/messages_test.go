@@ -133,7 +133,7 @@ var messageCases = []messageCase{
 	{name: "nested too deeply", file: "listen = " + strings.Repeat("[", 10001)},
 }
 
-// said is what the reader says about a case.
+// said returns the faults that the reader reports for a case.
 func said(c messageCase) Faults {
 	if c.doc == nil {
 		c.doc = new(Server).schema()
@@ -159,7 +159,8 @@ func TestMessagesOfTheReader(t *testing.T) {
 	compare(t, "testdata/messages.golden", b.String())
 }
 
-// shown is a file as a golden file can hold it.
+// shown returns a file as a golden file can hold it: in Go's quotes if it has
+// bytes that an editor would not show.
 func shown(file string) string {
 	if len(file) > 200 {
 		file = file[:20] + "…" // nested too deeply
