@@ -37,9 +37,9 @@ func (c *countedConn) WriteMore(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// recordPair gives the two ends of a WebSocket over TLS of some version, and what
+// corkedPair gives the two ends of a WebSocket over TLS of some version, and what
 // is beneath the client's.
-func recordPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
+func corkedPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
 	t.Helper()
 	x, y := testnet.Pair(t, "tcp")
 	ca := testnet.NewCA(t, "records")
@@ -63,9 +63,9 @@ func recordPair(t testing.TB, version uint16) (client, server *Conn, below *coun
 
 // Messages of all sizes arrive whole, each sent at once or, where records are
 // smaller than they might be, in two parts. Nothing is held back for the next.
-func TestRecords(t *testing.T) {
+func TestCork(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		client, server, below := recordPair(t, version)
+		client, server, below := corkedPair(t, version)
 		p := make([]byte, 1<<20)
 		for _, size := range []int{0, 1, maxRecord - 20, maxRecord, maxRecord + 1, 64 << 10, tunnel.BufferSize, tunnel.BufferSize + 100, 1 << 20} {
 			sent := make([]byte, size)
@@ -101,8 +101,8 @@ func TestRecords(t *testing.T) {
 }
 
 // A write that fails in the middle of the records is the last one.
-func TestRecordsCutShort(t *testing.T) {
-	client, _, below := recordPair(t, tls.VersionTLS13)
+func TestCorkCutShort(t *testing.T) {
+	client, _, below := corkedPair(t, tls.VersionTLS13)
 	below.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	b := make([]byte, client.Headroom()+64<<20) // more than the socket takes
 	if err := client.WriteBuffer(OpBinary, b); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -118,8 +118,8 @@ func TestRecordsCutShort(t *testing.T) {
 
 // Read deadlines end a read that waits for more than one record, and lose
 // nothing.
-func TestRecordsReadDeadline(t *testing.T) {
-	client, server, _ := recordPair(t, tls.VersionTLS13)
+func TestCorkReadDeadline(t *testing.T) {
+	client, server, _ := corkedPair(t, tls.VersionTLS13)
 	b := make([]byte, client.Headroom()+tunnel.BufferSize)
 	p := make([]byte, tunnel.BufferSize)
 	for range 20 {
@@ -142,8 +142,8 @@ func TestRecordsReadDeadline(t *testing.T) {
 
 // A steady stream over TLS allocates nothing of ours. crypto/tls allocates a
 // reader for each time it reads.
-func TestRecordsNoAllocations(t *testing.T) {
-	client, server, _ := recordPair(t, tls.VersionTLS13)
+func TestCorkNoAllocations(t *testing.T) {
+	client, server, _ := corkedPair(t, tls.VersionTLS13)
 	done := sink(server.nc)
 	b := make([]byte, client.Headroom()+tunnel.BufferSize)
 	if n := testing.AllocsPerRun(300, func() {
@@ -157,8 +157,8 @@ func TestRecordsNoAllocations(t *testing.T) {
 	<-done
 }
 
-func BenchmarkRecords(b *testing.B) {
-	client, server, _ := recordPair(b, tls.VersionTLS13)
+func BenchmarkCork(b *testing.B) {
+	client, server, _ := corkedPair(b, tls.VersionTLS13)
 	done := sink(server.nc)
 	p := make([]byte, client.Headroom()+tunnel.BufferSize)
 	b.SetBytes(tunnel.BufferSize)
