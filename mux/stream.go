@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/yamux"
+
+	"adit/tunnel"
 )
 
 // Stream is one connection through a session. It behaves as TCP does: each
@@ -63,6 +65,15 @@ func (c *core) newStream(ys *yamux.Stream, owner streamOwner, opener bool, credi
 }
 
 func (s *Stream) id() uint32 { return s.yamux.StreamID() }
+
+// Capabilities are those of a relay's endpoint.
+func (s *Stream) Capabilities() tunnel.Capabilities {
+	return tunnel.Capabilities{
+		WaitReadable: s.WaitReadable, Await: s.Await, View: s.View, Take: s.Take,
+		Room: s.Room, WriteBuffer: s.WriteBuffer, Headroom: streamHeadroom, WriteOwned: s.WriteOwned, WriteFrom: s.WriteFrom,
+		Watch: s.Watch,
+	}
+}
 
 // Target is what the stream is, or was to be, connected to. On the accepting
 // side it is known after ReadTarget.

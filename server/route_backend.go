@@ -16,6 +16,13 @@ type backendEnd struct {
 	discarding bool        // the backend takes no more data; only the writer uses it
 }
 
+// Capabilities are those of Socket, except that reads report their failures.
+func (e *backendEnd) Capabilities() tunnel.Capabilities {
+	c := e.Socket.Capabilities()
+	c.ReadBuffer, c.ReadNow = e.ReadBuffer, nil
+	return c
+}
+
 // Read is that of Socket.
 func (e *backendEnd) Read(p []byte) (int, error) {
 	n, err := e.Socket.Read(p)

@@ -83,9 +83,14 @@ var clockBase = time.Now()
 
 func clock() int64 { return int64(time.Since(clockBase)) }
 
-// WaitReadable blocks until there is something to read, without holding a buffer.
+// Capabilities are those of a relay's endpoint.
+func (c *clientEnd) Capabilities() tunnel.Capabilities {
+	return tunnel.Capabilities{WaitReadable: c.waitReadable, WriteBuffer: c.writeBuffer, Headroom: c.out.headroom()}
+}
+
+// waitReadable blocks until there is something to read, without holding a buffer.
 // During a bulk transfer it does not block: Read waits in its stead.
-func (c *clientEnd) WaitReadable() error {
+func (c *clientEnd) waitReadable() error {
 	c.readFrom.Store(clock())
 	if c.bulk {
 		if c.bufferedReads.Add(1) <= maxBufferedReads {
@@ -99,7 +104,7 @@ func (c *clientEnd) WaitReadable() error {
 }
 
 // Read returns payload, or 0 bytes if there is more to wait for. It never fills p,
-// so that the relay calls WaitReadable before each Read.
+// so that the relay calls waitReadable before each Read.
 func (c *clientEnd) Read(p []byte) (int, error) {
 	n, err := c.in.read(p[:len(p)-1])
 	if c.counted {
@@ -151,20 +156,17 @@ func orderly(code ws.StatusCode) bool {
 	return code >= 3000
 }
 
-// Headroom is how many bytes WriteBuffer needs before the data.
-func (c *clientEnd) Headroom() int { return c.out.headroom() }
-
-// Write copies p for WriteBuffer, which the relay calls instead.
+// Write copies p for writeBuffer, which the relay calls instead.
 func (c *clientEnd) Write(p []byte) (int, error) {
-	b := make([]byte, c.Headroom()+len(p))
-	copy(b[c.Headroom():], p)
-	return c.WriteBuffer(b)
+	b := make([]byte, c.out.headroom()+len(p))
+	copy(b[c.out.headroom():], p)
+	return c.writeBuffer(b)
 }
 
-// WriteBuffer sends data of the backend. It discards the data once the client
+// writeBuffer sends data of the backend. It discards the data once the client
 // takes no more: the client's own last data may still have to reach the backend.
-func (c *clientEnd) WriteBuffer(b []byte) (int, error) {
-	n := len(b) - c.Headroom()
+func (c *clientEnd) writeBuffer(b []byte) (int, error) {
+	n := len(b) - c.out.headroom()
 	if c.sendingOver.Load() {
 		return n, nil
 	}

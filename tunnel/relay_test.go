@@ -212,14 +212,16 @@ func TestRelayReadFails(t *testing.T) {
 	}
 }
 
-// puller is an Endpoint that reads for itself what it writes.
+// A puller is an Endpoint that reads for itself what it writes.
 type puller struct {
 	*script
-	pulled, refused int // WriteFrom calls
+	pulled, refused int // calls of writeFrom
 	refuse          bool
 }
 
-func (p *puller) WriteFrom(read func(size int) (*Buffer, int, error)) (n int, readErr, writeErr error) {
+func (p *puller) Capabilities() Capabilities { return Capabilities{WriteFrom: p.writeFrom} }
+
+func (p *puller) writeFrom(read func(size int) (*Buffer, int, error)) (n int, readErr, writeErr error) {
 	if p.refuse {
 		p.refused++
 		return 0, nil, nil
@@ -259,7 +261,7 @@ func TestRelayWriteFrom(t *testing.T) {
 			t.Fatalf("%+v, %d bytes arrived", e, y.got.Len())
 		}
 		if refuse && y.refused == 0 || !refuse && y.pulled == 0 {
-			t.Error("WriteFrom was not called")
+			t.Error("writeFrom was not called")
 		}
 	}
 }
@@ -275,13 +277,15 @@ func TestRelayWriteFromFails(t *testing.T) {
 	}
 }
 
-// spy is a Watcher whose end a test brings about.
+// A spy is a watched Endpoint whose end a test brings about.
 type spy struct {
 	*script
 	gone func()
 }
 
-func (s *spy) Watch(gone func(), _ func() error) { s.gone = gone }
+func (s *spy) Capabilities() Capabilities {
+	return Capabilities{Watch: func(gone func(), _ func() error) { s.gone = gone }}
+}
 
 // When a watched endpoint ends, what it had sent still gets through, nothing
 // more is read from the other side, and that is reset in the end.

@@ -2,15 +2,21 @@
 
 package tunnel
 
+import "io"
+
 type bufferRead struct{}
 
-// ReadBuffer is Read, of at most size bytes, into a buffer, which it has while it
-// waits on this system. The buffer is nil when nothing was read, and else the
-// caller's to free.
+// Capabilities are those of a relay's endpoint.
+func (s *Socket) Capabilities() Capabilities {
+	return Capabilities{StopReading: s.StopReading, StopWritingAfter: s.StopWritingAfter}
+}
+
+// ReadBuffer reads at most size bytes into a buffer, which it holds while it waits on this system. The
+// buffer is nil when nothing was read, and otherwise the caller's to free.
 func (s *Socket) ReadBuffer(size int) (*Buffer, int, error) { return readBuffer(s, size) }
 
-// Alive cannot tell on this system.
+// Alive returns nil: this system does not tell of a reset before a read does.
 func (s *Socket) Alive() error { return nil }
 
-// Read reads data.
-func (s *Socket) Read(p []byte) (int, error) { return s.bytes.Read(p) }
+// ending returns the error for what looked like the end of the stream.
+func (s *Socket) ending() error { return io.EOF }

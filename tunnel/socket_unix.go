@@ -10,14 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferRead is a ReadBuffer that goes on.
+// Capabilities are those of a relay's endpoint.
+func (s *Socket) Capabilities() Capabilities {
+	c := Capabilities{StopReading: s.StopReading, StopWritingAfter: s.StopWritingAfter}
+	if s.raw != nil {
+		c.ReadBuffer, c.ReadNow = s.ReadBuffer, s.ReadNow
+		c.Alive, c.WaitReset = s.Alive, s.WaitReset
+	}
+	return c
+}
+
+// A bufferRead is a ReadBuffer or ReadNow that is under way.
 type bufferRead struct {
 	size   int
 	now    bool    // do not wait
 	buffer *Buffer // nil if nothing was read
 	n      int
 	err    error
-	try    func(fd uintptr) (done bool) // is read, bound once
+	try    func(fd uintptr) (done bool) // read, bound once
 }
 
 func (r *bufferRead) read(fd uintptr) (done bool) {
@@ -31,9 +41,9 @@ func (r *bufferRead) read(fd uintptr) (done bool) {
 	return r.now || r.err != unix.EAGAIN
 }
 
-// ReadBuffer is Read, of at most size bytes, into a buffer that it takes when
-// there is something to read and no sooner. The buffer is nil when nothing was
-// read, and else the caller's to free. Only one goroutine may call it at a time.
+// ReadBuffer reads at most size bytes into a buffer that it takes when there is something to read. The
+// buffer is nil when nothing was read, and otherwise the caller's to free. Only one goroutine may call
+// it or ReadNow at a time.
 func (s *Socket) ReadBuffer(size int) (b *Buffer, n int, err error) {
 	if s.raw == nil {
 		return readBuffer(s, size)
@@ -41,8 +51,8 @@ func (s *Socket) ReadBuffer(size int) (b *Buffer, n int, err error) {
 	return s.readBuffer(size, false)
 }
 
-// ReadNow is ReadBuffer without waiting: when there is nothing to read, there is
-// neither a buffer nor an error.
+// ReadNow is ReadBuffer without waiting: when there is nothing to read, there is neither a buffer nor
+// an error.
 func (s *Socket) ReadNow(size int) (b *Buffer, n int, err error) {
 	if s.raw == nil {
 		return nil, 0, nil
@@ -69,24 +79,13 @@ func (s *Socket) readBuffer(size int, now bool) (b *Buffer, n int, err error) {
 	return b, r.n, err
 }
 
-// Read reads data. A reset is reported once by the system, and perhaps to a
-// Write at the same time: what then looks like an end is none.
-func (s *Socket) Read(p []byte) (int, error) {
-	n, err := s.bytes.Read(p)
-	if err == io.EOF {
-		err = s.ending()
-	}
-	return n, err
-}
-
 // socketError gives a failure the form that package net gives it.
 func socketError(c net.Conn, op string, cause error) error {
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause}
 }
 
-// ending says what it was that looked like an end. A connection that has no peer
-// any more, though we have not ended our direction, was reset: that is no
-// half-close.
+// ending returns the error for what looked like the end of the stream. A connection that has no peer
+// any more, though we have not ended our direction, was reset: a half-close leaves the peer.
 func (s *Socket) ending() error {
 	if s.raw == nil || s.ended.Load() {
 		return io.EOF
@@ -97,7 +96,7 @@ func (s *Socket) ending() error {
 		reset = err == unix.ENOTCONN || err == unix.EINVAL // the latter on BSD
 	})
 	switch {
-	case err != nil: // closed here in the meantime: nobody can tell
+	case err != nil: // closed by us meanwhile: the end cannot be told from a reset any more
 		return err
 	case reset && !s.ended.Load(): // CloseWrite may have come in between
 		return socketError(s.Conn, "read", unix.ECONNRESET)
@@ -105,8 +104,8 @@ func (s *Socket) ending() error {
 	return io.EOF
 }
 
-// Alive reports a connection that the peer has reset. An orderly end is no
-// fault, and what the peer sent before it may still be unread.
+// Alive returns an error if the peer has reset the connection. An orderly end is none, and data that
+// the peer sent before it may still be unread.
 func (s *Socket) Alive() error {
 	if s.raw == nil {
 		return nil
@@ -121,9 +120,8 @@ func (s *Socket) Alive() error {
 	return nil
 }
 
-// WaitReset blocks, after the peer's end has been read, until the peer resets
-// the connection all the same. It returns nil when the connection is closed or
-// the read deadline passes.
+// WaitReset blocks, after the peer's end has been read, until the peer resets the connection all the
+// same. It returns nil when the connection is closed or the read deadline passes.
 func (s *Socket) WaitReset() error {
 	if s.raw == nil {
 		return nil
@@ -134,7 +132,7 @@ func (s *Socket) WaitReset() error {
 	return unix.ECONNRESET
 }
 
-// hasError says that a socket has an error to report, and leaves it there.
+// hasError reports whether a socket has an error pending, and leaves it there.
 func hasError(fd uintptr) bool {
 	p := []unix.PollFd{{Fd: int32(fd)}}
 	_, err := unix.Poll(p, 0)
