@@ -335,7 +335,8 @@ func (c *connector) setConnected() {
 
 func (c *connector) disconnected() {
 	if c.connected && !c.migrating && c.attempts.running() {
-		c.attempts.cancel() // A probe: it may hang, and reconnecting comes first.
+		// A probe: it may hang, and reconnecting comes first.
+		c.attempts.cancel()
 	}
 	c.connected = false
 	c.migrate.Stop()
@@ -351,7 +352,8 @@ func delivered(session *mux.Session) uint64 {
 func (c *connector) connectionLost() {
 	c.disconnected()
 	if !c.session.Resumable() || closed(c.session.Done()) {
-		return // sessionEnded follows.
+		// sessionEnded follows.
+		return
 	}
 	age := time.Since(c.connectedAt)
 	reason := c.session.Stats().Lost
@@ -363,7 +365,8 @@ func (c *connector) connectionLost() {
 	}
 	c.attempts.pauses.reset()
 	if c.migrating && c.attempts.running() {
-		c.attempts.repeat = true // The migration tried one server only.
+		// The migration tried one server only.
+		c.attempts.repeat = true
 		return
 	}
 	c.restartAttempt()
@@ -384,7 +387,8 @@ func (c *connector) sessionEnded() {
 // session finishes its stream.
 func (c *connector) leave() {
 	session, server := c.session, c.server
-	session.EndWithConnection() // The server accepts no resumption any more.
+	// The server accepts no resumption any more.
+	session.EndWithConnection()
 	if c.single {
 		return
 	}
@@ -410,7 +414,8 @@ func (c *connector) scheduleSession() {
 		c.attempts.pauses.reset()
 	}
 	if c.attempts.running() {
-		c.attempts.repeat = true // If it succeeds, that is the next session.
+		// If it succeeds, that is the next session.
+		c.attempts.repeat = true
 		return
 	}
 	c.scheduleRetry()

@@ -104,7 +104,8 @@ func TestReconnectCancelsAttempt(t *testing.T) {
 	eventually(t, "another attempt has started", func() bool { return fault.Total() > 3 })
 	fault.Stall(false)
 	mustEcho(t, r.dial(t, 0))
-	r.Reconnect() // The session stays.
+	// The session stays.
+	r.Reconnect()
 	mustEcho(t, r.dial(t, 0))
 	if lines := r.log.Lines("link down"); len(lines) > 0 {
 		t.Errorf("%q", lines)
@@ -115,7 +116,8 @@ func TestReconnectCancelsAttempt(t *testing.T) {
 func TestRevokedUser(t *testing.T) {
 	echo := testnet.Echo(t)
 	a := access(t, "*:*")
-	a.Anonymous = []string{"1"} // allows an empty list of users
+	// This allows an empty list of users.
+	a.Anonymous = []string{"1"}
 	g := startServer(t, server.Config{}, a)
 	cfg := g.clientConfig(tcp(echo))
 	cfg.ExitOnRefusal = true

@@ -50,7 +50,8 @@ func (f *forwarder) serve(ctx context.Context, ln net.Listener) {
 	defer func() {
 		conns.Wait()
 		<-ctx.Done()
-		<-released // Accept may fail before Close has freed the port.
+		// Accept may fail before Close has freed the port.
+		<-released
 	}()
 	for pause := time.Duration(0); ; {
 		conn, err := ln.Accept()

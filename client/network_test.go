@@ -45,14 +45,16 @@ func TestWatchNetwork(t *testing.T) {
 	r.log.Wait(t, 1, "network changed")
 	r.log.Wait(t, 2, "connect failed")
 	var unknown []string
-	addrs.Store(&unknown) // no change
+	// An unknown network is no change.
+	addrs.Store(&unknown)
 	poll()
 	addrs.Store(&[]string{"192.0.2.1/24", "198.51.100.7/24"})
 	poll()
 	slept.Store(int64(time.Minute))
 	r.log.Wait(t, 1, "woke from sleep", "after=1m0s")
 	r.log.Wait(t, 3, "connect failed")
-	slept.Add(int64(time.Second)) // the clock was set
+	// The clock was set.
+	slept.Add(int64(time.Second))
 	poll()
 	if n := len(r.log.Lines("connect failed")); n != 3 {
 		t.Errorf("%d attempts", n)

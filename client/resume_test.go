@@ -109,7 +109,8 @@ func TestProgressOverShortConnections(t *testing.T) {
 	defer close(stop)
 	go func() {
 		for i := int64(0); ; i++ {
-			fault.CutAfter(8<<10 + i*7919%(32<<10)) // a handshake is 4 KiB
+			// A handshake takes 4 KiB.
+			fault.CutAfter(8<<10 + i*7919%(32<<10))
 			total := fault.Total()
 			for fault.Total() == total {
 				select {

@@ -50,7 +50,8 @@ func (c *Client) Stdio(ctx context.Context, target mux.Target, in io.Reader, out
 		st.Abort()
 		select {
 		case <-ended:
-		case <-time.After(time.Second): // a Write of out blocks
+		case <-time.After(time.Second):
+			// A Write of out blocks.
 		}
 		return nil
 	}

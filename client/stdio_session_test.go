@@ -114,7 +114,8 @@ func TestStdioWatchesNetwork(t *testing.T) {
 	in, feed := io.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Stdio(t.Context(), tcp(testnet.Echo(t)), in, newOutput()) }()
-	for range 2 { // The first poll is over then.
+	// The first poll is over then.
+	for range 2 {
 		select {
 		case <-polls:
 		case <-time.After(watchdog):

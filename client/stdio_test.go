@@ -124,7 +124,8 @@ func TestStdioTargetEndsFirst(t *testing.T) {
 func TestStdioFails(t *testing.T) {
 	refused := testnet.RefusedAddr(t)
 	g := startServer(t, server.Config{}, access(t, refused))
-	in, feed := io.Pipe() // no data
+	// The pipe never has data.
+	in, feed := io.Pipe()
 	defer feed.Close()
 
 	out := newOutput()

@@ -98,7 +98,8 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
 	hello := bytesOf("01 01 01 0004 00001000 02 0004 00010000")
-	const first = "00 01 0001 00000001 020c0000" // a window update that opens the control stream
+	// This window update opens the control stream.
+	const first = "00 01 0001 00000001 020c0000"
 	frame := func(typ, flags byte, stream, length uint32) []byte {
 		b := binary.BigEndian.AppendUint32([]byte{0, typ, 0, flags}, stream)
 		return binary.BigEndian.AppendUint32(b, length)
@@ -139,7 +140,8 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended := make(chan struct{})
-			go func() { // discard the answers
+			// Discard the answers.
+			go func() {
 				defer close(ended)
 				for {
 					if _, err := conn.NextMessage(); err != nil {
@@ -151,7 +153,8 @@ func TestAdvisoryHostileFrames(t *testing.T) {
 				for _, m := range c.send {
 					m[0] = 2
 					if err := conn.WriteMessage(ws.OpBinary, m); err != nil {
-						break // the server has closed the connection
+						// The server has closed the connection.
+						break
 					}
 				}
 			}
@@ -206,7 +209,8 @@ func TestAdvisoryHalfClosedConnections(t *testing.T) {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 		conn.SetDeadline(time.Now().Add(patience))
-		if i%50 == 0 { // a truncated upgrade
+		// Send a truncated upgrade.
+		if i%50 == 0 {
 			secure := tls.Client(conn, trust)
 			if err := secure.Handshake(); err != nil {
 				t.Fatalf("connection %d: %v", i, err)
@@ -215,7 +219,8 @@ func TestAdvisoryHalfClosedConnections(t *testing.T) {
 		}
 		conn.(*net.TCPConn).CloseWrite()
 		if i%2 == 0 {
-			io.Copy(io.Discard, conn) // until the server closes
+			// Read until the server closes.
+			io.Copy(io.Discard, conn)
 		}
 		conn.Close()
 	}

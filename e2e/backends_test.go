@@ -250,7 +250,8 @@ func newNoise(seed uint64, size int64) io.Reader {
 	binary.BigEndian.PutUint64(key[:], seed)
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		panic(err) // the key has a valid length
+		// The key has a valid length.
+		panic(err)
 	}
 	return io.LimitReader(noise{cipher.NewCTR(block, iv[:])}, size)
 }

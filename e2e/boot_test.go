@@ -178,7 +178,8 @@ func removeCgroups(names ...string) {
 					return nil
 				})
 				for i := len(dirs) - 1; i >= 0; i-- {
-					os.Remove(dirs[i]) // fails while a process is in it
+					// Remove fails while a process is in the cgroup.
+					os.Remove(dirs[i])
 				}
 			}
 		}
@@ -252,7 +253,8 @@ func cacheDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		dir = os.TempDir() // no home
+		// There is no home directory.
+		dir = os.TempDir()
 	}
 	dir = filepath.Join(dir, "adit-e2e")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

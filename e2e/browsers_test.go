@@ -28,7 +28,8 @@ type browserOptions struct {
 func (h *host) unusedPort(t *testing.T) (port string) {
 	t.Helper()
 	for range 100 {
-		port = strconv.Itoa(20000 + rand.IntN(10000)) // below the ephemeral ports
+		// The port is below the ephemeral ports.
+		port = strconv.Itoa(20000 + rand.IntN(10000))
 		var ln net.Listener
 		var err error
 		h.do(func() { ln, err = net.Listen("tcp", ":"+port) })

@@ -54,7 +54,7 @@ func (p *process) usage(t *testing.T) (u usage) {
 }
 
 // settles waits until the process has no more descriptors than before, and checks that its other
-// resources have not grown size.
+// resources have not grown much.
 func (p *process) settles(t *testing.T, before usage) {
 	t.Helper()
 	eventually(t, patience, p.name+" has returned its descriptors", func() error {
@@ -131,7 +131,8 @@ func TestTenThousandConnections(t *testing.T) {
 		running.Wait()
 	}
 	churn(500)
-	transferMegabyte(t, r.local[echo]) // the link opens one more descriptor on first bulk use
+	// The link opens one more descriptor on first bulk use.
+	transferMegabyte(t, r.local[echo])
 	// Wait until the connections of the warm-up have ended.
 	var before [2]usage
 	both := []*process{r.client.process, r.server.process}
@@ -179,14 +180,16 @@ func shortConnection(i int, echo, refused string) error {
 		return nil
 	}
 	if i%5 == 4 {
-		return nil // open and close
+		// Only open and close.
+		return nil
 	}
 	text := strconv.Itoa(i) + strings.Repeat(".", i%1000)
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}
 	if i%5 == 3 {
-		return conn.SetLinger(0) // reset while an answer is in flight
+		// Reset while an answer is in flight.
+		return conn.SetLinger(0)
 	}
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
@@ -194,7 +197,8 @@ func shortConnection(i int, echo, refused string) error {
 	}
 	switch i % 5 {
 	case 0:
-		return nil // close by the application
+		// The application closes.
+		return nil
 	case 1:
 		return conn.SetLinger(0)
 	}

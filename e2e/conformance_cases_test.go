@@ -68,7 +68,8 @@ func pingCases(payload func(int) string) []wsCase {
 		manyPongs = append(manyPongs, p)
 	}
 	big := payload(200_000)
-	frame := f(fin|opBinary, payload(300)) // a header of 8 bytes
+	// The header has 8 bytes.
+	frame := f(fin|opBinary, payload(300))
 	return append(all,
 		passes("ten pings", ten.String(), "", tenPongs...),
 		passes("ten pings", ten.String(), "", tenPongs...).chopped(1),

@@ -114,7 +114,8 @@ func whileWriting(p *peer, b string, chop int, read func() error) error {
 	}()
 	err := read()
 	if err != nil {
-		p.Close() // unblocks the writer
+		// This unblocks the writer.
+		p.Close()
 	}
 	<-wrote
 	return err

@@ -60,7 +60,8 @@ func TestConsoleInBrowsers(t *testing.T) {
 			if g.server.count(`msg=.*`+g.token) > 0 {
 				t.Error("the token is in the log")
 			}
-			b.noComplaints("wss://" + consoleName + "/") // some connections must be refused
+			// Some connections must be refused.
+			b.noComplaints("wss://" + consoleName + "/")
 			if c.squid {
 				b.process.destroy()
 				eventually(t, patience, "squid has logged the browser's connections", func() error {
@@ -178,7 +179,8 @@ func (g *console) slowLines(b *browser) {
 // use operates the page as a person would.
 func (g *console) use(b *browser) {
 	t := b.t
-	b.open(consoleURL + "#%") // names no route
+	// The fragment names no route.
+	b.open(consoleURL + "#%")
 	if got := b.eval(`location.pathname + " " + document.querySelector("#path").value`); got != "/console/ /json" {
 		t.Errorf("the page is %q", got)
 	}
@@ -203,7 +205,8 @@ func (g *console) use(b *browser) {
 	}
 	b.screenshot("2-talking")
 	b.replace("")
-	b.typeKeys(keyUp + keyEnter) // the first one of the history
+	// Send the first entry of the history.
+	b.typeKeys(keyUp + keyEnter)
 	b.waitFor("#counts", "2 sent, 2 received")
 
 	b.click("#connect")
@@ -217,7 +220,8 @@ func (g *console) use(b *browser) {
 	b.replace(`{"id": 3, "text": "mine"}`)
 	b.typeKeys(keyEnter)
 	b.waitFor("#log li.received:last-child code", `{"id":3,"length":4,"text":"mine"}`)
-	g.connect(b, "/nowhere", "") // disconnects first
+	// This disconnects first.
+	g.connect(b, "/nowhere", "")
 	b.waitFor("#state", "Not connected")
 	b.resize(390, 844)
 	b.screenshot("3-phone")
@@ -295,7 +299,8 @@ func openSquid(t *testing.T, h *host) (addr, accesses string) {
 	addr = "127.0.0.1:3128"
 	dir := workDir(t)
 	accesses = writeFile(t, dir, "access.log", "")
-	if err := os.Chmod(accesses, 0o666); err != nil { // squid drops root
+	// squid drops root.
+	if err := os.Chmod(accesses, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	conf := writeFile(t, dir, "squid.conf", fmt.Sprintf(`http_port %s

@@ -142,7 +142,8 @@ func closedWith(p *peer, code int, data []byte) error {
 func greeting() []byte {
 	b, err := io.ReadAll(newNoise(1, endingGreeting))
 	if err != nil {
-		panic(err) // a fixed pattern cannot fail
+		// A fixed pattern cannot fail.
+		panic(err)
 	}
 	return b
 }

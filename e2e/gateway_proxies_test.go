@@ -176,7 +176,8 @@ func (g *fronted) echo(alpn string, size int64) error {
 	}()
 	err = p.until(func() bool { return got >= size })
 	if err != nil {
-		p.Close() // unblocks the sender
+		// This unblocks the sender.
+		p.Close()
 	}
 	if err := errors.Join(err, <-sent); err != nil {
 		return fmt.Errorf("after %d bytes: %w", got, err)

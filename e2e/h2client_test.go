@@ -232,7 +232,8 @@ func (s *h2Stream) Read(p []byte) (int, error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if err := c.framer.WriteWindowUpdate(0, uint32(n)); err != nil {
-		return n, nil // the next Read returns the error
+		// The next Read returns the error.
+		return n, nil
 	}
 	c.framer.WriteWindowUpdate(s.id, uint32(n))
 	return n, nil

@@ -223,7 +223,8 @@ func stuck(p *peer, b []byte) error {
 	go func() {
 		for {
 			if _, err := p.Write(b); err != nil {
-				ended <- nil // it was released below
+				// The connection was reset below.
+				ended <- nil
 				return
 			}
 			last.Store(time.Now().UnixNano())

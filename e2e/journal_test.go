@@ -72,7 +72,8 @@ func journalFields(b []byte) (map[string]string, error) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		name, value, inLine := strings.Cut(string(line), "=")
-		if !inLine { // eight bytes of length, the value, and a newline
+		// Such a field is eight bytes of length, the value, and a newline.
+		if !inLine {
 			if len(rest) < 8 || uint64(len(rest)) < 8+binary.LittleEndian.Uint64(rest)+1 {
 				return nil, io.ErrUnexpectedEOF
 			}

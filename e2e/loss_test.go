@@ -165,7 +165,8 @@ func TestLostConnectionResumes(t *testing.T) {
 			}
 			destroyLink(t, r)
 			r.client.wait(t, linkResumed, 1)
-			r.server.wait(t, linkResumed+"|"+linkMigrated, 1) // the client may be back before the server has read the end of its old connection
+			// The client may be back before the server has read the end of its old connection.
+			r.server.wait(t, linkResumed+"|"+linkMigrated, 1)
 			running.Wait()
 			if !f.up && !f.down {
 				passByte(t, near, far)

@@ -257,7 +257,8 @@ func (s *metricScenario) rejectClients(t *testing.T) {
 
 // useRoutes uses a route that works, and one without a backend.
 func (s *metricScenario) useRoutes(t *testing.T) {
-	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}} // other tests verify the certificate
+	// Other tests verify the certificate.
+	options := &dial.Options{TLS: &tls.Config{InsecureSkipVerify: true}}
 	conn, err := dial.Dial(t.Context(), "wss://"+s.observed.server.addr+"/app", options)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,8 @@ func (s scenario) run(t *testing.T, g *gateway) {
 	g.serve(t, s.front)
 	proxy := ""
 	if s.proxy != nil {
-		proxy = s.proxy(t, l) // only the proxy can resolve the gateway's name
+		// Only the proxy can resolve the gateway's name.
+		proxy = s.proxy(t, l)
 	} else {
 		l.client.addName(t, gatewayName, gatewayAddr)
 	}
@@ -85,7 +86,8 @@ func (l *line) checkWall(t *testing.T, open string) {
 	for _, addr := range wallProbes {
 		within := patience
 		if addr != open {
-			within = 300 * time.Millisecond // dropped packets cause no error
+			// Dropped packets cause no error.
+			within = 300 * time.Millisecond
 		}
 		conn, err := l.client.dialWithin(within, addr)
 		if err == nil {

@@ -147,7 +147,8 @@ func (p *process) stop(t *testing.T) {
 	select {
 	case <-p.done:
 	case <-time.After(60 * time.Second):
-		p.signal(t, syscall.SIGQUIT) // logs the goroutines
+		// This logs the goroutines.
+		p.signal(t, syscall.SIGQUIT)
 		t.Errorf("%s still runs a minute after SIGTERM", p.name)
 		return
 	}

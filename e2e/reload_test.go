@@ -74,7 +74,8 @@ func TestReloadUsers(t *testing.T) {
 	wantReset(t, "the backend of bob", bobFar)
 	asBob.wait(t, linkDown+`.*may no longer use the server`, 1)
 	asBob.wait(t, `msg="refused by server".*404`, 1)
-	asCarol.signal(t, syscall.SIGHUP) // reconnect now
+	// Reconnect now.
+	asCarol.signal(t, syscall.SIGHUP)
 	asCarol.wait(t, linkUp, 1)
 	passByte(t, aliceNear, aliceFar)
 	passByte(t, aliceFar, aliceNear)

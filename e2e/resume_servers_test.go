@@ -91,7 +91,8 @@ func TestServerKilled(t *testing.T) {
 	near, far := f.open(t, f.app)
 	f.servers[0].kill(t)
 	f.client.wait(t, linkLost, 1)
-	between := f.connect(t, f.app.addr) // the client's listener stays open
+	// The client's listener stays open.
+	between := f.connect(t, f.app.addr)
 	if _, err := between.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,8 @@ func TestServerKilled(t *testing.T) {
 	bothWays(t, between, served)
 	near, far = f.open(t, f.app)
 	bothWays(t, near, far)
-	between.Close() // a draining server waits for it
+	// A draining server waits for it.
+	between.Close()
 	served.Close()
 	if n := f.client.count(linkResumed) + f.client.count(linkMigrated); n != 0 {
 		t.Errorf("the session of the killed server was resumed %d times", n)
@@ -135,7 +137,8 @@ func TestResumeAtOtherServer(t *testing.T) {
 		wantReset(t, "the application", near)
 		f.client.wait(t, linkDown+`.*does not know the session`, 1+there)
 		nextNear, nextFar := f.open(t, f.app)
-		wantReset(t, "the backend", far) // after that server's resume timeout
+		// The reset comes after that server's resume timeout.
+		wantReset(t, "the backend", far)
 		bothWays(t, nextNear, nextFar)
 		near, far = nextNear, nextFar
 	}
@@ -180,7 +183,8 @@ func TestFailoverAndReturn(t *testing.T) {
 		t.Errorf("data written while the server was unreachable: %v", err)
 	}
 	bothWays(t, atFirst, farFirst)
-	f.client.wait(t, f.linkedTo(0), 2) // preferred again, with a new session
+	// The first server is preferred again, with a new session.
+	f.client.wait(t, f.linkedTo(0), 2)
 
 	// Replaced sessions end with their last stream.
 	for _, conn := range []*net.TCPConn{atFirst, farFirst, atSecond, farSecond, again, farAgain} {
@@ -202,7 +206,8 @@ func TestFailoverAndReturn(t *testing.T) {
 func TestServersInRandomOrder(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2)
-	for range 40 { // the same one each time is practically impossible
+	// The same one each time is practically impossible.
+	for range 40 {
 		f.join(t, "--server-order", "random")
 		f.client.stop(t)
 		if f.servers[0].count(`msg="session opened"`) > 0 && f.servers[1].count(`msg="session opened"`) > 0 {

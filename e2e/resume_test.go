@@ -166,7 +166,8 @@ func exchangeSizes(conn *net.TCPConn, out uint64, outSize int64, in uint64, inSi
 		err = fmt.Errorf("a clean end after %d of %d bytes", got.n, inSize)
 	}
 	if err != nil {
-		conn.Close() // unblocks the sender
+		// This unblocks the sender.
+		conn.Close()
 	}
 	return errors.Join(err, <-sent)
 }

@@ -179,7 +179,8 @@ func (r *rig) wantNoConnection(t *testing.T, target string) {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(patience))
 		wantReset(t, "the application", conn.(*net.TCPConn))
-	case !isReset(err): // the reset can arrive during connect
+	case !isReset(err):
+		// A reset may arrive during connect; anything else is a failure.
 		t.Errorf("connect to the forward to %s: %v", target, err)
 	}
 }

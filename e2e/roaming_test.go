@@ -77,7 +77,8 @@ func TestStartBeforeDNS(t *testing.T) {
 	l.firewall(t, only443+dnsToWall)
 	g.serve(t, nil)
 	c, user := g.connect(t, l.client, "")
-	c.wait(t, `(?i)(DNS|lookup).*`+gatewayName, 1) // the failure is logged
+	// The failure is logged.
+	c.wait(t, `(?i)(DNS|lookup).*`+gatewayName, 1)
 	if c.count(linkUp) != 0 {
 		t.Fatal("the client has a link without DNS")
 	}

@@ -22,7 +22,8 @@ const standbyUnit = "adit-server-standby.service"
 // server serves its socket. No byte is lost and no new connection refused.
 func (m *installed) standby(t *testing.T) {
 	const many = 100
-	digest := m.certify(t) // only a server that starts after this uses it
+	// Only a server that starts after this uses it.
+	digest := m.certify(t)
 	old, ends := m.show(t, serverUnit, "MainPID"), m.badEnds()
 	stopVisits := m.visits(t, m.visitSite, m.visitTunnel)
 	first := m.transfers(t, many)
@@ -76,7 +77,8 @@ func (m *installed) standbyCut(t *testing.T) {
 	conn = m.established(t)
 	m.run(t, "systemctl", "stop", "--no-block", standbyUnit)
 	m.awaitState(t, standbyUnit, "deactivating")
-	m.passes(t) // the client has a new session
+	// The client has a new session.
+	m.passes(t)
 	m.cutLinks(t)
 	wantReset(t, "a connection whose server drains", conn)
 	m.awaitState(t, standbyUnit, "inactive")

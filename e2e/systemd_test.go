@@ -186,7 +186,8 @@ func echoes(m *host, addr string, size int64) error {
 		sent <- err
 	}()
 	got := digestOf(conn)
-	conn.Close() // unblocks the sender
+	// This unblocks the sender.
+	conn.Close()
 	if err := <-sent; err != nil {
 		return fmt.Errorf("send: %w", err)
 	}

@@ -69,7 +69,8 @@ func (m *installed) purge(t *testing.T) {
 	}
 	m.run(t, "dpkg", "--install", "/debs/later.deb")
 	m.run(t, "systemctl", "enable", "--now", socketUnit, clientUnit)
-	m.tunnelIsBack(t) // with the kept configuration
+	// It works with the kept configuration.
+	m.tunnelIsBack(t)
 	m.run(t, "dpkg", "--purge", "adit")
 	if out := m.run(t, "find", "/etc", "/usr", "/var", "/run", "(", "-name", "adit", "-o", "-name", "adit[-@.]*", "-o", "-name", "_adit", ")"); out != "" {
 		t.Errorf("this is left:\n%s", out)

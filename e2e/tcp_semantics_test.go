@@ -310,7 +310,8 @@ func TestKilledProcess(t *testing.T) {
 			if _, err := far.Write(bytes.Repeat([]byte("x"), 4096)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := far.Read(make([]byte, 1)); err != nil { // the process has started to write
+			// The process has started to write.
+			if _, err := far.Read(make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
 		}},

@@ -254,7 +254,8 @@ func (u *tunnelUser) echo(seed uint64, size int64) error {
 	back := sha256.New()
 	n, err := copyBig(back, conn)
 	if err != nil {
-		conn.Close() // unblocks the sender
+		// This unblocks the sender.
+		conn.Close()
 	}
 	if err := errors.Join(err, <-sent); err != nil {
 		return fmt.Errorf("stream %d of %d bytes, %d came back: %w", seed, size, n, err)

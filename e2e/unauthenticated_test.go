@@ -151,7 +151,8 @@ func TestUnauthenticatedGetSite(t *testing.T) {
 				"token in the query":       upgrade(tunnelPath + "?token=" + strings.TrimPrefix(good, "Authorization: Bearer ")),
 			} {
 				conn := r.dialTLS(t)
-				for range 2 { // the connection is kept
+				// The connection is kept.
+				for range 2 {
 					if _, got := ask(t, conn, text); got != want {
 						t.Errorf("%s: got\n%s\nwant\n%s", what, got, want)
 					}
@@ -297,7 +298,8 @@ func flood(t *testing.T, r *rig, connections, addresses int) {
 	for i := range connections {
 		from := &net.TCPAddr{IP: net.IPv4(127, 77, 0, byte(i%addresses))}
 		if addresses == 1 {
-			from.IP = net.IPv4(127, 0, 0, 1) // the clients' address
+			// The clients have this address, too.
+			from.IP = net.IPv4(127, 0, 0, 1)
 		}
 		d := net.Dialer{LocalAddr: from, Timeout: patience}
 		conn, err := d.Dial("tcp", r.server.addr)

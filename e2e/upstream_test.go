@@ -113,7 +113,8 @@ func socks(t *testing.T, l *line) string {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	conn.Write([]byte{5, 1, 0}) // version 5; one method: no authentication
+	// Version 5; one method: no authentication.
+	conn.Write([]byte{5, 1, 0})
 	var reply [2]byte
 	if _, err := conn.Read(reply[:]); err != nil || reply != [2]byte{5, 0xff} {
 		t.Fatalf("the SOCKS server accepts a client without a password: %x, %v", reply, err)
