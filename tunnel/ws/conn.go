@@ -1,6 +1,6 @@
 // Package ws is WebSocket (RFC 6455): accepting over HTTP/1.1 and HTTP/2, framing, and the closing
-// handshake. Messages are streamed: neither assembled when read nor split when written. Clients are
-// made by package dial.
+// handshake. It streams messages: they are neither assembled when read nor split when written.
+// Package dial opens connections as a client.
 package ws
 
 import (
@@ -22,7 +22,7 @@ const (
 	OpBinary Opcode = 2
 )
 
-// The other opcodes never reach a caller.
+// The other opcodes, which no caller sees.
 const (
 	opContinuation = 0
 	opClose        = 8
@@ -30,86 +30,82 @@ const (
 	opPong         = 10
 )
 
-// maxControlPayload is the longest payload of a control frame, RFC 6455
-// section 5.5.
+// maxControlPayload is the longest payload of a control frame (RFC 6455, section 5.5).
 const maxControlPayload = 125
 
-// readBufferSize is all that an idle connection keeps for reading. It takes
-// headers, control frames and small payloads; larger reads go around it.
+// readBufferSize is the size of the buffer that an idle connection keeps for reading. Headers, control
+// frames and small payloads go through it; larger reads bypass it.
 const readBufferSize = 4096
 
-// DefaultCloseTimeout is Options.CloseTimeout when that is zero.
+// DefaultCloseTimeout is the value of Options.CloseTimeout if that is zero.
 const DefaultCloseTimeout = time.Second
 
-// Options tunes a Conn. The zero value is useful. Messages of any length
-// are taken: they are streamed and never buffered.
+// Options tunes a Conn. The zero value is ready to use. Messages have no maximal length, because they
+// are streamed and never buffered.
 type Options struct {
-	// ValidateUTF8 checks inbound text messages byte by byte as they arrive
-	// and fails the connection with 1007 at the first byte that cannot be
-	// UTF-8 (RFC 6455 section 8.1). Without it text is passed on unchecked,
-	// which only suits a peer that is known to send binary.
+	// ValidateUTF8 checks received text messages as they arrive and fails the connection with 1007 at
+	// the first byte that cannot be UTF-8 (RFC 6455, section 8.1). Without it text is not checked;
+	// that suits only a peer that is known to send binary messages.
 	ValidateUTF8 bool
 
-	// LatestPongOnly answers only the newest ping that is not yet answered
-	// (RFC 6455 section 5.5.3 allows it), so that the reader never waits for
-	// the writer.
+	// LatestPongOnly answers only the newest of several unanswered pings (RFC 6455, section 5.5.3,
+	// allows it), so that a reader never waits for a writer.
 	LatestPongOnly bool
 
-	// CloseTimeout bounds each of the two halves of Close: sending our Close
-	// frame and waiting for the peer's, then waiting for the end of the TCP
-	// connection. Zero means DefaultCloseTimeout.
+	// CloseTimeout bounds each of the two halves of Close: first sending our Close frame and waiting
+	// for the peer's, then waiting for the end of the TCP connection. Zero and less mean
+	// DefaultCloseTimeout.
 	CloseTimeout time.Duration
 }
 
-// Conn is one end of a WebSocket connection. It streams: a message is neither
-// assembled when read nor split when written.
+// A Conn is one end of a WebSocket connection.
 //
-// One goroutine reads (NextMessage, Read); any number may write, and may call
-// every other method. Something must be reading for pings to be answered and
-// for the peer's Close to be seen. Every Conn must end in Close or CloseNow.
+// One goroutine at a time reads (NextMessage, Read, and the methods of stream.go). Any number may
+// write, and any goroutine may call every other method. Pings are answered and the peer's Close frame
+// is seen only while a goroutine reads. Every Conn must end in Close or CloseNow.
 type Conn struct {
 	nc          net.Conn
-	writeConn   func([]byte) (int, error) // nc.Write, or better
+	writeConn   func([]byte) (int, error) // writes a whole message to nc, or a part of one
 	client      bool                      // we mask, the peer must not
-	zeroMask    bool                      // we mask with key zero: the payload is left alone
+	zeroMask    bool                      // we mask with key zero, which changes nothing
 	opts        Options
 	subprotocol string
 	onPong      func([]byte)
 
-	lastRead atomic.Int64 // nanoseconds since clockBase
+	lastRead atomic.Int64 // in nanoseconds since clockBase
 
-	// Reading, under readMu.
+	// Reading, guarded by readMu.
 	readMu  sync.Mutex
 	buf     []byte // bytes read ahead are buf[start:end]
 	start   int
 	end     int
-	readErr error  // the peer's Close, or why we failed the connection
-	inside  bool   // a message has begun and its end is not yet reached
+	readErr error  // the peer's Close frame, or why we failed the connection
+	inside  bool   // a message has begun, and its end is not yet reached
 	op      Opcode // of that message
-	fin     bool   // the current frame is its last
+	fin     bool   // the current frame is the last of the message
 	remain  int64  // payload bytes of the current frame still to come
-	key     uint32 // mask of the current frame, turned to its next byte
+	key     uint32 // mask of the current frame, rotated to its next byte
 	text    utf8Checker
 
-	// Writing to nc, under writeMu.
+	// Writing to nc, guarded by writeMu.
 	writeMu  sync.Mutex
-	writeErr error // once a frame is cut short, nothing may follow
+	writeErr error // a frame was cut short: nothing may follow it
 	scratch  []byte
 	taken    []controlFrame // the queue while it is being written
 	maskKey  [4]byte
 
-	// Control frames that wait for a writer, under controlMu. It may be
-	// taken while holding either lock above.
+	// Control frames that wait for a writer, and the end, guarded by controlMu. It may be taken while
+	// readMu or writeMu is held.
 	controlMu   sync.Mutex
 	queue       []controlFrame
 	pongs       int       // in queue
 	pings       int       // in queue
-	room        sync.Cond // signalled when queue has been emptied
-	closing     bool      // our Close frame is queued or sent: it was the last
-	stuck       bool      // writing failed or the connection is gone
+	room        sync.Cond // signaled when queue has been emptied
+	closing     bool      // our Close frame is queued or sent: nothing may follow it
+	stuck       bool      // writing failed, or the connection is closed
 	flushing    bool      // the flusher goroutine runs
 	interrupted bool      // by Interrupt
-	closeBegun  bool      // Close has set its deadlines
+	closeBegun  bool      // Close sets the deadlines of nc
 	flusher     sync.WaitGroup
 
 	closeOnce sync.Once
@@ -124,10 +120,7 @@ func Client(nc net.Conn, br *bufio.Reader, secure bool, o Options) *Conn {
 	return newConn(nc, br, true, secure, o)
 }
 
-// newConn takes over nc on which the opening handshake is done. br, which may
-// be nil, may hold bytes that arrived behind the handshake; they are copied
-// and br is not used again. client tells our role. secure says that nc is
-// encrypted, which makes masks pointless: the client then uses key zero.
+// newConn is Client for either role.
 func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts Options) *Conn {
 	if opts.CloseTimeout <= 0 {
 		opts.CloseTimeout = DefaultCloseTimeout
@@ -140,36 +133,33 @@ func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts Optio
 	}
 	c.buf = make([]byte, max(readBufferSize, early))
 	if early > 0 {
-		// Peek of what is buffered cannot fail.
-		b, _ := br.Peek(early)
+		b, _ := br.Peek(early) // it is buffered: this cannot fail
 		c.end = copy(c.buf, b)
 	}
 	c.touch()
 	return c
 }
 
-// clockBase makes a time that carries a monotonic reading out of a number
-// that fits an atomic.
+// clockBase is the zero of times that are kept in an atomic. Added to it, they have a monotonic
+// reading.
 var clockBase = time.Now()
 
 func (c *Conn) touch() { c.lastRead.Store(int64(time.Since(clockBase))) }
 
-// LastRead returns when the last byte arrived from the peer, of whatever
-// kind; at first, when the connection was made. The time has a monotonic
-// reading.
+// LastRead returns when the last byte of any kind arrived from the peer; at first, when the Conn was
+// made. The time has a monotonic reading.
 func (c *Conn) LastRead() time.Time {
 	return clockBase.Add(time.Duration(c.lastRead.Load()))
 }
 
-// OnPong sets f to be called by the reading goroutine for each pong. The
-// payload is only valid during the call. f must be quick and must not call
-// Read, NextMessage, Close or CloseNow. OnPong must be called before the
-// first read.
+// OnPong sets the function that the reading goroutine calls for each pong. The payload is valid only
+// during the call. f must be quick and must not call Read, NextMessage, Close or CloseNow. OnPong must
+// be called before the first read.
 func (c *Conn) OnPong(f func(payload []byte)) { c.onPong = f }
 
-// NetConn returns the connection beneath, for deadlines and socket options.
-// A read that ends by a deadline may be repeated without loss; a write that
-// does may not. Interrupt and StopReadingAfter set deadlines, too.
+// NetConn returns the connection beneath, for socket options and deadlines. A read that ends by a
+// deadline may be repeated without loss; a write may not. Interrupt, StopReadingAfter,
+// StopWritingAfter and Close set deadlines, too.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // LocalAddr returns our address.
@@ -178,5 +168,5 @@ func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 // RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
-// Subprotocol returns the subprotocol agreed upon, or "".
+// Subprotocol returns the subprotocol that was agreed on, or "".
 func (c *Conn) Subprotocol() string { return c.subprotocol }

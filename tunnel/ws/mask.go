@@ -5,17 +5,16 @@ import (
 	"math/bits"
 )
 
-// maskBytes applies the mask of RFC 6455 section 5.3 to p in place. key is the
-// masking key in little-endian order, turned so that its lowest byte belongs
-// to p[0]; the result is the key turned for the byte that follows p.
+// maskBytes applies the mask of RFC 6455, section 5.3, to p in place. key is the masking key in
+// little-endian order, rotated so that its lowest byte belongs to p[0]; the result is the key rotated for
+// the byte after p.
 func maskBytes(key uint32, p []byte) uint32 {
 	if key == 0 {
 		return 0
 	}
 	wide := uint64(key)<<32 | uint64(key)
 	for len(p) >= 64 {
-		// Reslicing to a constant length frees the eight accesses of their
-		// bounds checks.
+		// Reslicing to a constant length removes the bounds checks of the eight accesses.
 		b := p[:64]
 		binary.LittleEndian.PutUint64(b[0:], binary.LittleEndian.Uint64(b[0:])^wide)
 		binary.LittleEndian.PutUint64(b[8:], binary.LittleEndian.Uint64(b[8:])^wide)

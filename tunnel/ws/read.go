@@ -1,23 +1,18 @@
 package ws
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 )
 
-// NextMessage waits for the first frame of the next data message and returns
-// its type. What is unread of the current message is discarded. Control
-// frames are dealt with on the way.
+// NextMessage discards the rest of the current message, waits for the first frame of the next one, and
+// returns its type. It handles the control frames that come before it.
 //
-// The error is a *CloseError when the peer closed, a *ProtocolError when it
-// broke the protocol or a limit (it has been told so by a Close frame), wraps
-// io.ErrUnexpectedEOF when the connection ended without a Close frame, and
-// net.ErrClosed after Close or CloseNow. It is never io.EOF. Whatever arrived
-// before is delivered before the error. Close is to be called after each of
-// them.
+// The error is a *CloseError if the peer closed, a *ProtocolError if the peer broke the protocol (a
+// Close frame says so to it), wraps io.ErrUnexpectedEOF if the connection ended without a Close frame,
+// and net.ErrClosed after Close or CloseNow. It is never io.EOF. Data that arrived before is read
+// before the error. Close must be called after each of them.
 func (c *Conn) NextMessage() (Opcode, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -52,13 +47,12 @@ func (c *Conn) nextMessage() (Opcode, error) {
 	return c.op, nil
 }
 
-// Read reads payload of the current message as it arrives, without regard to
-// fragments. At the end of the message, and before the first NextMessage, it
-// returns io.EOF; an empty message is io.EOF at once. Other errors are those
-// of NextMessage.
+// Read reads payload of the current message as it arrives; the borders of its fragments do not show. At
+// the end of the message, and before the first NextMessage, it returns io.EOF; for an empty message it
+// does so at once. Other errors are those of NextMessage.
 //
-// When nothing is buffered, and both p and the rest of the frame are large,
-// the bytes go straight from the net.Conn to p.
+// If nothing is buffered, and both p and the rest of the frame are large, the bytes go from the
+// net.Conn to p without another copy.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -84,7 +78,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		// A short rest is read together with the header behind it.
+		// The rest of the frame is short: read the next header with it.
 		if err := c.fill(1); err != nil {
 			return 0, err
 		}
@@ -97,8 +91,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// payloadLeft goes to the next byte of the current message's payload, over
-// the ends of frames, and reports whether there is one.
+// payloadLeft goes to the next byte of the current message's payload, across the borders of frames, and
+// reports whether there is one. readMu is held, as in all functions below.
 func (c *Conn) payloadLeft() (bool, error) {
 	if c.readErr != nil {
 		return false, c.readErr
@@ -115,8 +109,7 @@ func (c *Conn) payloadLeft() (bool, error) {
 	return c.inside, nil
 }
 
-// accept unmasks p, the next bytes of the current frame's payload, and checks
-// them.
+// accept unmasks and checks p, the next bytes of the current frame's payload.
 func (c *Conn) accept(p []byte) error {
 	c.remain -= int64(len(p))
 	c.key = maskBytes(c.key, p)
@@ -129,7 +122,7 @@ func (c *Conn) accept(p []byte) error {
 	return nil
 }
 
-// checkTextEnd fails a text message that ended inside a code point.
+// checkTextEnd fails the connection if a text message has ended inside a code point.
 func (c *Conn) checkTextEnd() error {
 	if c.remain == 0 && c.fin && !c.text.complete() {
 		return c.fail(StatusInvalidPayload, "text ends inside a code point")
@@ -137,9 +130,8 @@ func (c *Conn) checkTextEnd() error {
 	return nil
 }
 
-// nextDataFrame reads the header of the next frame that carries data: the
-// first of a message when none is under way, else its continuation. Control
-// frames before it are dealt with.
+// nextDataFrame handles control frames and reads the header of the next data frame: the first of a
+// message, or inside a message a continuation.
 func (c *Conn) nextDataFrame() error {
 	for {
 		if data, err := c.nextFrame(); data || err != nil {
@@ -148,8 +140,8 @@ func (c *Conn) nextDataFrame() error {
 	}
 }
 
-// nextFrame reads the next frame's header and deals with all of a control
-// frame. It reports whether the frame carries data.
+// nextFrame reads the next frame's header and, of a control frame, reads and handles all. It reports
+// whether it is a data frame.
 func (c *Conn) nextFrame() (data bool, err error) {
 	if c.readErr != nil {
 		return false, c.readErr
@@ -175,112 +167,13 @@ func (c *Conn) nextFrame() (data bool, err error) {
 	return true, nil
 }
 
-// header is a frame's header, RFC 6455 section 5.2.
-type header struct {
-	fin    bool
-	opcode byte
-	length int64
-	key    uint32 // as maskBytes wants it
-}
-
-// readHeader reads and checks the next frame's header. What can be judged
-// from the first two bytes is judged before more is awaited. An error of the
-// connection, a deadline for one, leaves nothing half read.
-func (c *Conn) readHeader() (header, error) {
-	if err := c.fill(2); err != nil {
-		return header{}, err
-	}
-	b0, b1 := c.buf[c.start], c.buf[c.start+1]
-	h := header{fin: b0&0x80 != 0, opcode: b0 & 0x0f}
-	masked, length := b1&0x80 != 0, b1&0x7f
-	isControl := h.opcode >= opClose
-	switch {
-	case b0&0x70 != 0:
-		return h, c.fail(StatusProtocolError, "reserved bits are set")
-	case h.opcode > byte(OpBinary) && h.opcode < opClose || h.opcode > opPong:
-		return h, c.fail(StatusProtocolError, "unknown opcode")
-	case isControl && !h.fin:
-		return h, c.fail(StatusProtocolError, "fragmented control frame")
-	case isControl && length > maxControlPayload:
-		return h, c.fail(StatusProtocolError, "control frame is too long")
-	case h.opcode == opContinuation && !c.inside:
-		return h, c.fail(StatusProtocolError, "continuation of no message")
-	case !isControl && h.opcode != opContinuation && c.inside:
-		return h, c.fail(StatusProtocolError, "new message inside a message")
-	case masked && c.client:
-		return h, c.fail(StatusProtocolError, "masked frame from a server")
-	case !masked && !c.client:
-		return h, c.fail(StatusProtocolError, "unmasked frame from a client")
-	}
-	size := 2
-	switch length {
-	case 126:
-		size += 2
-	case 127:
-		size += 8
-	}
-	lengthEnd := size
-	if masked {
-		size += 4
-	}
-	if err := c.fill(size); err != nil {
-		return h, err
-	}
-	b := c.buf[c.start : c.start+size]
-	switch length {
-	case 126:
-		h.length = int64(binary.BigEndian.Uint16(b[2:]))
-	case 127:
-		n := binary.BigEndian.Uint64(b[2:])
-		if n > math.MaxInt64 {
-			return h, c.fail(StatusProtocolError, "frame length over 63 bits")
-		}
-		h.length = int64(n)
-	default:
-		h.length = int64(length)
-	}
-	if masked {
-		h.key = binary.LittleEndian.Uint32(b[lengthEnd:])
-	}
-	if isControl {
-		// The header of a control frame stays until its payload is there, so
-		// that the two are taken together.
-		return h, c.fill(size + int(h.length))
-	}
-	c.start += size
-	return h, nil
-}
-
-// control deals with a control frame whose header and payload are at the
-// front of the buffer.
-func (c *Conn) control(h header) error {
-	size := 2
-	if !c.client {
-		size += 4
-	}
-	p := c.buf[c.start+size : c.start+size+int(h.length)]
-	c.start += size + len(p)
-	maskBytes(h.key, p)
-	switch h.opcode {
-	case opPing:
-		c.queuePong(p)
-	case opPong:
-		if c.onPong != nil {
-			c.onPong(p)
-		}
-	case opClose:
-		return c.peerClosed(p)
-	}
-	return nil
-}
-
 // fill reads until at least n bytes are buffered.
 func (c *Conn) fill(n int) error {
 	for c.end-c.start < n {
 		if c.start == c.end {
 			c.start, c.end = 0, 0
 			if len(c.buf) > readBufferSize {
-				// It was made larger for what came with the handshake.
+				// newConn made it larger for bytes that came with the handshake.
 				c.buf = make([]byte, readBufferSize)
 			}
 		} else if c.start+n > len(c.buf) {
@@ -301,7 +194,7 @@ func (c *Conn) receive(p []byte) (int, error) {
 	for range 100 {
 		n, err := c.nc.Read(p)
 		if n > 0 {
-			// An error that came with the bytes will come again.
+			// If an error came with the bytes, the next Read returns it again.
 			c.touch()
 			return n, nil
 		}

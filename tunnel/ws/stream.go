@@ -2,13 +2,11 @@ package ws
 
 import "fmt"
 
-// The methods here read the payload of all messages as one stream of bytes,
-// for a peer that has no use for messages, or wait for it. They may be mixed with NextMessage
-// and Read.
+// The methods here read the payload of all messages as one stream of bytes, for a peer whose message
+// boundaries mean nothing, or wait for it. They may be mixed with NextMessage and Read.
 
-// WaitStream blocks until ReadStream has a byte or an error to return. It
-// takes no more than the connection's own buffer, whatever is announced.
-// Errors are those of NextMessage.
+// WaitStream blocks until ReadStream returns a byte or an error at once. It uses no memory but the
+// connection's own buffer, whatever length a frame announces. Errors are those of NextMessage.
 func (c *Conn) WaitStream() error {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -28,8 +26,7 @@ func (c *Conn) WaitStream() error {
 	}
 }
 
-// WaitMessage is WaitStream for Read: it blocks until Read has a byte, the end of
-// the message or an error to return.
+// WaitMessage blocks until Read returns a byte, the end of the message, or an error at once.
 func (c *Conn) WaitMessage() error {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -40,15 +37,13 @@ func (c *Conn) WaitMessage() error {
 	return c.fill(1)
 }
 
-// ReadStream reads payload without regard to messages. It blocks until there
-// is some and then takes all that has arrived and fits, of as many frames as
-// it may be. Control frames are dealt with on the way. Errors are those of
-// NextMessage; what arrived before is returned first.
+// ReadStream reads payload across the borders of messages. It blocks until there is some, and then
+// returns all that has arrived and fits into p, of any number of frames. It handles the control frames
+// between them. Errors are those of NextMessage; data that arrived before is returned first.
 //
-// When p has 4 KiB or more, and nothing is buffered, one read of the net.Conn
-// fills p, headers and all, and the payload is moved together inside p: so
-// many small frames cost one system call. Bytes of p behind the payload are
-// overwritten.
+// If p has 4 KiB or more, and nothing is buffered, one read of the net.Conn fills p, headers included,
+// and the payload is moved together inside p: many small frames cost one system call. Bytes of p after
+// the payload are overwritten.
 func (c *Conn) ReadStream(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -78,8 +73,8 @@ func (c *Conn) ReadStream(p []byte) (int, error) {
 	}
 }
 
-// betweenFrames reports whether the next byte is the first of a header. At the
-// end of a message it leaves the message. readMu is held.
+// betweenFrames reports whether the next byte is the first one of a header. At the end of a message it
+// leaves the message. readMu is held.
 func (c *Conn) betweenFrames() bool {
 	if c.inside && c.remain == 0 && c.fin {
 		c.inside = false
@@ -87,9 +82,9 @@ func (c *Conn) betweenFrames() bool {
 	return !c.inside || c.remain == 0
 }
 
-// receiveStream reads the connection into p and leaves the payload that came
-// at its start; the beginning of a frame that is not complete stays buffered.
-// It may return nothing without an error. readMu is held.
+// receiveStream reads from the connection into p and moves the payload to the start of p. The beginning
+// of an incomplete header or control frame stays buffered. It may return 0 without an error. readMu is
+// held.
 func (c *Conn) receiveStream(p []byte) (int, error) {
 	m, err := c.receive(p)
 	if err != nil {
@@ -97,23 +92,23 @@ func (c *Conn) receiveStream(p []byte) (int, error) {
 	}
 	own := c.buf
 	c.buf, c.start, c.end = p, 0, m
-	// The payload is copied towards the start of p and never overtakes what
-	// is still to be read of it.
+	// takeBuffered copies the payload towards the start of p, and never over bytes that it has not
+	// looked at.
 	n := c.takeBuffered(p[:m])
 	rest := c.buf[c.start:c.end]
 	if c.readErr != nil {
-		rest = nil // nobody will look at it
+		rest = nil // nothing after an error is read
 	}
 	c.buf, c.start, c.end = own, 0, copy(own, rest)
 	if c.end < len(rest) {
-		// A header or a control frame is all that can be left, and that fits.
+		// Only a header or a control frame can be left, and those fit.
 		return n, fmt.Errorf("websocket: %d bytes behind a frame do not fit the buffer", len(rest))
 	}
 	return n, nil
 }
 
-// takeBuffered moves payload that is buffered to p, across frames, and returns
-// how much. It never reads the connection. readMu is held.
+// takeBuffered moves buffered payload to p, across the borders of frames, and returns how much. It does
+// not read from the connection. readMu is held.
 func (c *Conn) takeBuffered(p []byte) int {
 	n := 0
 	for c.readErr == nil {
@@ -122,7 +117,7 @@ func (c *Conn) takeBuffered(p []byte) int {
 				break
 			}
 			if _, err := c.nextFrame(); err != nil {
-				break // it is in readErr
+				break // the error is in readErr
 			}
 			continue
 		}
@@ -136,16 +131,15 @@ func (c *Conn) takeBuffered(p []byte) int {
 		}
 		c.start += k
 		if c.accept(got) != nil {
-			break // of text that is not UTF-8 nothing is passed on
+			break // text with invalid UTF-8 is not returned
 		}
 		n += k
 	}
 	return n
 }
 
-// frameBuffered reports whether nextFrame can do its work without reading:
-// all of the next frame's header is buffered, and of a control frame all.
-// readMu is held.
+// frameBuffered reports whether nextFrame would not read from the connection: the next frame's header is
+// buffered, or all of a control frame. readMu is held.
 func (c *Conn) frameBuffered() bool {
 	have := c.end - c.start
 	if have < 2 {
@@ -167,22 +161,11 @@ func (c *Conn) frameBuffered() bool {
 	return have >= need
 }
 
-// SendClose sends our Close frame behind what has been written, without
-// waiting, unless one has been sent already: in answer to the peer's, or to a
-// fault of it. Nothing can be written behind it, but reading goes on: the peer
-// may send until its own Close frame, which NextMessage, Read and ReadStream
-// report as a *CloseError. This is as near as a WebSocket comes to TCP's
-// half-close. Close is still to be called. code and reason are as for Close.
-func (c *Conn) SendClose(code StatusCode, reason string) {
-	c.queueClose(closePayload(code, reason))
-}
-
-// Buffered reports whether bytes have been read from the connection that no
-// method has given out yet. There may be more than it knows of, and while
-// another goroutine reads it reports none.
+// Buffered reports whether bytes were read from the connection that no method has returned yet. There may
+// be more that are not read yet, and while another goroutine reads it returns false.
 func (c *Conn) Buffered() bool {
 	if !c.readMu.TryLock() {
-		return false // Close reads
+		return false
 	}
 	defer c.readMu.Unlock()
 	return c.start < c.end

@@ -8,11 +8,9 @@ import (
 // ErrInvalidUTF8 reports bytes that may not be sent in a text message.
 var ErrInvalidUTF8 = errors.New("not valid UTF-8")
 
-// TextCutter cuts a byte stream, as it is read, into pieces that are each a
-// valid text message: a code point that the end of a read has split is held
-// back until its rest arrives. The zero value is ready for use.
-//
-// Around a read into buf it is used so:
+// A TextCutter cuts a byte stream, as it is read, into valid text messages: it holds back the beginning
+// of a code point that is split by the end of a read, until the rest arrives. The zero value is ready to
+// use. Around a read into buf it is used like this:
 //
 //	n := cutter.Restore(buf)
 //	m, readErr := backend.Read(buf[n:])
@@ -22,17 +20,17 @@ type TextCutter struct {
 	n    int
 }
 
-// Restore puts the bytes held back, at most 3, at the start of buf and
-// returns their number. buf must have room for them and for the next read.
+// Restore copies the bytes held back, at most 3, to the start of buf and returns their number. buf must
+// have room for them and for the next read.
 func (t *TextCutter) Restore(buf []byte) int {
 	n := copy(buf, t.held[:t.n])
 	t.n = 0
 	return n
 }
 
-// Cut returns the longest prefix of p that ends with a code point, and holds
-// back the at most 3 bytes behind it. The prefix, which may be empty, shares
-// p's memory. ErrInvalidUTF8 comes with the valid bytes before the fault.
+// Cut returns the longest prefix of p that ends with a code point, and holds back the at most 3 bytes
+// after it. The prefix may be empty, and shares p's memory. With ErrInvalidUTF8 it returns the valid bytes
+// before the invalid one.
 func (t *TextCutter) Cut(p []byte) ([]byte, error) {
 	whole := wholeRunes(p)
 	if !utf8.Valid(p[:whole]) {
@@ -42,7 +40,7 @@ func (t *TextCutter) Cut(p []byte) ([]byte, error) {
 	return p[:whole], nil
 }
 
-// End returns ErrInvalidUTF8 when the stream ends inside a code point.
+// End returns ErrInvalidUTF8 if the stream ended inside a code point.
 func (t *TextCutter) End() error {
 	if t.n > 0 {
 		return ErrInvalidUTF8

@@ -5,42 +5,28 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"sync"
 )
 
-// headroom is the longest frame header: 2 bytes, 8 of length, 4 of mask.
+// headroom is the length of the longest frame header: 2 bytes, 8 of length, 4 of mask.
 const headroom = 14
 
-// errClosed is what is left to say after our own Close frame.
+// errClosed is the error of everything that comes after our own Close frame.
 var errClosed = fmt.Errorf("websocket: closed: %w", net.ErrClosed)
 
-// errOpcode reports a data message of neither type.
-var errOpcode = errors.New("websocket: a message is text or binary")
+// errOpcode reports a message to be sent that is of neither type.
+var errOpcode = errors.New("websocket: a message must be text or binary")
 
-// ErrPingPending reports that earlier pings are still waiting to be written.
-var ErrPingPending = errors.New("websocket: earlier pings are not sent yet")
-
-// maxPendingPings bounds our own pings that wait to be written.
-const maxPendingPings = 4
-
-// maxPendingPongs bounds the pongs that wait. When there are so many, the reader
-// stops reading until they have left.
-const maxPendingPongs = 16
-
-// Headroom returns how many bytes WriteBuffer needs in front of the payload.
+// Headroom returns how many bytes WriteBuffer needs before the payload.
 func (c *Conn) Headroom() int { return headroom }
 
-// WriteBuffer sends b[Headroom():] as one unfragmented message with a single
-// Write to the net.Conn and without a copy. The first Headroom() bytes are
-// overwritten by the frame's header. The payload is the same on return as it
-// was, but another goroutine must not look at it meanwhile: it may be masked
-// in place. b is not kept.
+// WriteBuffer sends b[Headroom():] as one unfragmented message, with a single Write to the net.Conn and
+// without a copy. The frame's header overwrites the first Headroom() bytes. The payload is unchanged on
+// return, but no other goroutine may read it meanwhile: it may be masked in place. b is not kept.
 //
-// An error, other than of the arguments, wraps net.ErrClosed when our Close
-// frame has been queued or sent, by Close or in answer to the peer. After any
-// other the connection can only be closed.
+// The error wraps net.ErrClosed if our Close frame has been queued or sent, by Close or in answer to
+// the peer. After any other error, except of the arguments, the connection can only be closed.
 func (c *Conn) WriteBuffer(op Opcode, b []byte) error {
 	if op != OpText && op != OpBinary {
 		return errOpcode
@@ -65,11 +51,10 @@ func (c *Conn) WriteBuffer(op Opcode, b []byte) error {
 	return err
 }
 
-// writeBuffers hold a header and what can go with it in the same Write.
+// writeBuffers hold a header and the payload that goes with it in the same Write.
 var writeBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// WriteMessage sends p as one unfragmented message. p is neither changed nor
-// kept; unlike WriteBuffer it copies. Errors are those of WriteBuffer.
+// WriteMessage sends a copy of p as one unfragmented message. Errors are those of WriteBuffer.
 func (c *Conn) WriteMessage(op Opcode, p []byte) error {
 	if op != OpText && op != OpBinary {
 		return errOpcode
@@ -103,8 +88,8 @@ func (c *Conn) WriteMessage(op Opcode, p []byte) error {
 	return nil
 }
 
-// beginWrite takes writeMu for one message, behind the control frames that
-// wait. It does not take it when it returns an error.
+// beginWrite writes the queued control frames, and returns with writeMu held for one message, or with
+// an error and without writeMu.
 func (c *Conn) beginWrite() error {
 	c.writeMu.Lock()
 	closing, err := c.writeControl()
@@ -118,8 +103,8 @@ func (c *Conn) beginWrite() error {
 	return nil
 }
 
-// newMask draws the next frame's key into maskKey and reports whether there
-// is anything to mask with it. writeMu is held.
+// newMask draws the next frame's key into maskKey and reports whether the payload has to be masked
+// with it. writeMu is held.
 func (c *Conn) newMask() (bool, uint32) {
 	if !c.client || c.zeroMask {
 		return false, 0
@@ -142,156 +127,4 @@ func (c *Conn) send(b []byte) error {
 		c.controlMu.Unlock()
 	}
 	return c.writeErr
-}
-
-// putHeader writes a frame's header so that it ends at b[end], and returns
-// where it begins. key matters only if masked.
-func putHeader(b []byte, end int, op byte, length int, masked bool, key [4]byte) int {
-	var maskBit byte
-	if masked {
-		maskBit = 0x80
-		end -= 4
-		copy(b[end:], key[:])
-	}
-	switch {
-	case length <= 125:
-		end -= 2
-		b[end+1] = maskBit | byte(length)
-	case length <= math.MaxUint16:
-		end -= 4
-		b[end+1] = maskBit | 126
-		binary.BigEndian.PutUint16(b[end+2:], uint16(length))
-	default:
-		end -= 10
-		b[end+1] = maskBit | 127
-		binary.BigEndian.PutUint64(b[end+2:], uint64(length))
-	}
-	b[end] = 0x80 | op
-	return end
-}
-
-// controlFrame is a control frame that waits to be written.
-type controlFrame struct {
-	op      byte
-	length  uint8
-	payload [maxControlPayload]byte
-}
-
-// Ping queues a ping with payload, at most 125 bytes, and does not wait for
-// it to be sent. The answer goes to the function set with OnPong.
-// ErrPingPending means that several pings wait already: the connection is not
-// taking what is written to it.
-func (c *Conn) Ping(payload []byte) error {
-	if len(payload) > maxControlPayload {
-		return fmt.Errorf("websocket: ping of %d bytes, at most %d are allowed", len(payload), maxControlPayload)
-	}
-	c.controlMu.Lock()
-	defer c.controlMu.Unlock()
-	if c.closing || c.stuck {
-		return errClosed
-	}
-	if c.pings >= maxPendingPings {
-		return ErrPingPending
-	}
-	c.pings++
-	c.enqueue(opPing, payload)
-	return nil
-}
-
-// queuePong answers a ping. The reader must not wait for a write, or two
-// peers that only read when they have written would stop each other; it does
-// wait when more pings come than the peer takes pongs.
-func (c *Conn) queuePong(payload []byte) {
-	c.controlMu.Lock()
-	defer c.controlMu.Unlock()
-	if c.opts.LatestPongOnly && c.pongs > 0 {
-		for i := range c.queue {
-			if f := &c.queue[i]; f.op == opPong {
-				f.length = uint8(copy(f.payload[:], payload))
-				return
-			}
-		}
-	}
-	for c.pongs >= maxPendingPongs && !c.closing && !c.stuck {
-		c.room.Wait()
-	}
-	if c.closing || c.stuck {
-		return // nothing may follow a Close frame
-	}
-	c.pongs++
-	c.enqueue(opPong, payload)
-}
-
-// queueClose queues the one Close frame we send and reports whether it is the
-// first. Nothing is written behind it.
-func (c *Conn) queueClose(payload []byte) bool {
-	c.controlMu.Lock()
-	defer c.controlMu.Unlock()
-	if c.closing || c.stuck {
-		return false
-	}
-	c.enqueue(opClose, payload)
-	c.closing = true
-	c.room.Broadcast()
-	return true
-}
-
-// enqueue adds a control frame to the queue and sees that it leaves even if
-// nobody writes. controlMu is held.
-func (c *Conn) enqueue(op byte, payload []byte) {
-	f := controlFrame{op: op}
-	f.length = uint8(copy(f.payload[:], payload))
-	c.queue = append(c.queue, f)
-	if !c.flushing {
-		c.flushing = true
-		c.flusher.Add(1)
-		go c.flush()
-	}
-}
-
-// flush writes queued control frames between the messages of others until the
-// queue is empty. There is at most one.
-func (c *Conn) flush() {
-	defer c.flusher.Done()
-	for {
-		c.writeMu.Lock()
-		c.writeControl()
-		c.writeMu.Unlock()
-
-		c.controlMu.Lock()
-		if len(c.queue) == 0 || c.stuck {
-			c.flushing = false
-			c.controlMu.Unlock()
-			return
-		}
-		c.controlMu.Unlock()
-	}
-}
-
-// writeControl writes the queued control frames with one Write, and reports
-// whether our Close frame has left. writeMu is held.
-func (c *Conn) writeControl() (closing bool, err error) {
-	c.controlMu.Lock()
-	c.taken, c.queue = c.queue, c.taken[:0]
-	c.pongs, c.pings = 0, 0
-	closing = c.closing
-	c.room.Broadcast()
-	c.controlMu.Unlock()
-	if c.writeErr != nil || len(c.taken) == 0 {
-		return closing, c.writeErr
-	}
-	out := c.scratch[:0]
-	for i := range c.taken {
-		f := &c.taken[i]
-		var b [headroom + maxControlPayload]byte
-		p := b[headroom : headroom+copy(b[headroom:], f.payload[:f.length])]
-		masked, key := c.newMask()
-		at := putHeader(b[:], headroom, f.op, len(p), c.client, c.maskKey)
-		if masked {
-			maskBytes(key, p)
-		}
-		out = append(out, b[at:headroom+len(p)]...)
-	}
-	c.scratch = out
-	return closing, c.send(out)
 }
