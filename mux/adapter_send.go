@@ -69,8 +69,10 @@ func (a *adapter) writeNow(stream uint32, b []byte) error {
 func (a *adapter) writeOwnedNow(stream uint32, b *tunnel.Buffer, from, to int) error {
 	putYamuxData(b.Bytes[from:], stream, to-from-yamuxHeader)
 	a.writeMu.Lock()
-	defer a.writeMu.Unlock()
-	return a.link.WriteOwned(b, from, to)
+	err := a.link.WriteOwned(b, from, to)
+	a.writeMu.Unlock()
+	a.link.Flush()
+	return err
 }
 
 // writeWindowUpdate tells the peer's yamux that n bytes of a stream have been

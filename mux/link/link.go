@@ -40,8 +40,8 @@ type Config struct {
 // gather there while the previous message is being written, leave as one
 // message, and stay until the peer has acknowledged them.
 //
-// Goroutines: one writes (sendLoop), the caller of Read reads, and one for each
-// connection watches for silence. Close ends them, Wait waits for them.
+// Goroutines: one sends (sendLoop), or the caller of Flush does; the caller of Read
+// reads, and one for each connection watches for silence. Close ends them, Wait waits for them.
 type Link struct {
 	cfg      Config
 	start    time.Time // of the clock that stamps pings
@@ -55,6 +55,7 @@ type Link struct {
 	down         chan struct{} // closed when conn is lost
 	send         sendBuffer
 	flight       flightLimit
+	sending      bool   // a goroutine writes to conn
 	priorityTo   uint64 // bytes queued before this offset have priority
 	corkedTo     uint64 // if the queue ends at this offset, it waits for more to leave with
 	ackSent      uint64 // what the peer has been told about received
@@ -75,6 +76,8 @@ type Link struct {
 	work     sync.Cond // there may be something to send, or err is set
 	drained  sync.Cond // more is acknowledged, or conn has changed, or err is set
 	attached sync.Cond // a connection was attached, or err is set
+
+	unyieldedSend int // bytes since the sending goroutine yielded; only its own
 
 	// Used only by the goroutine that calls Read.
 	current   *connection // the one that Read reads

@@ -3,8 +3,12 @@ package link
 import (
 	"encoding/binary"
 	"errors"
+	"io"
+	"sync"
 	"testing"
 	"time"
+
+	"adit/tunnel"
 )
 
 // A probe has its own, shorter bound. An answered one leaves neither its bound
@@ -159,4 +163,59 @@ func TestCorkedBytesLeaveWithTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "all is received", func() bool { return b.Received() == 10 })
+}
+
+// Several goroutines that flush, small writes between them, and a connection that
+// is slow: everything arrives, once and in order.
+func TestFlushFromManyGoroutines(t *testing.T) {
+	a, b, path := newPair(t, Config{SendBuffer: 4 << 20})
+	path.Chop(1000)
+	readAll(a)
+	const writers, rounds, size = 4, 50, 32 << 10
+	got := make(chan []byte, 1)
+	go func() {
+		p := make([]byte, writers*rounds*(size+1))
+		_, err := io.ReadFull(b, p)
+		if err != nil {
+			p = nil
+		}
+		got <- p
+	}()
+	var order sync.Mutex // as the adapter's: one writer at a time
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for range rounds {
+				buffer := tunnel.NewBuffer()
+				for i := range size {
+					buffer.Bytes[chunkHeadroom+i] = byte(w)
+				}
+				order.Lock()
+				err := a.WriteOwned(buffer, chunkHeadroom, chunkHeadroom+size)
+				if err == nil {
+					err = a.Write([]byte{byte(w) + 100})
+				}
+				order.Unlock()
+				if a.Flush(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	p := <-got
+	for len(p) > 0 {
+		for i, c := range p[:size] {
+			if c != p[0] {
+				t.Fatalf("byte %d of a buffer is %d, the first is %d", i, c, p[0])
+			}
+		}
+		if p[size] != p[0]+100 {
+			t.Fatalf("after %d came %d", p[0], p[size])
+		}
+		p = p[size+1:]
+	}
+	if a.Stats().Queued != 0 {
+		t.Error("bytes are still queued")
+	}
 }
