@@ -15,14 +15,13 @@ import (
 	"adit/tunnel"
 )
 
-// connectHTTP asks the HTTP proxy at the other end of nc for a tunnel to
-// target, a HOST:PORT (RFC 9110, section 9.3.6). Bytes that the proxy sent
-// right behind its reply are the first that the returned connection reads.
-// It returns the reply's status line too, for the trace.
+// connectHTTP asks the HTTP proxy at the other end of nc for a tunnel to target, a HOST:PORT (RFC 9110, section
+// 9.3.6). The returned connection first reads bytes that the proxy sent right after its reply. The string is
+// the reply's status, for the trace.
 func connectHTTP(nc net.Conn, proxy *url.URL, target, userAgent string) (net.Conn, string, error) {
 	var b bytes.Buffer
-	// Some proxies refuse a request without a User-Agent, and some close the
-	// connection after a reply to a client that does not ask to keep it.
+	// Some proxies refuse a request without a User-Agent, and some close the connection after the reply
+	// if the client does not ask to keep it.
 	fmt.Fprintf(&b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Connection: keep-alive\r\nUser-Agent: %s\r\n", target, target, userAgent)
 	if proxy.User != nil {
 		password, _ := proxy.User.Password()
@@ -44,7 +43,7 @@ func connectHTTP(nc net.Conn, proxy *url.URL, target, userAgent string) (net.Con
 	return withBuffered(nc, br), status.Error(), nil
 }
 
-// proxyDetail gathers what proxies say of a refusal outside the status line.
+// proxyDetail returns what proxies say about a refusal outside the status line.
 func proxyDetail(r *reply) string {
 	var parts []string
 	for _, name := range []string{"X-Squid-Error", "Proxy-Status"} {
@@ -55,9 +54,8 @@ func proxyDetail(r *reply) string {
 	return strings.Join(parts, "; ")
 }
 
-// authSchemes lists the names of the schemes in Proxy-Authenticate or
-// WWW-Authenticate fields, each once. A field may hold several challenges
-// (RFC 9110, section 11.6.1); a part that is a name=value pair belongs to the
+// authSchemes returns the names of the schemes in Proxy-Authenticate or WWW-Authenticate fields, each once. A
+// field may have several challenges (RFC 9110, section 11.6.1); a part that is a name=value pair belongs to the
 // challenge before it.
 func authSchemes(fields []string) []string {
 	const maxSchemes = 8
@@ -78,7 +76,7 @@ func authSchemes(fields []string) []string {
 	return names
 }
 
-// splitUnquoted splits at commas outside quoted strings.
+// splitUnquoted splits s at commas outside quoted strings.
 func splitUnquoted(s string) []string {
 	var parts []string
 	quoted, start := false, 0
@@ -100,7 +98,7 @@ func splitUnquoted(s string) []string {
 	return append(parts, s[start:])
 }
 
-// connectFailure says what a failed CONNECT means.
+// connectFailure returns the error and the hint for a failed CONNECT.
 func connectFailure(err error, proxy *url.URL, target string) (text error, hint string, permanent bool) {
 	var status *StatusError
 	var notHTTP *notHTTPError
@@ -118,7 +116,7 @@ func connectFailure(err error, proxy *url.URL, target string) (text error, hint 
 		}
 	case errors.Is(err, io.EOF):
 		err = &described{"the proxy closed the connection without an answer", err}
-		hint = "check that this is an HTTP proxy that lets this host in; a proxy that wants TLS needs https:// in its address"
+		hint = "check that this is an HTTP proxy and that it admits this host; a proxy that expects TLS needs https:// in its address"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = &described{"the proxy closed the connection in the middle of its reply", err}
 		hint = "see the proxy's log"
@@ -128,6 +126,7 @@ func connectFailure(err error, proxy *url.URL, target string) (text error, hint 
 	return fmt.Errorf("CONNECT %s: %w", target, err), hint, false
 }
 
+// connectStatusHint returns the hint for a reply that refuses a CONNECT.
 func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint string, permanent bool) {
 	_, port, _ := net.SplitHostPort(target)
 	switch s.Code {
@@ -135,7 +134,7 @@ func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint stri
 		offersBasic := len(s.Schemes) == 0 || slices.ContainsFunc(s.Schemes, func(n string) bool { return strings.EqualFold(n, "Basic") })
 		switch {
 		case !offersBasic:
-			return "only Basic is spoken here: run a local authenticating proxy such as cntlm or px and name that one", true
+			return "adit supports only Basic: run a local authenticating proxy, such as cntlm or px, and use that one", true
 		case proxy.User != nil:
 			return "the proxy rejected the user name or password: check them, and percent-encode special characters", true
 		default:
@@ -159,8 +158,8 @@ func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint stri
 	return "see the proxy's log", false
 }
 
-// withBuffered returns a connection that first reads what br has buffered from
-// nc, and nc itself when that is nothing.
+// withBuffered returns a connection that first reads the bytes of nc that br has buffered, or nc itself if there
+// are none.
 func withBuffered(nc net.Conn, br *bufio.Reader) net.Conn {
 	n := br.Buffered()
 	if n == 0 {
@@ -170,7 +169,7 @@ func withBuffered(nc net.Conn, br *bufio.Reader) net.Conn {
 	return &prefixConn{Conn: nc, prefix: bytes.Clone(p)}
 }
 
-// prefixConn reads prefix before what comes from the connection.
+// A prefixConn reads prefix before it reads from the connection.
 type prefixConn struct {
 	net.Conn
 	prefix []byte
@@ -187,7 +186,7 @@ func (c *prefixConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// NetConn returns the connection below, as that of crypto/tls does.
+// NetConn returns the connection beneath, as that of crypto/tls does.
 func (c *prefixConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite ends the sending direction, down to TCP.

@@ -226,7 +226,7 @@ func TestDialErrors(t *testing.T) {
 		{"proxy closes", func(t *testing.T, d *Options) string {
 			proxied(d, "http", testnet.NewProxy(t, testnet.ProxyOptions{Raw: []byte{}, CloseAfterRaw: true}).Addr())
 			return target
-		}, StepProxy, "closed the connection without an answer", "lets this host in", false},
+		}, StepProxy, "closed the connection without an answer", "admits this host", false},
 		{"proxy closes early", func(t *testing.T, d *Options) string {
 			proxied(d, "http", testnet.NewProxy(t, testnet.ProxyOptions{Raw: []byte("HTTP/1.1 20"), CloseAfterRaw: true}).Addr())
 			return target
@@ -254,7 +254,7 @@ func TestDialErrors(t *testing.T) {
 			p := testnet.NewSOCKS(t, testnet.SOCKSOptions{User: "user", Password: "x"})
 			d.Proxy = always(&url.URL{Scheme: "socks5", Host: p.Addr()})
 			return target
-		}, StepProxy, "wants authentication", "socks5://USER:PASSWORD@", true},
+		}, StepProxy, "requires authentication", "socks5://USER:PASSWORD@", true},
 		{"SOCKS password wrong", socks(testnet.SOCKSOptions{User: "user", Password: "x"}), StepProxy, "rejected the user name or password", "check the user name", true},
 		{"SOCKS rules", socks(testnet.SOCKSOptions{Refuse: 2}), StepProxy, "SOCKS5 connect to gw.example.com:443: the proxy answered: connection not allowed", "rules forbid", true},
 		{"SOCKS unreachable", socks(testnet.SOCKSOptions{Refuse: 4}), StepProxy, "host unreachable", "cannot reach", false},
@@ -356,7 +356,7 @@ func TestDialErrors(t *testing.T) {
 		{"upgrade 403", status("403 Forbidden"), StepUpgrade, "403 Forbidden", "forbids", true},
 		{"upgrade 404", status("404 Not Found"), StepUpgrade, "404 Not Found", "the path or the token is not accepted; the server answers both alike", true},
 		{"upgrade 407", raw("HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n"), StepUpgrade, "407 No (offers NTLM)", "--proxy", true},
-		{"upgrade 426", status("426 Upgrade Required"), StepUpgrade, "426", "upgrades through", false},
+		{"upgrade 426", status("426 Upgrade Required"), StepUpgrade, "426", "removes the upgrade", false},
 		{"upgrade 429", status("429 Too Many Requests"), StepUpgrade, "429", "wait", false},
 		{"upgrade 500", status("500 Oops"), StepUpgrade, "500 Oops", "log", false},
 		{"upgrade 502", status("502 Bad Gateway"), StepUpgrade, "502 Bad Gateway", "reverse proxy", false},

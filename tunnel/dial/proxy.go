@@ -1,222 +1,53 @@
 package dial
 
 import (
-	"fmt"
+	"context"
+	"crypto/tls"
 	"net"
-	"net/url"
-	"strconv"
-	"strings"
-
-	"golang.org/x/net/http/httpproxy"
+	"time"
 )
 
-// FixedProxy returns a function for Options.Proxy that sends every connection,
-// to loopback addresses too, through the proxy that rawURL names, or through
-// none for "none". Accepted are http, https, socks5 and socks5h URLs with
-// optional USER:PASSWORD, and a bare HOST:PORT, which means http. The default
-// ports are 80, 443 and 1080. Both socks schemes leave name resolution to the
-// proxy. An error is a *Error with a hint and without the password.
-func FixedProxy(rawURL string) (func(*url.URL) (*url.URL, error), error) {
-	if rawURL == "none" {
-		return func(*url.URL) (*url.URL, error) { return nil, nil }, nil
+// throughProxy asks the proxy at the other end of nc for a connection to the target, which it returns.
+func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	start := time.Now()
+	top := nc
+	ev := Event{Step: StepProxy, Addr: a.dialAddr}
+	fail := func(cause error, hint string, permanent bool) (net.Conn, error) {
+		return nil, a.fail(ctx, start, &Error{Step: StepProxy, Addr: a.dialAddr, Err: cause, hint: hint, Permanent: permanent})
 	}
-	proxy, err := parseProxyURL("--proxy", rawURL)
-	if err != nil {
-		return nil, err
-	}
-	return func(*url.URL) (*url.URL, error) { return proxy, nil }, nil
-}
 
-// ProxyFromValues returns a function for Options.Proxy that chooses as the
-// variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY ask: the first for
-// wss, the second for ws, the third where the first or second is empty, none
-// for what NO_PROXY lists (names with their subdomains, .suffixes, addresses,
-// CIDRs, each with an optional port, or *), and none for localhost and
-// loopback addresses. Proxies are given as for FixedProxy. All values may be
-// empty. An error is a *Error naming the variable, without the password.
-func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url.URL) (*url.URL, error), error) {
-	byScheme := [...]struct {
-		name, value string
-		parsed      *url.URL
-	}{{name: "HTTPS_PROXY", value: httpsProxy}, {name: "HTTP_PROXY", value: httpProxy}, {name: "ALL_PROXY", value: allProxy}}
-	for i := range byScheme {
-		v := &byScheme[i]
-		if v.value = strings.TrimSpace(v.value); v.value == "" {
-			continue
+	if a.proxy.Scheme == "https" {
+		var tc *tls.Conn
+		err := a.within(ctx, nc, func(ctx context.Context) (err error) {
+			tc, err = startTLS(ctx, nc, a.ProxyTLS, a.proxy.Hostname())
+			return err
+		})
+		if err != nil {
+			return nil, a.failTLS(ctx, start, theProxy, tc, err)
 		}
-		var err error
-		if v.parsed, err = parseProxyURL(v.name, v.value); err != nil {
-			return nil, err
-		}
+		cs := tc.ConnectionState()
+		ev.TLS = &cs
+		top = tc
 	}
-	text := func(own, fallback *url.URL) string {
-		if own != nil {
-			return own.String()
-		}
-		if fallback != nil {
-			return fallback.String()
-		}
-		return ""
-	}
-	choose := (&httpproxy.Config{
-		HTTPSProxy: text(byScheme[0].parsed, byScheme[2].parsed),
-		HTTPProxy:  text(byScheme[1].parsed, byScheme[2].parsed),
-		NoProxy:    noProxy,
-	}).ProxyFunc()
-	return func(u *url.URL) (*url.URL, error) {
-		// httpproxy knows http and https only, and compares names as they
-		// are written: fold case and the trailing dot of a full name.
-		as := &url.URL{Scheme: u.Scheme}
-		switch u.Scheme {
-		case "wss":
-			as.Scheme = "https"
-		case "ws":
-			as.Scheme = "http"
-		}
-		as.Host = hostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port())
-		return choose(as)
-	}, nil
-}
 
-// hostPort joins a bare host and an optional port as a URL has them.
-func hostPort(host, port string) string {
-	if port != "" {
-		return net.JoinHostPort(host, port)
-	}
-	if strings.Contains(host, ":") {
-		return "[" + host + "]"
-	}
-	return host
-}
-
-// parseProxyURL reads a proxy's address as a person writes it; source names
-// the flag or variable in errors.
-func parseProxyURL(source, raw string) (*url.URL, error) {
-	fail := func(hint, format string, args ...any) (*url.URL, error) {
-		return nil, &Error{Step: StepConfiguration, Addr: source, Err: fmt.Errorf(format, args...), hint: hint, Permanent: true}
-	}
-	const example = "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host if the proxy wants them"
-	if strings.TrimSpace(raw) == "" {
-		return fail(example+"; \"none\" means a direct connection", "the proxy address is empty")
-	}
-	full := raw
-	if !strings.Contains(raw, "://") {
-		full = "http://" + raw
-	}
-	u, err := url.Parse(full)
-	if err != nil {
-		// The parser's error quotes its input, with the password; and what
-		// stands for the port may be one whose @HOST was forgotten.
-		return fail("percent-encode special characters in the user name and password (@ is %40, : is %3A, / is %2F, # is %23, % is %25); "+example,
-			"%q is not a URL", redactPort(redactRaw(raw)))
-	}
-	if u.User == nil && strings.Contains(raw, "@") {
-		// A stray / ? or # in the password has cut the URL short.
-		return fail("percent-encode special characters in the user name and password (/ is %2F, ? is %3F, # is %23)",
-			"%q has an unencoded special character before its @", redactRaw(raw))
-	}
-	u.Scheme = strings.ToLower(u.Scheme)
-	if err := checkProxyURL(u); err != nil {
-		return fail(example, "%w", err)
-	}
-	u.Path = ""
-	return u, nil
-}
-
-// checkProxyURL accepts what the dialer can use. Its errors hold no password.
-func checkProxyURL(u *url.URL) error {
-	shown := redactURL(u)
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		return fmt.Errorf("proxy %q: the scheme is not one of http, https, socks5, socks5h", shown)
-	}
-	if u.Hostname() == "" {
-		return fmt.Errorf("proxy %q names no host", shown)
-	}
-	if p := u.Port(); p != "" {
-		if err := checkPort(p); err != nil {
-			return fmt.Errorf("proxy %q: %w", shown, err)
+	err := a.within(ctx, nc, func(ctx context.Context) (err error) {
+		if a.proxy.Scheme == "http" || a.proxy.Scheme == "https" {
+			top, ev.Detail, err = connectHTTP(top, a.proxy, a.target, a.userAgent())
+			ev.Detail = "CONNECT " + a.target + ": " + ev.Detail
+			return err
 		}
-	}
-	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("proxy %q has something behind the port", shown)
-	}
-	if u.User == nil {
-		return nil
-	}
-	name := u.User.Username()
-	password, _ := u.User.Password()
-	switch u.Scheme {
-	case "http", "https":
-		if strings.Contains(name, ":") {
-			return fmt.Errorf("proxy %q: the user name contains a colon, which Basic authentication cannot carry", shown)
-		}
-	default:
-		// RFC 1929 has one byte for each length, and no empty user name.
-		if name == "" || len(name) > 255 || len(password) > 255 {
-			return fmt.Errorf("proxy %q: SOCKS5 takes a user name of 1 to 255 bytes and a password of at most 255", shown)
-		}
-	}
-	return nil
-}
-
-func checkPort(p string) error {
-	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("port %q is not a number from 1 to 65535", p)
-	}
-	return nil
-}
-
-// proxyAddr is the HOST:PORT to dial for a checked proxy URL.
-func proxyAddr(u *url.URL) (string, error) {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
-	}
-	host, err := asciiHost(u.Hostname())
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(host, port), nil
-}
-
-// redactURL shows a URL without its user information, query and fragment.
-func redactURL(u *url.URL) string {
-	var b strings.Builder
-	b.WriteString(u.Scheme + "://")
-	if u.User != nil {
-		b.WriteString("***@")
-	}
-	b.WriteString(u.Host + u.EscapedPath())
-	return printable(b.String())
-}
-
-// redactRaw shows what may be no URL without anything that could be user
-// information or a query. When it cannot tell them apart, little remains.
-func redactRaw(raw string) string {
-	at := strings.LastIndexByte(raw, '@')
-	query := strings.IndexByte(raw, '?')
+		ev.Detail = "SOCKS5 connect to " + a.target
+		return connectSOCKS(ctx, top, a.proxy, a.target)
+	})
 	switch {
-	case at < 0 && query < 0:
-		return printable(raw)
-	case at < 0:
-		return printable(raw[:query])
+	case err != nil && isRemoteAlert(err): // TLS 1.3 client authentication
+		return nil, a.failTLS(ctx, start, theProxy, nil, err)
+	case err != nil && (a.proxy.Scheme == "http" || a.proxy.Scheme == "https"):
+		return fail(connectFailure(err, a.proxy, a.target))
+	case err != nil:
+		return fail(socksFailure(err, a.proxy, a.target))
 	}
-	scheme := ""
-	if i := strings.Index(raw[:at], "://"); i >= 0 {
-		scheme = raw[:i+3]
-	}
-	if query >= 0 {
-		return printable(scheme + "***")
-	}
-	return printable(scheme + "***" + raw[at:])
-}
-
-// redactPort hides what stands behind the last colon.
-func redactPort(s string) string {
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasPrefix(s[i:], "://") {
-		return s[:i+1] + "…"
-	}
-	return s
+	ev.Elapsed = time.Since(start)
+	a.emit(ev)
+	return top, nil
 }

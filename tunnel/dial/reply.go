@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// maxReplyHead bounds the head of a reply from a proxy or a server, interim
-// replies included.
+// maxReplyHead is the maximal size in bytes of the head of a reply from a proxy or a server, including interim
+// replies.
 const maxReplyHead = 16 << 10
 
-// reply is the head of an HTTP/1.x reply.
+// A reply is the head of an HTTP/1.x reply.
 type reply struct {
 	status int
 	reason string
@@ -24,24 +24,21 @@ type reply struct {
 
 var errReplyTooLarge = fmt.Errorf("the reply's head exceeds %d KiB", maxReplyHead>>10)
 
-// notHTTPError reports a reply that is no HTTP/1.x, with its first bytes.
+// A notHTTPError reports a reply that is not HTTP/1.x.
 type notHTTPError struct{ first []byte }
 
 func (e *notHTTPError) Error() string {
 	return fmt.Sprintf("the reply is not HTTP, it begins with %q", e.first)
 }
 
-// looksLikeTLS reports whether the bytes begin a TLS record: an alert or a
-// handshake message.
+// looksLikeTLS reports whether the reply begins like a TLS record with an alert or a handshake message.
 func (e *notHTTPError) looksLikeTLS() bool {
 	return len(e.first) >= 2 && (e.first[0] == 0x15 || e.first[0] == 0x16) && e.first[1] == 3
 }
 
-// readReply reads the head of a final reply (or a 101), skipping interim 1xx
-// ones (RFC 9110, section 15.2), and leaves every byte behind it in br. It
-// fails as soon as the bytes cannot be HTTP, without waiting for a line's end.
-// A connection that closes before the first byte gives io.EOF, later
-// io.ErrUnexpectedEOF.
+// readReply reads the head of a final reply or a 101, skips other interim replies (RFC 9110, section 15.2), and
+// leaves the bytes after it in br. It fails as soon as the bytes cannot be HTTP, without waiting for the end of
+// a line. The error is io.EOF if the connection closes before the first byte, and io.ErrUnexpectedEOF later.
 func readReply(br *bufio.Reader) (*reply, error) {
 	budget := maxReplyHead
 	for {
@@ -55,9 +52,8 @@ func readReply(br *bufio.Reader) (*reply, error) {
 	}
 }
 
-// exchange sends a request and reads the reply. A peer may refuse a connection
-// while the request is on its way, so that the sending fails; what it said of
-// the reason is worth more than that failure.
+// exchange sends a request and reads the reply, also if sending has failed: a peer that refuses a connection may
+// reply and close before it has read the request, and its reply says why.
 func exchange(nc net.Conn, br *bufio.Reader, request []byte) (*reply, error) {
 	_, werr := nc.Write(request)
 	r, err := readReply(br)
@@ -67,6 +63,7 @@ func exchange(nc net.Conn, br *bufio.Reader, request []byte) (*reply, error) {
 	return r, err
 }
 
+// readReplyHead reads one head, of at most budget bytes, which it decreases.
 func readReplyHead(br *bufio.Reader, budget *int) (*reply, error) {
 	const magic = "HTTP/1."
 	for i := range len(magic) {
@@ -109,7 +106,7 @@ func readReplyHead(br *bufio.Reader, budget *int) (*reply, error) {
 	return r, nil
 }
 
-// readReplyLine returns the next line without its end, CR LF or a bare LF.
+// readReplyLine returns the next line without its CR LF or LF.
 func readReplyLine(br *bufio.Reader, budget *int) ([]byte, error) {
 	var line []byte
 	for {
@@ -130,7 +127,7 @@ func readReplyLine(br *bufio.Reader, budget *int) ([]byte, error) {
 	}
 }
 
-// parseStatusLine takes "HTTP/1.x NNN" with or without a reason phrase.
+// parseStatusLine parses "HTTP/1.x NNN" with or without a reason phrase.
 func parseStatusLine(line string) (*reply, error) {
 	bad := func() (*reply, error) {
 		return nil, fmt.Errorf("the reply's status line is malformed: %q", printable(line))

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// connectSOCKS asks the SOCKS5 proxy at the other end of nc for a connection
-// to target, a HOST:PORT (RFC 1928, RFC 1929). The proxy resolves the name. It
-// reads nothing beyond the proxy's reply. ctx bounds the exchange.
+// connectSOCKS asks the SOCKS5 proxy at the other end of nc for a connection to target, a HOST:PORT (RFC 1928,
+// RFC 1929). The proxy resolves the name. connectSOCKS reads nothing after the proxy's reply. ctx bounds the
+// exchange.
 func connectSOCKS(ctx context.Context, nc net.Conn, u *url.URL, target string) error {
 	var auth *proxy.Auth
 	if u.User != nil {
@@ -29,7 +29,7 @@ func connectSOCKS(ctx context.Context, nc net.Conn, u *url.URL, target string) e
 	return err
 }
 
-// connected is a dialer that has already dialed.
+// connected is a dialer for package proxy that returns nc, which is connected already.
 type connected struct{ nc net.Conn }
 
 func (c connected) Dial(string, string) (net.Conn, error) { return c.nc, nil }
@@ -37,13 +37,13 @@ func (c connected) DialContext(context.Context, string, string) (net.Conn, error
 	return c.nc, nil
 }
 
-// socksFailure says what a failed SOCKS5 exchange means. The package has no
-// error types for the reply codes, only fixed texts.
+// socksFailure returns the error and the hint for a failed SOCKS5 exchange. Package proxy has no error types for
+// the reply codes, only fixed texts.
 func socksFailure(err error, u *url.URL, target string) (text error, hint string, permanent bool) {
 	var op *net.OpError
 	cause := err
 	if errors.As(err, &op) && op.Op == "socks connect" {
-		cause = op.Err // drops the addresses, which the Error has
+		cause = op.Err // without the addresses, which the Error has
 	}
 	msg := cause.Error()
 	reason, refused := strings.CutPrefix(msg, "unknown error ")
@@ -65,11 +65,11 @@ func socksFailure(err error, u *url.URL, target string) (text error, hint string
 		hint, permanent = "check the user name and password, and percent-encode special characters", true
 	case msg == "no acceptable authentication methods":
 		if u.User == nil {
-			cause = &described{"the proxy wants authentication", err}
+			cause = &described{"the proxy requires authentication", err}
 			hint = "give the proxy's user name and password: " + u.Scheme + "://USER:PASSWORD@" + u.Host
 		} else {
 			cause = &described{"the proxy accepts neither a password nor no authentication", err}
-			hint = "only user name and password are spoken here: run a local proxy that authenticates as yours wants it"
+			hint = "adit supports only a user name and password: run a local proxy that authenticates as your proxy requires"
 		}
 		permanent = true
 	case msg == "unexpected protocol version 72": // 'H', of "HTTP/1.1 400"
@@ -80,7 +80,7 @@ func socksFailure(err error, u *url.URL, target string) (text error, hint string
 		hint = "check the address: this is not a SOCKS5 proxy"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		cause = &described{"the proxy closed the connection during the SOCKS5 exchange", err}
-		hint = "check that this is a SOCKS5 proxy that lets this host in"
+		hint = "check that this is a SOCKS5 proxy and that it admits this host"
 	default:
 		cause, hint = ioFailure(cause, theProxy)
 	}

@@ -1,0 +1,180 @@
+package dial
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// FixedProxy returns a function for Options.Proxy that always returns the proxy rawURL, also for loopback
+// addresses, or none if rawURL is "none". rawURL is an http, https, socks5 or socks5h URL with optional
+// USER:PASSWORD, or a bare HOST:PORT, which means http. The default ports are 80, 443 and 1080. With both
+// socks schemes the proxy resolves the server's name. An error is an *Error with a hint and without the
+// password.
+func FixedProxy(rawURL string) (func(*url.URL) (*url.URL, error), error) {
+	if rawURL == "none" {
+		return func(*url.URL) (*url.URL, error) { return nil, nil }, nil
+	}
+	proxy, err := parseProxyURL("--proxy", rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return func(*url.URL) (*url.URL, error) { return proxy, nil }, nil
+}
+
+// ProxyFromValues returns a function for Options.Proxy that follows the values of the environment variables
+// HTTPS_PROXY (for wss), HTTP_PROXY (for ws), ALL_PROXY (where the former is empty) and NO_PROXY. There is no
+// proxy for hosts that NO_PROXY lists (names with their subdomains, .suffixes, addresses, CIDRs, each with an
+// optional port, or *), nor for localhost and loopback addresses. Proxies are written as for FixedProxy. All
+// values may be empty. An error is an *Error that names the variable, without the password.
+func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url.URL) (*url.URL, error), error) {
+	byScheme := [...]struct {
+		name, value string
+		parsed      *url.URL
+	}{{name: "HTTPS_PROXY", value: httpsProxy}, {name: "HTTP_PROXY", value: httpProxy}, {name: "ALL_PROXY", value: allProxy}}
+	for i := range byScheme {
+		v := &byScheme[i]
+		if v.value = strings.TrimSpace(v.value); v.value == "" {
+			continue
+		}
+		var err error
+		if v.parsed, err = parseProxyURL(v.name, v.value); err != nil {
+			return nil, err
+		}
+	}
+	text := func(own, fallback *url.URL) string {
+		if own != nil {
+			return own.String()
+		}
+		if fallback != nil {
+			return fallback.String()
+		}
+		return ""
+	}
+	choose := (&httpproxy.Config{
+		HTTPSProxy: text(byScheme[0].parsed, byScheme[2].parsed),
+		HTTPProxy:  text(byScheme[1].parsed, byScheme[2].parsed),
+		NoProxy:    noProxy,
+	}).ProxyFunc()
+	return func(u *url.URL) (*url.URL, error) {
+		// httpproxy knows only http and https, and compares names byte by byte: use lower case, and
+		// remove the trailing dot of a full name.
+		as := &url.URL{Scheme: u.Scheme}
+		switch u.Scheme {
+		case "wss":
+			as.Scheme = "https"
+		case "ws":
+			as.Scheme = "http"
+		}
+		as.Host = hostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port())
+		return choose(as)
+	}, nil
+}
+
+// hostPort joins a host without brackets and an optional port as in a URL.
+func hostPort(host, port string) string {
+	if port != "" {
+		return net.JoinHostPort(host, port)
+	}
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// parseProxyURL reads a proxy's address as a user writes it; source names the flag or variable in errors.
+func parseProxyURL(source, raw string) (*url.URL, error) {
+	fail := func(hint, format string, args ...any) (*url.URL, error) {
+		return nil, &Error{Step: StepConfiguration, Addr: source, Err: fmt.Errorf(format, args...), hint: hint, Permanent: true}
+	}
+	const example = "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host if the proxy requires them"
+	if strings.TrimSpace(raw) == "" {
+		return fail(example+"; \"none\" means a direct connection", "the proxy address is empty")
+	}
+	full := raw
+	if !strings.Contains(raw, "://") {
+		full = "http://" + raw
+	}
+	u, err := url.Parse(full)
+	if err != nil {
+		// The parser's error quotes its input, with the password; and if @HOST is missing, the password
+		// is where the port should be.
+		return fail("percent-encode special characters in the user name and password (@ is %40, : is %3A, / is %2F, # is %23, % is %25); "+example,
+			"%q is not a URL", redactPort(redactRaw(raw)))
+	}
+	if u.User == nil && strings.Contains(raw, "@") {
+		// The password contains / ? or #, which ended the host.
+		return fail("percent-encode special characters in the user name and password (/ is %2F, ? is %3F, # is %23)",
+			"%q has an unencoded special character before its @", redactRaw(raw))
+	}
+	u.Scheme = strings.ToLower(u.Scheme)
+	if err := checkProxyURL(u); err != nil {
+		return fail(example, "%w", err)
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// proxyPorts are the schemes of proxies and their default ports.
+var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
+
+// checkProxyURL returns an error if Dial cannot use a proxy. Errors do not contain the password.
+func checkProxyURL(u *url.URL) error {
+	shown := redactURL(u)
+	if _, known := proxyPorts[u.Scheme]; !known {
+		return fmt.Errorf("proxy %q: the scheme is not one of http, https, socks5, socks5h", shown)
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("proxy %q names no host", shown)
+	}
+	if p := u.Port(); p != "" {
+		if err := checkPort(p); err != nil {
+			return fmt.Errorf("proxy %q: %w", shown, err)
+		}
+	}
+	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("proxy %q has something behind the port", shown)
+	}
+	if u.User == nil {
+		return nil
+	}
+	name := u.User.Username()
+	password, _ := u.User.Password()
+	switch u.Scheme {
+	case "http", "https":
+		if strings.Contains(name, ":") {
+			return fmt.Errorf("proxy %q: the user name contains a colon, which Basic authentication cannot carry", shown)
+		}
+	default:
+		// RFC 1929 has one byte for each length, and no empty user name.
+		if name == "" || len(name) > 255 || len(password) > 255 {
+			return fmt.Errorf("proxy %q: SOCKS5 takes a user name of 1 to 255 bytes and a password of at most 255", shown)
+		}
+	}
+	return nil
+}
+
+// checkPort returns an error if p is not a TCP port.
+func checkPort(p string) error {
+	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port %q is not a number from 1 to 65535", p)
+	}
+	return nil
+}
+
+// proxyAddr returns the HOST:PORT of a checked proxy URL.
+func proxyAddr(u *url.URL) (string, error) {
+	port := u.Port()
+	if port == "" {
+		port = proxyPorts[u.Scheme]
+	}
+	host, err := asciiHost(u.Hostname())
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, port), nil
+}
