@@ -2,19 +2,15 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,106 +20,9 @@ import (
 	"adit/internal/testnet"
 )
 
-// watchdogTime bounds what should take no time at all.
-const watchdogTime = time.Minute
-
-// running is a started adit whose log can be waited for.
-type running struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-
-	mu    sync.Mutex
-	lines []string
-	more  chan struct{} // closed when lines grows
-}
-
-// start runs adit until the end of the test at the latest.
-func start(t *testing.T, cmd *exec.Cmd) *running {
-	t.Helper()
-	r := &running{t: t, cmd: cmd, done: make(chan struct{}), more: make(chan struct{})}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		scanner := bufio.NewScanner(stderr)
-		for scanner.Scan() {
-			r.mu.Lock()
-			r.lines = append(r.lines, scanner.Text())
-			close(r.more)
-			r.more = make(chan struct{})
-			r.mu.Unlock()
-		}
-		cmd.Wait()
-		close(r.done)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-r.done
-		if t.Failed() {
-			t.Logf("adit %s:\n%s", strings.Join(cmd.Args[1:], " "), strings.Join(r.lines, "\n"))
-		}
-	})
-	return r
-}
-
-// wait waits for a line of the log and returns the submatches.
-func (r *running) wait(pattern string) []string {
-	r.t.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(watchdogTime)
-	for next := 0; ; {
-		r.mu.Lock()
-		for ; next < len(r.lines); next++ {
-			if m := re.FindStringSubmatch(r.lines[next]); m != nil {
-				r.mu.Unlock()
-				return m
-			}
-		}
-		more := r.more
-		r.mu.Unlock()
-		select {
-		case <-more:
-		case <-r.done:
-			r.mu.Lock()
-			left := len(r.lines) > next
-			r.mu.Unlock()
-			if !left {
-				r.t.Fatalf("adit ended without a line that matches %q", pattern)
-			}
-		case <-timeout:
-			r.t.Fatalf("no line matches %q", pattern)
-		}
-	}
-}
-
-func (r *running) signal(sig syscall.Signal) {
-	r.t.Helper()
-	if err := r.cmd.Process.Signal(sig); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// ends waits for the end and checks the exit status.
-func (r *running) ends(status int) {
-	r.t.Helper()
-	select {
-	case <-r.done:
-	case <-time.After(watchdogTime):
-		r.t.Fatal("adit does not end")
-	}
-	if got := r.cmd.ProcessState.ExitCode(); got != status {
-		r.t.Errorf("exit status %d, want %d", got, status)
-	}
-}
-
 // gatewayFixture is a running server with one user and an echo backend.
 type gatewayFixture struct {
-	*running
+	*process
 	dir, url, pin, users, tokenFile, echo string
 }
 
@@ -133,7 +32,7 @@ func newGateway(t *testing.T, args ...string) *gatewayFixture {
 	token := auth.NewToken()
 	g.tokenFile = g.write("token", token+"\n")
 	g.users = g.write("users.toml", g.usersTOML("alice", token))
-	g.running = start(t, adit(t, append([]string{"server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--users", g.users}, args...)...))
+	g.process = start(t, adit(t, append([]string{"server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--users", g.users}, args...)...))
 	g.pin = g.wait(`pin="?(sha256:[^" ]+)`)[1]
 	g.url = "wss://" + g.wait(`msg=listening addr=(\S+)`)[1] + "/tunnel"
 	return g
@@ -147,47 +46,14 @@ func (g *gatewayFixture) write(name, content string) string {
 	return path
 }
 
-// usersTOML is a users file for one user who may reach the echo backend.
+// usersTOML returns a users file with one user, who may reach the echo backend.
 func (g *gatewayFixture) usersTOML(name, token string) string {
 	return fmt.Sprintf("[[user]]\nname = %q\ntoken-hash = %q\nallow = [\"echo\"]\n[[target]]\nname = \"echo\"\naddress = %q\n", name, auth.HashToken(token), g.echo)
 }
 
-// clientArgs are a client's, but for what to do.
+// clientArgs returns the arguments of a client of this server.
 func (g *gatewayFixture) clientArgs(command string, args ...string) []string {
 	return append([]string{command, "--proxy", "none", "--pin", g.pin, "--token-file", g.tokenFile}, append(args, g.url)...)
-}
-
-// output runs adit to its end.
-func output(t *testing.T, cmd *exec.Cmd, stdin string) (stdout, stderr string, status int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-func echoes(addr string) error {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(watchdogTime))
-	if _, err := io.WriteString(c, "there and back"); err != nil {
-		return err
-	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		return err
-	}
-	got, err := io.ReadAll(c)
-	if err == nil && string(got) != "there and back" {
-		err = fmt.Errorf("got %q", got)
-	}
-	return err
 }
 
 func TestForwardAndStop(t *testing.T) {
@@ -245,7 +111,7 @@ func TestCheck(t *testing.T) {
 		next += i
 	}
 
-	// The first failure ends it, with what to do.
+	// The first failure ends the check, with a hint.
 	for _, tt := range []struct {
 		args []string
 		says string
@@ -279,7 +145,7 @@ func TestExitOnRefusal(t *testing.T) {
 
 func TestServerReload(t *testing.T) {
 	g := newGateway(t)
-	// Bad: nothing changes, and every fault is named.
+	// An invalid file changes nothing, and the log names every fault.
 	good, err := os.ReadFile(g.users)
 	if err != nil {
 		t.Fatal(err)
@@ -289,9 +155,9 @@ func TestServerReload(t *testing.T) {
 	g.wait(`reload failed.*users.toml:\d+: user.token-hash`)
 	g.wait(`reload failed.*no target named`)
 	if out, errs, status := output(t, adit(t, g.clientArgs("check")...), ""); status != 0 {
-		t.Errorf("after a refused reload:\n%s%s", out, errs)
+		t.Errorf("after a failed reload:\n%s%s", out, errs)
 	}
-	// Good: another token, another certificate.
+	// A valid one, with another token and another certificate.
 	token := auth.NewToken()
 	g.write("users.toml", g.usersTOML("bob", token))
 	if err := os.RemoveAll(filepath.Join(g.dir, "tls")); err != nil {
@@ -318,8 +184,7 @@ func TestServerReload(t *testing.T) {
 	}
 }
 
-// A client that keeps its stream open makes the server wait; a second signal
-// ends the waiting.
+// An open stream delays the end of the server; a second signal ends it at once.
 func TestDrainAndSecondSignal(t *testing.T) {
 	g := newGateway(t, "--drain-timeout", "1h")
 	c := start(t, adit(t, g.clientArgs("client", "-L", "127.0.0.1:0:echo")...))
@@ -328,7 +193,7 @@ func TestDrainAndSecondSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(watchdogTime))
+	conn.SetDeadline(time.Now().Add(patience))
 	buf := make([]byte, 1)
 	exchange := func() {
 		t.Helper()
@@ -342,12 +207,12 @@ func TestDrainAndSecondSignal(t *testing.T) {
 	exchange()
 	g.signal(syscall.SIGTERM)
 	g.wait(`msg=stopping`)
-	exchange() // the stream goes on
+	exchange()
 	g.signal(syscall.SIGTERM)
 	g.ends(1)
 }
 
-// systemd learns of the start, of reloads and of the stop.
+// systemd is notified of the start, of reloads and of the stop.
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -355,7 +220,7 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer manager.Close()
-	manager.SetDeadline(time.Now().Add(watchdogTime))
+	manager.SetDeadline(time.Now().Add(patience))
 	expect := func(want string) {
 		t.Helper()
 		for {
@@ -384,7 +249,7 @@ func TestNotify(t *testing.T) {
 	cmd = adit(t, "client", "-L", "127.0.0.1:0:h:1", "wss://"+testnet.RefusedAddr(t))
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path)
 	c := start(t, cmd)
-	expect("READY=1") // also while the server is away
+	expect("READY=1") // although the server does not answer
 	expect("STATUS=not connected")
 	c.signal(syscall.SIGTERM)
 	c.ends(0)
@@ -396,10 +261,10 @@ func TestDemo(t *testing.T) {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
 	if strings.Contains(out, "Ctrl-C") {
-		t.Error("--once stays up")
+		t.Error("--once suggests what to try")
 	}
 
-	// Without --once it stays and tells what to try, until it is stopped.
+	// Without --once it prints what to try and runs until it is stopped.
 	cmd := adit(t, "demo", "--size", "1")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -418,12 +283,12 @@ func TestDemo(t *testing.T) {
 	check := regexp.MustCompile(`adit (check .*)`).FindStringSubmatch(text.String())
 	page := regexp.MustCompile(`\n  (http://\S+)\n +in a browser`).FindStringSubmatch(text.String())
 	if env == nil || check == nil || page == nil {
-		t.Fatalf("the demo does not say what to try:\n%s", text.String())
+		t.Fatalf("the demo does not print what to try:\n%s", text.String())
 	}
 	try := adit(t, strings.Fields(check[1])...)
 	try.Env = append(try.Env, env[1])
 	if out, errs, status := output(t, try, ""); status != 0 {
-		t.Errorf("what the demo says to try fails:\n%s%s", out, errs)
+		t.Errorf("what the demo suggests fails:\n%s%s", out, errs)
 	}
 	resp, err := http.Get(page[1])
 	if err != nil {
@@ -438,7 +303,7 @@ func TestDemo(t *testing.T) {
 	d.ends(0)
 }
 
-// The demo ends with its terminal.
+// The demo ends when its terminal does.
 func TestDemoHangup(t *testing.T) {
 	if signal.Ignored(syscall.SIGHUP) {
 		t.Skip("started so that SIGHUP is ignored, as by nohup")
@@ -452,5 +317,5 @@ func TestDemoHangup(t *testing.T) {
 	for scanner := bufio.NewScanner(stdout); scanner.Scan() && !strings.HasPrefix(scanner.Text(), "Try, until Ctrl-C"); {
 	}
 	d.signal(syscall.SIGHUP)
-	d.ends(-1) // by the signal
+	d.ends(-1) // -1: by a signal
 }

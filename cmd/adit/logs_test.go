@@ -19,8 +19,8 @@ import (
 	"adit/internal/testnet"
 )
 
-// Audit records can go to either standard stream, and are the only thing on it or on lines of their
-// own.
+// Audit records can go to standard output, where they are alone, or to standard error, on lines of
+// their own.
 func TestAuditOnStandardStreams(t *testing.T) {
 	dead := "/dead=" + testnet.RefusedAddr(t)
 	for _, where := range []string{"-", "stderr"} {
@@ -48,7 +48,8 @@ func TestAuditOnStandardStreams(t *testing.T) {
 	}
 }
 
-// askDead asks for the route /dead, whose backend does not answer: a line of the log, and a record.
+// askDead requests the route /dead, whose backend does not answer. The server logs a line and writes
+// an audit record.
 func askDead(t *testing.T, addr string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/dead", nil)
@@ -66,8 +67,8 @@ func askDead(t *testing.T, addr string) {
 	resp.Body.Close()
 }
 
-// A collector that dies takes neither end with it: audit records are lost and told of, lines of the log
-// are lost.
+// Server and client survive the end of the process that reads their output. The log reports lost
+// audit records; lost lines of the log are not reported.
 func TestCollectorDies(t *testing.T) {
 	server := []string{"server", "--no-tls", "--listen", "127.0.0.1:0", "--route", "/dead=" + testnet.RefusedAddr(t)}
 	t.Run("of audit records", func(t *testing.T) {
@@ -86,7 +87,7 @@ func TestCollectorDies(t *testing.T) {
 		r.ends(0)
 	})
 	t.Run("of the server's log", func(t *testing.T) {
-		r, addr := startUnheard(t, adit(t, server...))
+		r, addr := startUnread(t, adit(t, server...))
 		for range 2 {
 			askDead(t, addr)
 		}
@@ -95,9 +96,9 @@ func TestCollectorDies(t *testing.T) {
 	})
 	t.Run("of the client's log", func(t *testing.T) {
 		away := testnet.Listen(t)
-		away.(*net.TCPListener).SetDeadline(time.Now().Add(watchdogTime))
-		r, _ := startUnheard(t, adit(t, "client", "--proxy", "none", "-L", "127.0.0.1:0:h:1", "wss://"+away.Addr().String()))
-		for range 3 { // a line for each
+		away.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+		r, _ := startUnread(t, adit(t, "client", "--proxy", "none", "-L", "127.0.0.1:0:h:1", "wss://"+away.Addr().String()))
+		for range 3 { // each is one line of the log
 			c, err := away.Accept()
 			if err != nil {
 				t.Fatal(err)
@@ -109,9 +110,8 @@ func TestCollectorDies(t *testing.T) {
 	})
 }
 
-// A reload that is refused still opens the audit file anew: logrotate has moved it away, and knows
-// nothing of the configuration.
-func TestAuditFileAfterARefusedReload(t *testing.T) {
+// A failed reload reopens the audit file too: logrotate has moved it.
+func TestAuditFileAfterAFailedReload(t *testing.T) {
 	dir := t.TempDir()
 	path, site := filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "site")
 	if err := os.Mkdir(site, 0o700); err != nil {
@@ -125,17 +125,17 @@ func TestAuditFileAfterARefusedReload(t *testing.T) {
 	r.signal(syscall.SIGHUP)
 	r.wait(`msg="reload failed"`)
 	asked := 0
-	for deadline := time.Now().Add(watchdogTime); ; {
+	for deadline := time.Now().Add(patience); ; {
 		askDead(t, addr)
 		asked++
 		if data, err := os.ReadFile(path); err == nil && len(data) > 0 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("no record comes to the new file")
+			t.Fatal("no record is written to the new file")
 		}
 	}
-	// The new file cannot be made: records go on into the old one.
+	// If the new file cannot be created, records go to the previous one.
 	if err := errors.Join(os.Rename(path, path+".2"), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +158,8 @@ func TestAuditFileAfterARefusedReload(t *testing.T) {
 	}
 }
 
-// startUnheard starts adit, and closes its log once it has said where it listens.
-func startUnheard(t *testing.T, cmd *exec.Cmd) (r *running, addr string) {
+// startUnread starts adit, and closes the pipe of its log once the log says where adit listens.
+func startUnread(t *testing.T, cmd *exec.Cmd) (r *process, addr string) {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -168,7 +168,7 @@ func startUnheard(t *testing.T, cmd *exec.Cmd) (r *running, addr string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	r = &running{t: t, cmd: cmd, done: make(chan struct{})}
+	r = &process{t: t, cmd: cmd, done: make(chan struct{})}
 	t.Cleanup(func() { cmd.Process.Kill(); <-r.done })
 	for scanner := bufio.NewScanner(stderr); addr == "" && scanner.Scan(); {
 		if m := regexp.MustCompile(`msg=listening (?:.* )?addr=(\S+)`).FindStringSubmatch(scanner.Text()); m != nil {

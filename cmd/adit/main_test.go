@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -18,7 +17,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"adit": main})
 }
 
-// The scripts run the real binary: this one, started as adit.
+// The scripts start this test binary as adit.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -88,18 +87,4 @@ func exitStatus(ts *testscript.TestScript, command []string) int {
 		return 0
 	}
 	return exit.ExitCode()
-}
-
-// adit is a command that runs this binary as adit.
-func adit(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.Args[0] = "adit"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	cmd.Dir = t.TempDir()
-	return cmd
 }

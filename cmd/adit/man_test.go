@@ -16,7 +16,7 @@ import (
 	"adit/internal/manpage"
 )
 
-// shownCommands are the program itself and the commands that its help lists.
+// shownCommands returns the program itself and the commands that its help lists.
 func shownCommands() []*cobra.Command {
 	root := rootCommand()
 	list := []*cobra.Command{root}
@@ -28,7 +28,7 @@ func shownCommands() []*cobra.Command {
 	return list
 }
 
-// shownFlags are the flags that the help of a command lists, with their dashes.
+// shownFlags returns the flags that the help of a command lists, with their dashes.
 func shownFlags(c *cobra.Command) []string {
 	var names []string
 	c.InitDefaultHelpFlag()
@@ -65,7 +65,7 @@ func TestManPagesAreValid(t *testing.T) {
 	groff, err := exec.LookPath("groff")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs groff, and CI=true forbids to skip it")
+			t.Fatal("this test needs groff, and CI=true forbids skipping it")
 		}
 		t.Skip("this test needs groff (Debian package groff-base)")
 	}
@@ -102,7 +102,7 @@ func TestCompletionHasEveryFlag(t *testing.T) {
 		var words []string
 		if c.HasParent() {
 			if !slices.Contains(commands, c.Name()) {
-				t.Errorf("adit is not completed to adit %s", c.Name())
+				t.Errorf("completion of adit does not list %s", c.Name())
 			}
 			words = complete(c.Name(), "--")
 		} else {
@@ -110,7 +110,7 @@ func TestCompletionHasEveryFlag(t *testing.T) {
 		}
 		for _, f := range shownFlags(c) {
 			if !slices.Contains(words, f) {
-				t.Errorf("%s is not completed to %s", c.CommandPath(), f)
+				t.Errorf("completion of %s does not list %s", c.CommandPath(), f)
 			}
 		}
 	}

@@ -18,14 +18,14 @@ import (
 	"adit/internal/testnet"
 )
 
-// reloader is a server whose configuration is changed again and again.
+// reloader is a server whose configuration the test changes.
 type reloader struct {
-	*running
+	*process
 	file, dir, addr string
 	reloads         int
 }
 
-// base is its configuration: key = value, by key. Users and routes come behind.
+// base returns its configuration, values by key. write adds users and routes.
 func (r *reloader) base() map[string]string {
 	return map[string]string{
 		"listen":   `["127.0.0.1:0"]`,
@@ -57,42 +57,20 @@ func (r *reloader) write(settings map[string]string, element, line string) {
 	}
 }
 
-// reload sends SIGHUP and returns what the server says until it is done.
+// reload sends SIGHUP and returns what the server logs until the reload is over.
 func (r *reloader) reload() string {
 	r.t.Helper()
 	before := len(r.log())
 	r.signal(syscall.SIGHUP)
 	r.reloads++
-	r.waitCount(`msg=reloaded|reload failed`, r.reloads)
+	r.waitTimes(`msg=reloaded|reload failed`, r.reloads)
 	return strings.Join(r.log()[before:], "\n")
-}
-
-func (r *reloader) waitCount(pattern string, n int) {
-	r.t.Helper()
-	re := regexp.MustCompile(pattern)
-	for {
-		r.mu.Lock()
-		more, count := r.more, 0
-		for _, line := range r.lines {
-			if re.MatchString(line) {
-				count++
-			}
-		}
-		r.mu.Unlock()
-		if count >= n {
-			return
-		}
-		select {
-		case <-more:
-		case <-r.done:
-			r.t.Fatal("the server has ended")
-		}
-	}
 }
 
 func (r *reloader) tls() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
-// served is the certificate that is shown, and whether one of the client's is asked for.
+// served returns the serial number of the certificate, and whether the server asks for a client
+// certificate.
 func (r *reloader) served() (serial string, asks bool) {
 	r.t.Helper()
 	c := r.tls()
@@ -136,8 +114,8 @@ func (r *reloader) get(path string, headers ...string) string {
 
 var upgradeHeaders = []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
-// Every key of the configuration is put into force by a reload, or else the reload says that the
-// change takes a restart.
+// A reload puts every key of the configuration into force, or logs that the setting requires a
+// restart.
 func TestReloadEveryKey(t *testing.T) {
 	dir := t.TempDir()
 	r := &reloader{dir: dir, file: filepath.Join(dir, "server.toml")}
@@ -157,9 +135,9 @@ func TestReloadEveryKey(t *testing.T) {
 		return fmt.Sprintf("%q", path)
 	}
 	site := testnet.Reply(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nproxy")
-	r.running = &running{t: t}
+	r.process = &process{t: t}
 	r.write(r.base(), "", "")
-	r.running = start(t, adit(t, "server", "--config", r.file))
+	r.process = start(t, adit(t, "server", "--config", r.file))
 	r.addr = r.wait(`msg=listening addr=(\S+)`)[1]
 	serial, _ := r.served()
 
@@ -200,37 +178,37 @@ func TestReloadEveryKey(t *testing.T) {
 		return m
 	}
 	type change struct {
-		key    string
-		want   string            // "": it is in force
-		set    map[string]string // "" takes a key away; or
-		line   string            // of the element of its table
-		inTurn func() error      // looks whether it is
+		key   string
+		want  string            // "": in force
+		set   map[string]string // "" removes a key
+		line  string            // or a line in the element of its table
+		check func() error      // whether it is in force
 	}
 	changes := []change{
 		{key: "listen", want: restart, set: with(none, "listen", `["127.0.0.1:0", "127.0.0.1:0"]`)},
-		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // looked at below
+		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // checked below
 		{key: "users", set: with(none, "users", file("users.toml", "[[user]]\nname = \"bob\"\ntoken-hash = \""+auth.HashToken("bob")+"\"\nallow = [\"127.0.0.1:1\"]\n")),
-			inTurn: logs(`session refused.*user=bob|route refused.*user=bob|session opened.*user=bob`, "Authorization: Bearer bob")},
-		{key: "allow-anonymous", set: with(none, "allow-anonymous", `["127.0.0.1:1"]`), inTurn: func() error { r.wait(`target is open to everyone`); return nil }},
+			check: logs(`session refused.*user=bob|route refused.*user=bob|session opened.*user=bob`, "Authorization: Bearer bob")},
+		{key: "allow-anonymous", set: with(none, "allow-anonymous", `["127.0.0.1:1"]`), check: func() error { r.wait(`target is open to everyone`); return nil }},
 		{key: "trusted-proxies", set: with(none, "trusted-proxies", `["127.0.0.1"]`),
-			inTurn: logs(`authentication failed" addr=198\.51\.100\.7 `, "X-Forwarded-For: 198.51.100.7", "Authorization: Bearer wrong")},
-		{key: "demo-page", set: with(none, "demo-page", `"/console"`), inTurn: shows("/console/", "/json")},
-		{key: "log-level", set: with(none, "log-level", `"debug"`), inTurn: logs(`level=DEBUG msg="no credentials"`)},
+			check: logs(`authentication failed" addr=198\.51\.100\.7 `, "X-Forwarded-For: 198.51.100.7", "Authorization: Bearer wrong")},
+		{key: "demo-page", set: with(none, "demo-page", `"/console"`), check: shows("/console/", "/json")},
+		{key: "log-level", set: with(none, "log-level", `"debug"`), check: logs(`level=DEBUG msg="no credentials"`)},
 		{key: "log-format", want: restart, set: with(none, "log-format", `"json"`)},
-		{key: "audit", set: with(none, "audit", fmt.Sprintf("%q", filepath.Join(dir, "audit.jsonl"))), inTurn: func() error {
+		{key: "audit", set: with(none, "audit", fmt.Sprintf("%q", filepath.Join(dir, "audit.jsonl"))), check: func() error {
 			_, err := os.Stat(filepath.Join(dir, "audit.jsonl"))
 			return err
 		}},
-		{key: "tls.cert", set: with(with(none, "tls.cert", cert), "tls.key", key), inTurn: newCertificate},
-		{key: "tls.key", set: with(with(none, "tls.cert", cert), "tls.key", key), inTurn: newCertificate},
-		{key: "tls.self-signed", set: with(map[string]string{"tls.cert": "", "tls.key": ""}, "tls.self-signed", fmt.Sprintf("%q", filepath.Join(dir, "self"))), inTurn: newCertificate},
+		{key: "tls.cert", set: with(with(none, "tls.cert", cert), "tls.key", key), check: newCertificate},
+		{key: "tls.key", set: with(with(none, "tls.cert", cert), "tls.key", key), check: newCertificate},
+		{key: "tls.self-signed", set: with(map[string]string{"tls.cert": "", "tls.key": ""}, "tls.self-signed", fmt.Sprintf("%q", filepath.Join(dir, "self"))), check: newCertificate},
 		{key: "tls.acme-domains", set: acme},
 		{key: "tls.acme-email", set: with(acme, "tls.acme-email", `"admin@example.com"`)},
 		{key: "tls.acme-directory", set: acme},
 		{key: "tls.acme-ca", set: with(acme, "tls.acme-ca", cert)},
 		{key: "tls.acme-cache", set: acme},
 		{key: "tls.off", want: refused, set: with(map[string]string{"tls.cert": "", "tls.key": ""}, "tls.off", "true")},
-		{key: "tls.client-ca", set: with(none, "tls.client-ca", cert), inTurn: func() error {
+		{key: "tls.client-ca", set: with(none, "tls.client-ca", cert), check: func() error {
 			if _, asks := r.served(); !asks {
 				return fmt.Errorf("no client certificate is asked for")
 			}
@@ -241,22 +219,22 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "tunnel.resume-timeout", want: restart, set: with(none, "tunnel.resume-timeout", `"10m"`)},
 		{key: "tunnel.resume-memory", want: restart, set: with(none, "tunnel.resume-memory", "512")},
 		{key: "tunnel.max-connection-age", want: restart, set: with(none, "tunnel.max-connection-age", `"55m"`)},
-		{key: "site.root", set: with(none, "site.root", fmt.Sprintf("%q", filepath.Dir(strings.Trim(file("www/index.html", "a directory"), `"`)))), inTurn: shows("/", "a directory")},
-		{key: "site.proxy", set: with(none, "site.proxy", fmt.Sprintf("%q", "http://"+site)), inTurn: shows("/", "proxy")},
+		{key: "site.root", set: with(none, "site.root", fmt.Sprintf("%q", filepath.Dir(strings.Trim(file("www/index.html", "a directory"), `"`)))), check: shows("/", "a directory")},
+		{key: "site.proxy", set: with(none, "site.proxy", fmt.Sprintf("%q", "http://"+site)), check: shows("/", "proxy")},
 		{key: "admin.listen", want: restart, set: with(none, "admin.listen", `"127.0.0.1:0"`)},
 		{key: "admin.pprof", want: restart, set: with(none, "admin.pprof", "true")},
-		// A reload replaces the elements of tables as a whole: keys of [[route]] that are not here are
+		// A reload replaces the elements of tables as a whole. Keys of [[route]] that are not here are
 		// tried with the example of the reference.
-		{key: "user.name", line: `name = "carol"`, inTurn: logs(`msg="(session|route) refused.*user=carol|session opened.*user=carol`, "Authorization: Bearer x")},
-		{key: "user.token-hash", line: `token-hash = "` + auth.HashToken("y") + `"`, inTurn: logs(`authentication failed.*unknown token`, "Authorization: Bearer x")},
+		{key: "user.name", line: `name = "carol"`, check: logs(`msg="(session|route) refused.*user=carol|session opened.*user=carol`, "Authorization: Bearer x")},
+		{key: "user.token-hash", line: `token-hash = "` + auth.HashToken("y") + `"`, check: logs(`authentication failed.*unknown token`, "Authorization: Bearer x")},
 		{key: "user.cert-name", set: with(none, "tls.client-ca", cert), line: `cert-name = "alice"`},
 		{key: "user.allow", line: `allow = ["127.0.0.1:2"]`},
 		{key: "user.max-sessions", line: `max-sessions = 1`},
 		{key: "target.name", line: `name = "other"`},
 		{key: "target.address", line: `address = "127.0.0.1:23"`},
-		{key: "route.path", line: `path = "/text"`, inTurn: logs(`route is open to everyone.*route=/text`)},
-		{key: "route.host", line: `host = "app.example.com"`, inTurn: logs(`route is open to everyone.*route=app\.example\.com/json`)},
-		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, inTurn: logs(`route is open to everyone.*127\.0\.0\.1:10\]`)},
+		{key: "route.path", line: `path = "/text"`, check: logs(`route is open to everyone.*route=/text`)},
+		{key: "route.host", line: `host = "app.example.com"`, check: logs(`route is open to everyone.*route=app\.example\.com/json`)},
+		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, check: logs(`route is open to everyone.*127\.0\.0\.1:10\]`)},
 	}
 	for _, c := range changes {
 		delete(notLookedAt, c.key)
@@ -264,7 +242,7 @@ func TestReloadEveryKey(t *testing.T) {
 	for key, example := range notLookedAt {
 		name, isRoute := strings.CutPrefix(key, "route.")
 		if !isRoute {
-			t.Errorf("what a reload does with %s is not looked at here", key)
+			t.Errorf("there is no case for %s", key)
 			continue
 		}
 		changes = append(changes, change{key: key, line: name + " = " + example})
@@ -285,15 +263,15 @@ func TestReloadEveryKey(t *testing.T) {
 			isRefused := strings.Contains(said, "reload failed")
 			switch {
 			case named != (change.want == restart) || isRefused != (change.want == refused):
-				t.Errorf("want %q, the server says:\n%s", change.want, said)
+				t.Errorf("want %q, the server logs:\n%s", change.want, said)
 			case isRefused && !strings.Contains(said, "restart the server"):
-				t.Errorf("it does not say what to do:\n%s", said)
-			case change.want == "" && change.inTurn != nil:
-				if err := change.inTurn(); err != nil {
+				t.Errorf("no hint:\n%s", said)
+			case change.want == "" && change.check != nil:
+				if err := change.check(); err != nil {
 					t.Error(err)
 				}
 			}
-			// And back, with nothing left to say.
+			// And back: nothing differs from the start any more.
 			r.write(r.base(), "", "")
 			if said := r.reload(); strings.Contains(said, "requires a restart") || strings.Contains(said, "reload failed") {
 				t.Errorf("back again:\n%s", said)
@@ -310,9 +288,9 @@ func TestReloadEveryKey(t *testing.T) {
 	r.ends(0)
 }
 
-// A reload that changes how certificates are got by ACME, but not the certificate, asks no client to
-// move. One that brings another asks once.
-func TestReloadACMEMoves(t *testing.T) {
+// A reload that changes settings of ACME, but not the certificate, does not migrate clients. One that
+// brings another certificate migrates them once.
+func TestReloadACMEMigration(t *testing.T) {
 	const domain = "gw.example.com"
 	dir := t.TempDir()
 	cache := filepath.Join(dir, "acme")
@@ -344,9 +322,9 @@ func TestReloadACMEMoves(t *testing.T) {
 	}
 	obtained()
 	config("a@example.com")
-	r.running = start(t, adit(t, "server", "--config", r.file))
+	r.process = start(t, adit(t, "server", "--config", r.file))
 	r.addr = r.wait(`msg=listening addr=(\S+)`)[1]
-	r.waitCount(`msg="certificate obtained"`, 1)
+	r.waitTimes(`msg="certificate obtained"`, 1)
 	token := filepath.Join(dir, "token")
 	if err := os.WriteFile(token, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -357,13 +335,13 @@ func TestReloadACMEMoves(t *testing.T) {
 
 	config("b@example.com")
 	r.reload()
-	r.waitCount(`msg="certificate obtained"`, 2)
+	r.waitTimes(`msg="certificate obtained"`, 2)
 	obtained()
 	config("c@example.com")
 	r.reload()
-	r.waitCount(`msg="certificate obtained"`, 3)
+	r.waitTimes(`msg="certificate obtained"`, 3)
 	config("d@example.com")
-	r.reload() // waits for what the source before has set off
+	r.reload() // waits for the migration that the previous source has started
 	asked := 0
 	for _, line := range r.log() {
 		if strings.Contains(line, "migrating clients") {
@@ -371,7 +349,7 @@ func TestReloadACMEMoves(t *testing.T) {
 		}
 	}
 	if asked != 1 {
-		t.Errorf("clients were asked to move %d times, for one new certificate", asked)
+		t.Errorf("clients were migrated %d times for one new certificate", asked)
 	}
 }
 

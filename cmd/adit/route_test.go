@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,21 +25,21 @@ import (
 
 // routeFixture is a running server without any user, reached over plain HTTP.
 type routeFixture struct {
-	*running
+	*process
 	addr string
 }
 
 func newRoutes(t *testing.T, args ...string) *routeFixture {
 	t.Helper()
-	r := &routeFixture{running: start(t, adit(t, append([]string{"server", "--no-tls", "--listen", "127.0.0.1:0"}, args...)...))}
+	r := &routeFixture{process: start(t, adit(t, append([]string{"server", "--no-tls", "--listen", "127.0.0.1:0"}, args...)...))}
 	r.addr = r.wait(`msg=listening addr=(\S+)`)[1]
 	return r
 }
 
-// dial opens a WebSocket as any client does, with header "Name: value" or "".
+// dial opens a WebSocket with a header "Name: value", or "" for none.
 func (r *routeFixture) dial(path, header string) (*ws.Conn, error) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), watchdogTime)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	h := http.Header{}
 	if name, value, ok := strings.Cut(header, ": "); ok {
@@ -48,13 +47,13 @@ func (r *routeFixture) dial(path, header string) (*ws.Conn, error) {
 	}
 	c, err := dial.Dial(ctx, "ws://"+r.addr+path, &dial.Options{Header: h})
 	if err == nil {
-		c.NetConn().SetDeadline(time.Now().Add(watchdogTime))
+		c.NetConn().SetDeadline(time.Now().Add(patience))
 		r.t.Cleanup(func() { c.CloseNow() })
 	}
 	return c, err
 }
 
-// echoes sends a message and reads as much back, all in messages of one type.
+// echoes sends a message and expects its bytes back, in messages of the same type.
 func (r *routeFixture) echoes(path, header string, op ws.Opcode, text string) {
 	r.t.Helper()
 	c, err := r.dial(path, header)
@@ -101,7 +100,7 @@ func (r *routeFixture) refuses(path, header string, status string) {
 	}
 }
 
-// page returns the status and the body of a page.
+// page returns the status and the body of a page of the site.
 func (r *routeFixture) page(path string) (int, string) {
 	r.t.Helper()
 	resp, err := http.Get("http://" + r.addr + path)
@@ -154,7 +153,7 @@ func TestRouteUsers(t *testing.T) {
 	r.echoes("/mine", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("alice:"+token)), ws.OpBinary, "x")
 	r.refuses("/mine", "", "404")
 	r.refuses("/mine", "Authorization: Bearer "+auth.NewToken(), "404")
-	// A public page does not name what strangers must not know of.
+	// The public page does not name a route that needs credentials.
 	if status, body := r.page("/console/"); status != 200 || strings.Contains(body, "/mine") {
 		t.Errorf("status %d\n%s", status, body)
 	}
@@ -165,14 +164,7 @@ func TestRouteUsers(t *testing.T) {
 	}
 }
 
-func (r *running) log() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]string(nil), r.lines...)
-}
-
-// A reload adds and removes routes, moves the site, and leaves what is
-// connected alone.
+// A reload adds and removes routes and replaces the site. Open connections stay.
 func TestReloadRoutesAndSite(t *testing.T) {
 	echo := testnet.Echo(t)
 	dir := t.TempDir()
@@ -229,14 +221,14 @@ func TestReloadRoutesAndSite(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 
-	// Nothing at all would let anybody in any more: refused.
+	// A configuration that lets nobody in is a fault.
 	write("server.toml", "")
 	r.signal(syscall.SIGHUP)
 	r.wait(`reload failed.*nobody may use the tunnel`)
 	r.echoes("/b", "", ws.OpBinary, "x")
 }
 
-// Over HTTP/2, which is offered while there are routes and only then.
+// HTTP/2 is offered only if there are routes.
 func TestHTTP2OnlyWithRoutes(t *testing.T) {
 	for _, with := range []bool{false, true} {
 		dir := t.TempDir()
@@ -286,33 +278,5 @@ func TestSiteNeedsNoDescriptorPerReload(t *testing.T) {
 	}
 	if _, body := r.page("/"); body != "new" {
 		t.Error(body)
-	}
-}
-
-// waitTimes waits until n lines of the log match.
-func (r *running) waitTimes(pattern string, n int) {
-	r.t.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(watchdogTime)
-	for {
-		r.mu.Lock()
-		found := 0
-		for _, line := range r.lines {
-			if re.MatchString(line) {
-				found++
-			}
-		}
-		more := r.more
-		r.mu.Unlock()
-		if found >= n {
-			return
-		}
-		select {
-		case <-more:
-		case <-r.done:
-			r.t.Fatal("adit ended")
-		case <-timeout:
-			r.t.Fatalf("%d lines match %q, want %d", found, pattern, n)
-		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"adit/tunnel"
 )
 
-// lines is a standard output whose lines can be waited for.
+// lines is a standard output. Tests wait for its lines.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -29,7 +29,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// all are the whole lines so far.
+// all returns the complete lines so far.
 func (l *lines) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -39,14 +39,14 @@ func (l *lines) all() []string {
 
 func (l *lines) wait(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(watchdogTime); len(l.all()) < n; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(l.all()) < n; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("only %d lines", len(l.all()))
 		}
 	}
 }
 
-// Both ends show what they do, over a unix socket that only its owner can use.
+// adit status shows a server and a client, over unix sockets that only their owner can use.
 func TestStatusOfBothEnds(t *testing.T) {
 	sockets := t.TempDir()
 	serverSocket, clientSocket := filepath.Join(sockets, "server.sock"), filepath.Join(sockets, "client.sock")
@@ -89,11 +89,11 @@ func TestStatusOfBothEnds(t *testing.T) {
 		}
 		out, _, status = output(t, adit(t, "status", "--json", "--admin", "unix:"+path), "")
 		if status != 0 || !json.Valid([]byte(out)) || !strings.Contains(out, "\n  \"sessions\": [\n") {
-			t.Errorf("status %d, not JSON for people:\n%s", status, out)
+			t.Errorf("status %d, not indented JSON:\n%s", status, out)
 		}
 	}
 
-	// It follows, and a restart does not end that.
+	// With --watch it prints a document per line until it is stopped.
 	cmd := adit(t, "status", "--admin", serverSocket, "--watch", "--interval", "100ms", "--json")
 	var followed lines
 	cmd.Stdout = &followed
@@ -103,7 +103,7 @@ func TestStatusOfBothEnds(t *testing.T) {
 	<-r.done
 	for _, line := range followed.all() {
 		if !json.Valid([]byte(line)) {
-			t.Errorf("not a document a line: %q", line)
+			t.Errorf("not a JSON document: %q", line)
 		}
 	}
 
@@ -122,7 +122,7 @@ func TestStatusOfBothEnds(t *testing.T) {
 	}
 }
 
-// A service that systemd started is watched without being told to.
+// A service that systemd started has an admin socket without being configured.
 func TestStatusInTheRuntimeDirectory(t *testing.T) {
 	dir := t.TempDir()
 	g := &gatewayFixture{dir: t.TempDir(), echo: testnet.Echo(t)}
@@ -134,7 +134,7 @@ func TestStatusInTheRuntimeDirectory(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "adit server") {
 		t.Errorf("status %d, stdout %q, stderr %q", status, out, errs)
 	}
-	// A second one has no place there, and runs all the same; but not where it was told to.
+	// A second service cannot use the same socket. It runs without one, unless the socket is configured.
 	cmd = adit(t, "server", "--listen", "127.0.0.1:0", "--self-signed", filepath.Join(g.dir, "tls"), "--allow-anonymous", g.echo)
 	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	second := start(t, cmd)
