@@ -31,6 +31,25 @@ func badUsage(advice, format string, args ...any) error {
 	return &usageError{hint.Errorf(advice, format, args...)}
 }
 
+// noArgs is the Args of a command that takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return badUsage("adit "+cmd.Name()+" takes none", "unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// theCommands returns a hint that lists the commands.
+func theCommands(root *cobra.Command) string {
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return "the commands are " + strings.Join(names, ", ")
+}
+
 // reported is an error that has already been printed.
 type reported struct{ error }
 

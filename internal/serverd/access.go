@@ -11,8 +11,7 @@ import (
 )
 
 // readAccess reads users, rules, targets and routes.
-func (p *plan) readAccess(passwords *auth.PasswordLimiter, faults *config.Faults) {
-	cfg := p.cfg
+func readAccess(cfg *config.Server, passwords *auth.PasswordLimiter, faults *config.Faults) server.Access {
 	users, err := auth.NewUsers(cfg.Users, auth.WithPasswordLimiter(passwords))
 	for _, e := range unjoin(err) {
 		faults.Add(userOrigin(cfg, e), e)
@@ -26,7 +25,7 @@ func (p *plan) readAccess(passwords *auth.PasswordLimiter, faults *config.Faults
 	for _, t := range cfg.Targets {
 		targets[t.Name] = t.Address.String()
 	}
-	p.access = server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: cfg.Routes, MaxStreams: cfg.MaxStreams, TrustedProxies: cfg.TrustedProxies}
+	return server.Access{Users: users, Targets: targets, Anonymous: cfg.AllowAnonymous, Routes: cfg.Routes, MaxStreams: cfg.MaxStreams, TrustedProxies: cfg.TrustedProxies}
 }
 
 // userOrigin returns the place of a setting that auth finds wrong.
@@ -48,12 +47,12 @@ func userOrigin(cfg *config.Server, err error) string {
 }
 
 // checkRoutes returns the faults that the server finds in the routes.
-func (p *plan) checkRoutes() config.Faults {
-	if len(p.access.Routes) == 0 {
+func checkRoutes(cfg *config.Server, access server.Access) config.Faults {
+	if len(access.Routes) == 0 {
 		return nil
 	}
-	_, err := server.New(server.Config{TunnelPath: p.cfg.TunnelPath}, p.access)
-	return accessFaults(p.cfg, err)
+	_, err := server.New(server.Config{TunnelPath: cfg.TunnelPath}, access)
+	return accessFaults(cfg, err)
 }
 
 // accessFaults turns the server's errors about users, targets and routes into

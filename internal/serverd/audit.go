@@ -7,36 +7,32 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"adit/internal/audit"
-	"adit/internal/config"
 	"adit/internal/hint"
 	"adit/systemd"
 )
 
-// readAudit opens the destination of the audit records, if there is one.
-func (p *plan) readAudit(stdout, stderr io.Writer, dry bool, faults *config.Faults) {
-	if p.cfg.Audit == "" {
-		return
-	}
-	var err error
-	if p.audit, err = openAudit(p.cfg.Audit, stdout, stderr, dry); err != nil {
-		faults.Add(p.cfg.Origin("audit"), err)
-	}
+// auditLog writes audit records to the destination in force.
+type auditLog struct {
+	log            *slog.Logger
+	stdout, stderr io.Writer
+	current        atomic.Pointer[audit.Log] // nil without a destination
 }
 
 // auditIdentifier is the syslog identifier of audit records: journalctl -t adit-audit.
 const auditIdentifier = "adit-audit"
 
-// openAudit opens the destination of the audit records. With dry it only checks
+// open opens a destination. With dry it only checks
 // whether that is possible.
-func openAudit(where string, stdout, stderr io.Writer, dry bool) (audit.Sink, error) {
+func (a *auditLog) open(where string, dry bool) (audit.Sink, error) {
 	switch where {
 	case "-":
-		return audit.Lines(stdout), nil
+		return audit.Lines(a.stdout), nil
 	case "stderr":
-		return audit.Lines(stderr), nil
+		return audit.Lines(a.stderr), nil
 	case "journal":
 		h, err := systemd.NewJournalHandler(systemd.JournalOptions{Identifier: auditIdentifier})
 		if err != nil {
@@ -58,46 +54,46 @@ func openAudit(where string, stdout, stderr io.Writer, dry bool) (audit.Sink, er
 }
 
 // record writes an audit record.
-func (d *Daemon) record(r audit.Record) {
-	if l := d.audit.Load(); l != nil {
+func (a *auditLog) record(r audit.Record) {
+	if l := a.current.Load(); l != nil {
 		l.Put(r)
 	}
 }
 
-// startAudit writes audit records to sink from now on; nil ends them.
-func (d *Daemon) startAudit(sink audit.Sink) {
-	l := d.audit.Load()
+// start writes audit records to sink from now on; nil ends them.
+func (a *auditLog) start(sink audit.Sink) {
+	l := a.current.Load()
 	switch {
 	case sink == nil:
-		d.stopAudit()
+		a.stop()
 	case l != nil:
 		l.Replace(sink)
 	default:
-		d.audit.Store(audit.New(sink, audit.Options{Report: func(lost int64, err error) {
-			d.log.Error("audit records lost", "records", lost, "error", err)
+		a.current.Store(audit.New(sink, audit.Options{Report: func(lost int64, err error) {
+			a.log.Error("audit records lost", "records", lost, "error", err)
 		}}))
 	}
 }
 
-// reopenAudit opens the audit file again: log rotation may have moved it.
-func (d *Daemon) reopenAudit() {
-	if d.plan.cfg.Audit == "" {
+// reopen opens the destination again: log rotation may have moved the file.
+func (a *auditLog) reopen(where string) {
+	if where == "" {
 		return
 	}
-	sink, err := openAudit(d.plan.cfg.Audit, d.Stdout, d.Stderr, false)
+	sink, err := a.open(where, false)
 	if err != nil {
-		d.log.Error("audit file not reopened, still writing to the previous file", hint.Attrs(err)...)
+		a.log.Error("audit file not reopened, still writing to the previous file", hint.Attrs(err)...)
 		return
 	}
-	d.startAudit(sink)
+	a.start(sink)
 }
 
 // auditCloseTimeout bounds the time to write the last audit records.
 const auditCloseTimeout = 5 * time.Second
 
-// stopAudit writes the last audit records and closes their destination.
-func (d *Daemon) stopAudit() {
-	l := d.audit.Swap(nil)
+// stop writes the last audit records and closes their destination.
+func (a *auditLog) stop() {
+	l := a.current.Swap(nil)
 	if l == nil {
 		return
 	}

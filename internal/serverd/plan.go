@@ -1,10 +1,8 @@
 package serverd
 
 import (
-	"crypto/tls"
 	"net/http"
 
-	"adit/certs"
 	"adit/internal/audit"
 	"adit/internal/config"
 	"adit/server"
@@ -13,26 +11,34 @@ import (
 // plan is a configuration with every file read: what a start or a reload puts into
 // force at once.
 type plan struct {
-	cfg     *config.Server
-	access  server.Access
-	site    http.Handler
-	source  certs.Source // nil without TLS
-	tls     *tls.Config  // nil without TLS
-	created bool         // the self-signed certificate is new
-	audit   audit.Sink   // nil without audit records
-	stop    func()       // stops what watch has started; nil before
+	cfg    *config.Server
+	access server.Access
+	tls    *tlsSource
+	site   http.Handler
+	audit  audit.Sink // nil without audit records
 }
 
 // newPlan reads the files that the configuration names and lists every fault. old
 // is the plan in force, or nil. With dry it creates nothing on disk, and the plan
 // cannot be put into force.
 func (d *Daemon) newPlan(cfg *config.Server, old *plan, dry bool) (*plan, config.Faults) {
-	p := &plan{cfg: cfg}
 	var faults config.Faults
-	p.readAccess(d.passwords, &faults)
-	p.readCertificate(old, d.Getenv, dry, &faults)
-	p.readSite(d.log, &faults)
-	p.readAudit(d.Stdout, d.Stderr, dry, &faults)
+	var tls *tlsSource
+	if old != nil {
+		tls = old.tls
+	}
+	p := &plan{
+		cfg:    cfg,
+		access: readAccess(cfg, d.passwords, &faults),
+		tls:    openTLS(cfg, tls, d.Getenv, dry, &faults),
+		site:   openSite(cfg, d.log, &faults),
+	}
+	if cfg.Audit != "" {
+		var err error
+		if p.audit, err = d.audit.open(cfg.Audit, dry); err != nil {
+			faults.Add(cfg.Origin("audit"), err)
+		}
+	}
 	return p, faults
 }
 

@@ -38,7 +38,7 @@ func TestReloadWithExpiredCertificate(t *testing.T) {
 		if len(faults) > 0 {
 			t.Fatal(faults.Err())
 		}
-		time.Sleep(time.Until(first.source.Leaves()[0].NotAfter) + time.Second)
+		time.Sleep(time.Until(first.tls.source.Leaves()[0].NotAfter) + time.Second)
 
 		var log bytes.Buffer
 		next, faults := plan(first, slog.New(slog.NewTextHandler(&log, nil)), "alice")
@@ -48,8 +48,8 @@ func TestReloadWithExpiredCertificate(t *testing.T) {
 		if next.access.Users.Len() != 1 {
 			t.Errorf("%d users", next.access.Users.Len())
 		}
-		next.watch(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), func() {})
-		next.stop()
+		next.tls.watch(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), func() {})
+		next.tls.stop()
 		if !strings.Contains(log.String(), "expired on") {
 			t.Errorf("the log does not say so: %q", log.String())
 		}

@@ -3,7 +3,6 @@ package serverd
 import (
 	"context"
 
-	"adit/certs"
 	"adit/internal/config"
 	"adit/internal/hint"
 	"adit/systemd"
@@ -17,7 +16,7 @@ func (d *Daemon) reload(ctx context.Context) (good bool) {
 	cfg, faults := config.LoadServer(d.Sources)
 	next, more := d.newPlan(cfg, d.plan, len(faults) > 0)
 	faults = append(faults, more...)
-	if len(faults) == 0 && (next.tls == nil) != (d.plan.tls == nil) {
+	if len(faults) == 0 && (next.tls.conf == nil) != (d.plan.tls.conf == nil) {
 		faults.Add("tls", hint.Errorf("restart the server", "TLS cannot be turned on or off by a reload"))
 	}
 	if len(faults) == 0 {
@@ -28,32 +27,19 @@ func (d *Daemon) reload(ctx context.Context) (good bool) {
 			d.log.Error("reload failed", hint.Attrs(f)...)
 		}
 		next.discard()
-		d.reopenAudit()
+		d.audit.reopen(d.plan.cfg.Audit)
 		return false
 	}
-	old := d.plan
-	if old.source != next.source {
-		old.stop()
+	if d.plan.tls.source != next.tls.source {
+		d.plan.tls.stop()
 	}
 	d.plan = next
-	d.site.Store(&next.site)
-	d.tls.Store(next.tls)
-	d.publish(next.source)
-	next.watch(ctx, d.log, d.renewed)
+	d.putIntoForce(ctx)
 	d.level.Set(cfg.Log.Level)
-	d.startAudit(next.audit)
 	for _, key := range cfg.NeedRestart(d.started) {
 		d.log.Warn("setting requires a restart", "key", key)
 	}
 	d.log.Info("reloaded", "users", next.access.Users.Len(), "targets", len(next.access.Targets), "routes", len(next.access.Routes))
 	d.announce()
 	return true
-}
-
-// publish makes source the one that certificates and renewed use.
-func (d *Daemon) publish(source certs.Source) {
-	d.source.Store(&source)
-	if source != nil {
-		d.renewed()
-	}
 }

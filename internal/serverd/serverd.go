@@ -6,8 +6,6 @@ package serverd
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,7 +19,6 @@ import (
 	"adit/admin"
 	"adit/auth"
 	"adit/certs"
-	"adit/internal/audit"
 	"adit/internal/config"
 	"adit/internal/daemon"
 	"adit/internal/metrics"
@@ -52,17 +49,11 @@ type Daemon struct {
 	plan    *plan          // in force
 	started *config.Server // in force at the start
 
-	server  *server.Server // set by Run
-	reloads metrics.Reloads
-
-	// Replaced by a reload while requests use them.
-	audit  atomic.Pointer[audit.Log] // nil without audit records
-	site   atomic.Pointer[http.Handler]
-	tls    atomic.Pointer[tls.Config]
-	source atomic.Pointer[certs.Source]
-
-	migratedMu sync.Mutex
-	migrated   []*x509.Certificate // in force when the clients were last asked to migrate
+	server       *server.Server // set by Run
+	reloads      metrics.Reloads
+	site         atomic.Pointer[http.Handler] // in force
+	certificates certificates
+	audit        auditLog
 }
 
 // New reads the configuration and the files that it names. The error lists every
@@ -71,12 +62,13 @@ func New(o Options) (*Daemon, error) {
 	cfg, faults := config.LoadServer(o.Sources)
 	d := &Daemon{Options: o, passwords: auth.NewPasswordLimiter(auth.PasswordLimiterOptions{})}
 	d.log, d.level = daemon.NewLogger(cfg.Log, o.Stderr)
+	d.audit.log, d.audit.stdout, d.audit.stderr = d.log, o.Stdout, o.Stderr
 	// After a fault, the search for more must not create anything on disk.
 	var more config.Faults
 	d.plan, more = d.newPlan(cfg, nil, o.CheckOnly || len(faults) > 0)
 	faults = append(faults, more...)
 	if len(faults) == 0 {
-		faults = append(faults, d.plan.checkRoutes()...)
+		faults = append(faults, checkRoutes(cfg, d.plan.access)...)
 	}
 	return d, faults.Err()
 }
@@ -98,16 +90,13 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	// Certificates and the watchdog are needed until the drain is over.
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	d.site.Store(&d.plan.site)
-	d.tls.Store(d.plan.tls)
-	d.publish(d.plan.source)
-	d.plan.watch(running, d.log, d.renewed)
-	defer func() { d.plan.stop() }()
-	d.startAudit(d.plan.audit)
-	defer d.stopAudit()
+	d.certificates.log, d.certificates.server = d.log, d.server
+	d.putIntoForce(running)
+	defer func() { d.plan.tls.stop() }()
+	defer d.audit.stop()
 	d.started = d.plan.cfg
 	d.announce()
-	what := admin.Config{Server: d.server, Certificates: d.certificates, Reloads: &d.reloads, Version: d.Version}
+	what := admin.Config{Server: d.server, Certificates: d.certificates.list, Reloads: &d.reloads, Version: d.Version}
 	stopAdmin, err := daemon.StartAdmin(d.plan.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), what, d.log)
 	if err != nil {
 		daemon.CloseAll(listeners)
@@ -117,7 +106,7 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 
 	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners))
-	conf := d.listenerTLS()
+	conf := d.certificates.listenerTLS()
 	for _, l := range listeners {
 		serving.Go(func() {
 			if err := d.server.Serve(l, conf); err != nil {
@@ -163,8 +152,17 @@ func (d *Daemon) newServer() (*server.Server, error) {
 		CertNames:        certs.Names,
 		Site:             http.HandlerFunc(d.serveSite),
 		Logger:           d.log,
-		Audit:            d.record,
+		Audit:            d.audit.record,
 	}, d.plan.access)
+}
+
+// putIntoForce makes the server use the site, the certificates and the destination
+// of audit records of the plan, whose certificates it renews until ctx ends.
+func (d *Daemon) putIntoForce(ctx context.Context) {
+	d.site.Store(&d.plan.site)
+	d.certificates.use(d.plan.tls.conf, d.plan.tls.source)
+	d.plan.tls.watch(ctx, d.log, d.certificates.renewed)
+	d.audit.start(d.plan.audit)
 }
 
 // serveSite serves the site in force.
@@ -174,8 +172,8 @@ func (d *Daemon) serveSite(w http.ResponseWriter, r *http.Request) {
 
 // announce logs the pin that clients need, and what is open to everyone.
 func (d *Daemon) announce() {
-	if src, ok := d.plan.source.(*certs.FileSource); ok && d.plan.cfg.TLS.SelfSigned != "" {
-		d.log.Info("self-signed certificate, clients need its pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.created)
+	if src, ok := d.plan.tls.source.(*certs.FileSource); ok && d.plan.cfg.TLS.SelfSigned != "" {
+		d.log.Info("self-signed certificate, clients need its pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.tls.created)
 	}
 	for _, rule := range d.plan.cfg.AllowAnonymous {
 		d.log.Warn("target is open to everyone", "target", rule)

@@ -2,6 +2,7 @@ package serverd
 
 import (
 	"log/slog"
+	"net/http"
 	"slices"
 
 	"adit/internal/config"
@@ -10,37 +11,35 @@ import (
 	"adit/server/demopage"
 )
 
-// readSite prepares the site, with the demo page if there is one. A site behind
+// openSite returns the site, with the demo page if there is one. A site behind
 // another server logs its failures to log.
-func (p *plan) readSite(log *slog.Logger, faults *config.Faults) {
-	p.site = server.DefaultSite()
+func openSite(cfg *config.Server, log *slog.Logger, faults *config.Faults) http.Handler {
+	site := server.DefaultSite()
+	var err error
 	switch {
-	case p.cfg.SiteRoot != "":
-		site, err := server.DirSite(p.cfg.SiteRoot)
-		if err != nil {
-			faults.Add(p.cfg.Origin("site.root"), hint.File(err, "name a directory that adit can read, e.g. /var/www/html"))
-			return
+	case cfg.SiteRoot != "":
+		if site, err = server.DirSite(cfg.SiteRoot); err != nil {
+			faults.Add(cfg.Origin("site.root"), hint.File(err, "name a directory that adit can read, e.g. /var/www/html"))
+			return nil
 		}
-		p.site = site
-	case p.cfg.SiteProxy != "":
-		site, err := server.ProxySite(p.cfg.SiteProxy, server.ProxyOptions{TrustedProxies: p.cfg.TrustedProxies, Logger: log})
-		if err != nil {
-			faults.Add(p.siteProxyOrigin(), hint.With(err, "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"))
-			return
+	case cfg.SiteProxy != "":
+		if site, err = server.ProxySite(cfg.SiteProxy, server.ProxyOptions{TrustedProxies: cfg.TrustedProxies, Logger: log}); err != nil {
+			faults.Add(siteProxyOrigin(cfg), hint.With(err, "write http://127.0.0.1:8080, https://intranet.lan, or unix:/run/site.sock"))
+			return nil
 		}
-		p.site = site
 	}
-	if p.cfg.DemoPage != "" {
-		p.site = demopage.Handler(p.cfg.DemoPage, shownRoutes(p.cfg.Routes), p.site)
+	if cfg.DemoPage != "" {
+		site = demopage.Handler(cfg.DemoPage, shownRoutes(cfg.Routes), site)
 	}
+	return site
 }
 
 // siteProxyOrigin returns the place of the site's URL, which --site also accepts.
-func (p *plan) siteProxyOrigin() string {
-	if o := p.cfg.Origin("site.root"); o != "site.root" {
+func siteProxyOrigin(cfg *config.Server) string {
+	if o := cfg.Origin("site.root"); o != "site.root" {
 		return o
 	}
-	return p.cfg.Origin("site.proxy")
+	return cfg.Origin("site.proxy")
 }
 
 // shownRoutes returns the paths that the public demo page may name: those of routes

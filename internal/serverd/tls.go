@@ -16,26 +16,36 @@ import (
 	"adit/internal/hint"
 )
 
-// readCertificate opens the source of the server's certificates. It keeps the
-// source of the old plan if it still fits.
-func (p *plan) readCertificate(old *plan, getenv func(string) string, dry bool, faults *config.Faults) {
-	t := p.cfg.TLS
+// tlsSource is where the certificates of a configuration come from.
+type tlsSource struct {
+	settings config.ServerTLS
+	source   certs.Source // nil without TLS
+	conf     *tls.Config  // nil without TLS
+	created  bool         // the self-signed certificate is new
+	stop     func()       // stops what watch has started; nil before
+}
+
+// openTLS opens the source of the server's certificates, or continues the old one,
+// which may be nil, if it still fits. With dry it creates nothing on disk.
+func openTLS(cfg *config.Server, old *tlsSource, getenv func(string) string, dry bool, faults *config.Faults) *tlsSource {
+	t := cfg.TLS
+	s := &tlsSource{settings: t}
 	var pool *x509.CertPool
 	if t.ClientCA != "" {
 		var err error
 		if pool, err = certs.LoadPool(t.ClientCA); err != nil {
-			faults.Add(p.cfg.Origin("tls.client-ca"), err)
+			faults.Add(cfg.Origin("tls.client-ca"), err)
 		}
 	}
 	var err error
 	origin := ""
 	switch {
-	case old.serves(t):
+	case old.fits(t):
 		// It keeps its pending ACME orders, and a certificate that has expired since.
-		p.source, p.stop = old.source, old.stop
+		s.source, s.stop = old.source, old.stop
 	case t.Cert != "" && t.Key != "":
 		origin = "tls.cert"
-		p.source, err = certs.Files(t.Cert, t.Key)
+		s.source, err = certs.Files(t.Cert, t.Key)
 		var fault *certs.Error
 		if errors.As(err, &fault) && fault.File == t.Key {
 			origin = "tls.key"
@@ -44,35 +54,34 @@ func (p *plan) readCertificate(old *plan, getenv func(string) string, dry bool, 
 		origin, err = "tls.self-signed", hint.Errorf("name a directory, which need not exist yet, e.g. /var/lib/adit/tls", "%s is not a directory", t.SelfSigned)
 	case t.SelfSigned != "" && (!dry || exists(filepath.Join(t.SelfSigned, "cert.pem"))):
 		origin = "tls.self-signed"
-		p.source, p.created, err = certs.SelfSigned(t.SelfSigned, nil)
+		s.source, s.created, err = certs.SelfSigned(t.SelfSigned, nil)
 	case len(t.ACMEDomains) > 0 && !dry:
 		origin = "tls.acme-domains"
 		cache := t.ACMECache
 		if cache == "" {
 			cache = filepath.Join(stateDir(getenv), "acme")
 		}
-		p.source, err = certs.ACME(certs.ACMEOptions{
+		s.source, err = certs.ACME(certs.ACMEOptions{
 			Domains: t.ACMEDomains, CacheDir: cache, Email: t.ACMEEmail,
 			DirectoryURL: t.ACMEDirectory, RootCAFile: t.ACMECA,
 		})
 	}
 	if err != nil {
-		faults.Add(p.cfg.Origin(origin), err)
-		return
+		faults.Add(cfg.Origin(origin), err)
+	} else if s.source != nil {
+		s.conf = certs.ServerConfig(s.source, pool)
 	}
-	if p.source != nil {
-		p.tls = certs.ServerConfig(p.source, pool)
-	}
+	return s
 }
 
-// serves reports whether the plan's source has the certificates that t asks for. A
-// nil plan has none.
-func (p *plan) serves(t config.ServerTLS) bool {
-	if p == nil {
+// fits reports whether the source has the certificates that t asks for. A nil one
+// has none.
+func (s *tlsSource) fits(t config.ServerTLS) bool {
+	if s == nil {
 		return false
 	}
-	was := p.cfg.TLS
-	switch source := p.source.(type) {
+	was := s.settings
+	switch source := s.source.(type) {
 	case *certs.FileSource:
 		return was.Cert == t.Cert && was.Key == t.Key && was.SelfSigned == t.SelfSigned && source.Current()
 	case *certs.ACMESource:
@@ -81,21 +90,21 @@ func (p *plan) serves(t config.ServerTLS) bool {
 	return false
 }
 
-// watch renews or reloads the certificate in the background until p.stop, which
+// watch renews or reloads the certificate in the background until s.stop, which
 // waits for it to end, and calls renewed when there is a new one.
-func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
-	if source, ok := p.source.(*certs.FileSource); ok {
+func (s *tlsSource) watch(ctx context.Context, log *slog.Logger, renewed func()) {
+	if source, ok := s.source.(*certs.FileSource); ok {
 		for _, w := range source.Warnings() {
 			log.Warn(w)
 		}
 	}
-	if p.stop != nil {
-		return // the source of the old plan, which is still watched
+	if s.stop != nil {
+		return // the old source, which is still watched
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	p.stop = func() { cancel(); <-done }
-	switch source := p.source.(type) {
+	s.stop = func() { cancel(); <-done }
+	switch source := s.source.(type) {
 	case *certs.FileSource:
 		go func() {
 			defer close(done)
@@ -123,17 +132,6 @@ func (p *plan) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	default:
 		close(done)
 	}
-}
-
-// listenerTLS returns the TLS configuration of the listeners, which uses the plan in
-// force at each handshake. It is nil without TLS.
-func (d *Daemon) listenerTLS() *tls.Config {
-	if d.plan.tls == nil {
-		return nil
-	}
-	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return d.tls.Load(), nil
-	}}
 }
 
 // stateDir returns the directory for what a server must not lose: systemd's choice,
