@@ -3,23 +3,16 @@ package demo
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"net/http"
-	"strconv"
 	"sync"
-	"time"
 
 	"adit/auth"
 	"adit/certs"
 	"adit/client"
-	"adit/internal/units"
 	"adit/mux"
 	"adit/server"
 	"adit/server/demopage"
@@ -91,43 +84,7 @@ client    127.0.0.1 ports below, pinned to %s
 	return nil
 }
 
-// startWebBackend starts an ordinary web server.
-func (d *demo) startWebBackend() (addr string, err error) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		fmt.Fprintf(w, "<!doctype html><title>adit demo</title><h1>It works</h1><p>This page came through the tunnel. The backend saw a connection from %s.</p>\n", r.RemoteAddr)
-	})
-	mux.HandleFunc("POST /digest", func(w http.ResponseWriter, r *http.Request) {
-		h := sha256.New()
-		if _, err := io.Copy(h, r.Body); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		io.WriteString(w, hex.EncodeToString(h.Sum(nil)))
-	})
-	mux.HandleFunc("GET /noise/{bytes}", func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.ParseInt(r.PathValue("bytes"), 10, 64)
-		if err != nil || n < 0 {
-			http.Error(w, "bad number of bytes", http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-		io.CopyN(w, noise(), n)
-	})
-	l, err := tunnel.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("start the web backend: %w", err)
-	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	d.wg.Go(func() { srv.Serve(l) })
-	d.wg.Go(func() { <-d.ctx.Done(); srv.Close() })
-	return l.Addr().String(), nil
-}
-
-// noise returns the same random bytes each time.
-func noise() io.Reader { return rand.NewChaCha8([32]byte{'a', 'd', 'i', 't'}) }
-
+// startServer starts the gateway, with TLS and without.
 func (d *demo) startServer(web, lines string) error {
 	cert, err := certs.Ephemeral(nil)
 	if err != nil {
@@ -179,6 +136,7 @@ func (d *demo) serve(s *server.Server, conf *tls.Config) (addr string, err error
 	return l.Addr().String(), nil
 }
 
+// startClient starts a client that forwards to the web backend and to sshd.
 func (d *demo) startClient() error {
 	conf, err := certs.ClientConfig(certs.ClientOptions{Pins: []certs.Pin{d.pin}})
 	if err != nil {
@@ -217,80 +175,7 @@ func (d *demo) dialOptions(conf *tls.Config) *dial.Options {
 	}
 }
 
-// proveTunnel sends data both ways through the tunnel and compares digests.
-func (d *demo) proveTunnel() error {
-	h := sha256.New()
-	if _, err := io.CopyN(h, noise(), d.Bytes); err != nil {
-		return err
-	}
-	want := hex.EncodeToString(h.Sum(nil))
-
-	start := time.Now()
-	got, err := d.upload()
-	if err := d.judge("up", start, got, want, err); err != nil {
-		return err
-	}
-	start = time.Now()
-	got, err = d.download()
-	return d.judge("down", start, got, want, err)
-}
-
-// judge prints how a transfer went.
-func (d *demo) judge(way string, start time.Time, got, want string, err error) error {
-	elapsed := time.Since(start)
-	if err == nil && got != want {
-		err = fmt.Errorf("the digest is %s, not %s", got, want)
-	}
-	if err != nil {
-		fmt.Fprintf(d.Out, "✗ %-5s %v\n", way, err)
-		return fmt.Errorf("transfer %s: %w", way, err)
-	}
-	fmt.Fprintf(d.Out, "✓ %-5s %s in %s, %s/s, sha256 %s…\n", way, units.Binary(d.Bytes), units.Short(elapsed), units.Binary(int64(float64(d.Bytes)/elapsed.Seconds())), got[:16])
-	return nil
-}
-
-func (d *demo) upload() (digest string, err error) {
-	r, err := http.NewRequestWithContext(d.ctx, http.MethodPost, "http://"+d.webLocal+"/digest", io.LimitReader(noise(), d.Bytes))
-	if err != nil {
-		return "", err
-	}
-	r.ContentLength = d.Bytes
-	var answer []byte
-	err = d.do(r, func(body io.Reader) (err error) {
-		answer, err = io.ReadAll(io.LimitReader(body, 1024))
-		return err
-	})
-	return string(answer), err
-}
-
-func (d *demo) download() (digest string, err error) {
-	r, err := http.NewRequestWithContext(d.ctx, http.MethodGet, fmt.Sprintf("http://%s/noise/%d", d.webLocal, d.Bytes), nil)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	err = d.do(r, func(body io.Reader) error {
-		_, err := io.CopyBuffer(h, body, make([]byte, 64<<10))
-		return err
-	})
-	return hex.EncodeToString(h.Sum(nil)), err
-}
-
-// do makes a request on a new connection, never through a proxy.
-func (d *demo) do(r *http.Request, read func(io.Reader) error) error {
-	t := &http.Transport{DisableKeepAlives: true}
-	defer t.CloseIdleConnections()
-	resp, err := t.RoundTrip(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the backend answers %s", resp.Status)
-	}
-	return read(resp.Body)
-}
-
+// printIdeas prints what to try.
 func (d *demo) printIdeas() {
 	_, sshPort, _ := net.SplitHostPort(d.sshLocal)
 	fmt.Fprintf(d.Out, `
