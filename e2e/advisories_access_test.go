@@ -222,7 +222,7 @@ func TestAdvisoryOthersCertificate(t *testing.T) {
 		"no certificate": func() (*mux.Session, error) { return r.session(t, with(nil, ""), "") },
 	} {
 		if _, err := try(); err == nil {
-			t.Errorf("%s lets a client in", what)
+			t.Errorf("%s is accepted", what)
 		}
 	}
 }

@@ -185,7 +185,7 @@ func TestReloadCertificate(t *testing.T) {
 	install(cert, key)
 	s.signal(t, syscall.SIGHUP)
 	s.wait(t, `msg=reloaded`, 3)
-	wantServed(number, "once the pair is good again")
+	wantServed(number, "once the pair is valid again")
 	c.wait(t, linkMigrated, 3)
 	expectEcho(t, conn)
 	if c.count(linkDown) != 0 || c.count(linkLost) != 0 {

@@ -162,7 +162,7 @@ ca = "/etc/adit/ca.pem"
 	m.write(t, "/etc/resolv.conf", "nameserver "+outside+"\n")
 	eventually(t, 2*time.Minute, "the client finds its server", func() error { return echoes(m.host, local, 1<<20) })
 	if now := m.show(t, unit, "MainPID"); now != pid {
-		t.Error("the client was restarted on the way")
+		t.Error("the client was restarted meanwhile")
 	}
 	m.run(t, "systemctl", "stop", unit)
 }

@@ -47,8 +47,8 @@ func (m *installed) failedUpgrade(t *testing.T) {
 	if state := m.show(t, standbyUnit, "ActiveState"); state != "active" {
 		t.Errorf("%s is %s", standbyUnit, state)
 	}
-	if !strings.Contains(out, standbyUnit+" goes on") {
-		t.Errorf("dpkg does not say that the second server keeps running:\n%s", out)
+	if !strings.Contains(out, standbyUnit+" runs in its place") {
+		t.Errorf("dpkg does not say that the second server runs:\n%s", out)
 	}
 	m.tunnelIsBack(t)
 	m.run(t, "rm", "-r", dropIn)
