@@ -47,7 +47,7 @@ func TestDetachedSessionsMemory(t *testing.T) {
 			})
 			s.wait(t, linkLost, c.sessions)
 			now := s.usage(t)
-			dropped := s.count(`msg="session closed".*too many sessions wait`)
+			dropped := s.count(`msg="session closed".*too many detached sessions`)
 			grown := now.memory - before.memory
 			t.Logf("%d of %d sessions were dropped; the server has %v, %v before: %.2f times the bound more",
 				dropped, c.sessions, now, before, float64(grown)/float64(c.bound))
