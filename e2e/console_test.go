@@ -165,10 +165,10 @@ func (g *console) slowLines(b *browser) {
 		b.waitFor("#log li.received:last-child code", shown)
 	}
 	request(`["late end", "\n"]`)
-	last("late end\nwithout an end of line")
+	last("late end\nno end of line")
 	g.goOn <- struct{}{}
 	request(`["in two", "pieces\n"]`)
-	last("in two\nwithout an end of line")
+	last("in two\nno end of line")
 	g.goOn <- struct{}{}
 	last("pieces")
 	if got := b.eval(`[...document.querySelectorAll("#log li.received")].map((line) => line.querySelector("code").firstChild?.textContent + (line.querySelector(".took") ? ":" : ";")).join("")`); got != "late end:in two:pieces;" {

@@ -26,7 +26,7 @@ const defaultPage = `<!doctype html>
 </html>
 `
 
-// DefaultSite is a small page at "/", and nothing else.
+// DefaultSite returns a site with a small page at "/" and nothing else.
 func DefaultSite() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
@@ -43,12 +43,12 @@ func DefaultSite() http.Handler {
 }
 
 // DirSite serves the files below a directory to GET and HEAD: index.html for a
-// folder, never a listing, no dot files but .well-known, and nothing that a
-// symbolic link finds outside. Answers carry Last-Modified and a strong ETag,
-// so that caches can ask again cheaply, and ranges can be resumed; HTML is to be
-// asked for again each time, the rest after five minutes. The directory has to
-// be there; one that takes its place later is served from then on. Nothing is
-// held open between requests.
+// folder, never a listing, no dot files except .well-known, and no file that a
+// symbolic link leads to outside the directory. Answers carry Last-Modified and a
+// strong ETag, so that caches can revalidate and downloads can be resumed; caches
+// revalidate HTML each time, other files after five minutes. The directory has to
+// exist; if another one replaces it, that one is served. Nothing is held open
+// between requests.
 func DirSite(dir string) (http.Handler, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -58,11 +58,11 @@ func DirSite(dir string) (http.Handler, error) {
 	return dirSite{dirFS(dir)}, nil
 }
 
-// dirFS is the files below a directory, which is opened anew for each of them.
+// dirFS is an fs.FS of the files below a directory, which it opens for each call.
 type dirFS string
 
 func (dir dirFS) Open(name string) (fs.File, error) {
-	local, err := filepath.Localize(name) // where \ is a separator, there may be none in it
+	local, err := filepath.Localize(name) // an error if name has the separator of this system
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
@@ -101,9 +101,9 @@ func (s dirSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// find opens the file for a URL path. Each has one address, that of a folder
-// with a slash: elsewhere, where not empty, is the right one, relative to the
-// one that was asked for.
+// find opens the file for a URL path. Each file has one canonical URL, that of a
+// folder with a slash at its end: elsewhere, if not empty, is the canonical URL
+// relative to the requested one.
 func (s dirSite) find(urlPath string) (f fs.File, info fs.FileInfo, elsewhere string, err error) {
 	name := strings.TrimPrefix(path.Clean("/"+urlPath), "/")
 	if name == "" {
@@ -127,7 +127,8 @@ func (s dirSite) find(urlPath string) (f fs.File, info fs.FileInfo, elsewhere st
 	return f, info, elsewhere, err
 }
 
-// hidden says whether a path has a part that is nobody's business.
+// hidden reports whether a path has a part that begins with a dot, except
+// .well-known.
 func hidden(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") && part != "." && part != ".well-known" {
@@ -137,8 +138,8 @@ func hidden(name string) bool {
 	return false
 }
 
-// open opens a regular file. It asks before, because opening a fifo would wait
-// for the other end of it.
+// open opens a regular file. It checks that before, because opening a fifo blocks
+// until the other end is opened.
 func (s dirSite) open(name string) (fs.File, fs.FileInfo, error) {
 	info, err := fs.Stat(s.files, name)
 	if err != nil {
@@ -170,8 +171,8 @@ func serveFile(w http.ResponseWriter, r *http.Request, f fs.File, info fs.FileIn
 	if ext := path.Ext(info.Name()); ext == ".html" || ext == ".htm" {
 		h.Set("Cache-Control", "no-cache")
 	}
-	// Reproducible images give every file the same time, near 1970: it says
-	// nothing then.
+	// In reproducible images every file has the same time, near 1970, which does
+	// not tell versions apart.
 	modified := info.ModTime()
 	if modified.Unix() <= 1 {
 		modified = time.Time{}
@@ -181,7 +182,7 @@ func serveFile(w http.ResponseWriter, r *http.Request, f fs.File, info fs.FileIn
 	http.ServeContent(w, r, info.Name(), modified, content)
 }
 
-// redirect sends the client to a path relative to the one that it asked for.
+// redirect redirects to a path relative to the requested one.
 func redirect(w http.ResponseWriter, r *http.Request, to string) {
 	if r.URL.RawQuery != "" {
 		to += "?" + r.URL.RawQuery

@@ -12,8 +12,8 @@ import (
 )
 
 // asUpgrade translates a WebSocket handshake over HTTP/2, an extended CONNECT
-// (RFC 8441, section 5), into the one over HTTP/1.1 that a site behind knows,
-// and its answer back.
+// (RFC 8441, section 5), into one over HTTP/1.1, which the proxied site supports,
+// and the answer back.
 func asUpgrade(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
 	var key [16]byte
 	rand.Read(key[:])
@@ -27,7 +27,8 @@ func asUpgrade(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *ht
 	return &connectWriter{w, r}, up
 }
 
-// connectWriter answers an extended CONNECT as its handler answers an upgrade.
+// connectWriter translates the answer to an upgrade into one to an extended
+// CONNECT.
 type connectWriter struct {
 	http.ResponseWriter
 	r *http.Request
@@ -35,8 +36,8 @@ type connectWriter struct {
 
 func (w *connectWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader answers without a WebSocket. A page is no success here: any 2xx
-// would tell the client that it has its WebSocket.
+// WriteHeader answers without a WebSocket. A 2xx becomes 404, because it would
+// tell the client that the WebSocket is open.
 func (w *connectWriter) WriteHeader(status int) {
 	if status/100 == 2 {
 		status = http.StatusNotFound
@@ -44,17 +45,19 @@ func (w *connectWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Hijack gives the stream as a connection. The head of the answer that is
-// written first is not sent as it is: it says 101, the stream begins with 200.
+// Hijack returns the stream as a connection. The head of the answer, which is
+// written first, is replaced: it has status 101, and the stream needs 200.
 func (w *connectWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	rc := http.NewResponseController(w.ResponseWriter)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil { // that of a request's body
+	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the deadline of a request's body
 		return nil, nil, err
 	}
 	c := &connectConn{body: w.r.Body, w: w.ResponseWriter, rc: rc}
 	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(&connectHead{c: c})), nil
 }
 
+// connectHead replaces the first write, the head of the answer, and discards
+// further ones.
 type connectHead struct {
 	c    *connectConn
 	sent bool
@@ -73,10 +76,10 @@ func (h *connectHead) Write(p []byte) (int, error) {
 	return len(p), h.c.rc.Flush()
 }
 
-// connectConn is the stream of an extended CONNECT. It ends when the handler
-// returns, which has to close it before.
+// connectConn is the stream of an extended CONNECT. The handler has to close it
+// before it returns.
 type connectConn struct {
-	net.Conn // nil: what is not below is not used
+	net.Conn // nil: no other methods are called
 	body     io.ReadCloser
 	w        http.ResponseWriter
 	rc       *http.ResponseController
@@ -102,7 +105,7 @@ func (c *connectConn) Write(p []byte) (int, error) {
 
 func (c *connectConn) Close() error {
 	if !c.mu.TryLock() {
-		c.rc.SetWriteDeadline(time.Now()) // whoever is writing waits for the client
+		c.rc.SetWriteDeadline(time.Now()) // ends a Write that waits for the client
 		c.mu.Lock()
 	}
 	c.closed = true

@@ -27,30 +27,31 @@ type ProxyOptions struct {
 	// ResponseTimeout bounds the wait for the head of an answer, once the
 	// request is sent. Default 1 min.
 	ResponseTimeout time.Duration
-	// BodyTimeout bounds the wait for more of a request's body, in place of a
-	// bound of the server for the whole request. Default 1 min.
+	// BodyTimeout bounds the wait for more of a request's body. It replaces
+	// Config.RequestTimeout. Default 1 min.
 	BodyTimeout time.Duration
-	// TLS is for a site at https://. Default: the system's authorities.
+	// TLS configures connections to https:// sites. Default: the system's
+	// authorities.
 	TLS *tls.Config
-	// TrustedProxies are the proxies in front of this server whose
-	// X-Forwarded-*, Forwarded and X-Real-IP are passed on; anyone else's are
-	// removed. If there are any, a peer on a unix socket is one, too.
+	// TrustedProxies are the proxies in front of this server, whose
+	// X-Forwarded-*, Forwarded and X-Real-IP are passed on. Those of other peers
+	// are removed. If there are any, peers on unix sockets are trusted, too.
 	TrustedProxies []netip.Prefix
-	// Logger is told when the site stops answering and when it answers again.
+	// Logger gets a line when the site becomes unreachable and when it recovers.
 	// Default: discarded.
 	Logger *slog.Logger
 }
 
-// ProxySite has another web server answer: http://HOST[:PORT][/PATH],
-// https://HOST[:PORT][/PATH], or unix:PATH for plain HTTP over a unix socket.
+// ProxySite returns a site that another web server answers:
+// http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH], or unix:PATH for plain
+// HTTP over a unix socket.
 //
-// The site sees the request as it came: method, path, query, Host, body and
-// fields, without the hop-by-hop ones (RFC 9110, section 7.6.1), and with
-// X-Forwarded-For, -Host and -Proto. Its own WebSockets pass through, those
-// that a visitor opens over HTTP/2, too; no other protocol is switched to, and
-// CONNECT is refused. A site that cannot be reached is 502 to the visitor, one
-// that takes too long 504; a visitor whose request does not come whole gets 400 or
-// 408.
+// The web server gets the method, path, query, Host, body and fields of the
+// request unchanged, without the hop-by-hop fields (RFC 9110, section 7.6.1), and
+// with X-Forwarded-For, -Host and -Proto. WebSockets pass through, including those
+// that a visitor opens over HTTP/2; other upgrades and CONNECT are refused. The
+// visitor gets 502 if the web server is unreachable, 504 after a timeout, and 400
+// or 408 if the body of the request is incomplete.
 func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 	orDefault(&o.ConnectTimeout, 5*time.Second)
 	orDefault(&o.ResponseTimeout, time.Minute)
@@ -62,7 +63,7 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("site %q: %w", target, err)
 	}
-	p := &proxySite{target: to, trusted: o.TrustedProxies, patience: o.BodyTimeout, log: o.Logger}
+	p := &proxySite{target: to, trusted: o.TrustedProxies, bodyTimeout: o.BodyTimeout, log: o.Logger}
 	p.proxy = &httputil.ReverseProxy{
 		Rewrite: p.rewrite,
 		Transport: &http.Transport{
@@ -75,7 +76,7 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 			MaxIdleConns:           64,
 			MaxIdleConnsPerHost:    64,
 			MaxResponseHeaderBytes: 256 << 10,
-			DisableCompression:     true, // what the visitor accepts is the visitor's to say
+			DisableCompression:     true, // pass on the encodings that the visitor accepts
 		},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.failed,
@@ -86,17 +87,17 @@ func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
 }
 
 type proxySite struct {
-	target   *url.URL
-	trusted  trustedProxies
-	patience time.Duration // for more of a body
-	proxy    *httputil.ReverseProxy
-	log      *slog.Logger
-	down     atomic.Bool // the last request failed
+	target      *url.URL
+	trusted     trustedProxies
+	bodyTimeout time.Duration
+	proxy       *httputil.ReverseProxy
+	log         *slog.Logger
+	down        atomic.Bool // the last request to it failed
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// proxyTarget reads the address of a site.
+// proxyTarget parses the address of a site.
 func proxyTarget(target string, d *net.Dialer) (*url.URL, dialFunc, error) {
 	if path, ok := strings.CutPrefix(target, "unix:"); ok {
 		if path == "" {
@@ -108,7 +109,7 @@ func proxyTarget(target string, d *net.Dialer) (*url.URL, dialFunc, error) {
 	}
 	u, err := url.Parse(target)
 	if err != nil {
-		return nil, nil, errors.Unwrap(err) // without the address, which the caller names
+		return nil, nil, errors.Unwrap(err) // without the URL, which the caller adds
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -131,22 +132,22 @@ func (p *proxySite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w, r = asUpgrade(w, r)
 	}
-	r, over := beginVisit(w, r, p.patience)
+	r, over := beginVisit(w, r, p.bodyTimeout)
 	defer over()
-	w.Header()["Content-Type"] = nil // the site's, or none: never a guess
+	w.Header()["Content-Type"] = nil // net/http must not guess it
 	p.proxy.ServeHTTP(w, r)
 }
 
 func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 	r.SetURL(p.target)
 	r.Out.Host = r.In.Host
-	r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would call malformed
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // even if Go considers it malformed
 	peer := remoteAddr(r.In)
 	trusted := p.trusted.include(peer)
 	if trusted {
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	} else {
-		maps.DeleteFunc(r.Out.Header, func(name string, _ []string) bool { return saysWhere(name) })
+		maps.DeleteFunc(r.Out.Header, func(name string, _ []string) bool { return isForwardingField(name) })
 	}
 	r.SetXForwarded()
 	if trusted {
@@ -160,42 +161,43 @@ func (p *proxySite) rewrite(r *httputil.ProxyRequest) {
 			}
 		}
 	}
-	// A visitor who could switch to h2c, say, would reach the site past us.
+	// A visitor who could switch to h2c would bypass the checks of this server.
 	if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") {
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
 }
 
-// saysWhere reports a field with which proxies tell where a request comes from. Many
-// sites take an underscore in a name for a hyphen.
-func saysWhere(name string) bool {
+// isForwardingField reports whether proxies name the origin of a request with a
+// field. Many web servers treat an underscore in a name like a hyphen.
+func isForwardingField(name string) bool {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	return strings.HasPrefix(name, "x-forwarded-") || name == "x-real-ip" || name == "forwarded"
 }
 
 func (p *proxySite) answered(resp *http.Response) error {
-	visitOf(resp.Request).now(notAsked) // what fails from here on is not its silence
+	visitOf(resp.Request).now(notAsked) // later failures do not mean that it is unreachable
 	if p.down.CompareAndSwap(true, false) {
-		p.log.Info("the site answers again", "site", p.target.Redacted())
+		p.log.Info("site recovered", "site", p.target.Redacted())
 	}
 	return nil
 }
 
-// failed answers for a site that did not. The log gets one line for an outage,
-// not one for each visitor, and none for what may be a visitor's fault.
+// failed answers a request that the site has not answered. An outage is logged
+// once, not for each request, and a failure that the visitor may have caused is
+// not logged.
 func (p *proxySite) failed(w http.ResponseWriter, r *http.Request, err error) {
 	v := visitOf(r)
 	if status := v.fault(); status != 0 {
 		http.Error(w, fmt.Sprintf("%d %s", status, strings.ToLower(http.StatusText(status))), status)
 		return
 	}
-	if r.Context().Err() != nil { // the visitor left
+	if r.Context().Err() != nil { // the visitor has gone
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
 	if v.asked() && p.down.CompareAndSwap(false, true) {
-		p.log.Warn("the site does not answer", "site", p.target.Redacted(), "reason", err)
+		p.log.Warn("site unreachable", "site", p.target.Redacted(), "reason", err)
 	}
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -205,7 +207,7 @@ func (p *proxySite) failed(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, "502 bad gateway", http.StatusBadGateway)
 }
 
-// copyBuffers are what answers are copied through.
+// copyBuffers are the buffers through which answers are copied.
 var copyBuffers = new(bufferPool)
 
 type bufferPool struct{ pool sync.Pool }

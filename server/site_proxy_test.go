@@ -237,7 +237,7 @@ func TestProxySiteErrors(t *testing.T) {
 				t.Errorf("%s: %s %q %v", c.name, resp.Status, body, resp.Header)
 			}
 		}
-		if lines := log.Lines("the site does not answer"); len(lines) != 1 || len(log.Lines("secret")) > 0 {
+		if lines := log.Lines("site unreachable"); len(lines) != 1 || len(log.Lines("secret")) > 0 {
 			t.Errorf("%s: logged %q", c.name, log.Lines())
 		}
 	}

@@ -11,36 +11,37 @@ import (
 	"time"
 )
 
-// visit is a visitor's request to a site behind. It gives the visitor as much
-// time as there goes on to be more of the body, and knows, when the site has not
-// answered, whether it was asked.
+// visit is a visitor's request to a proxied site. It renews the deadline of the
+// body while more of it arrives, and knows whether a missing answer is the site's
+// fault.
 type visit struct {
-	rc       *http.ResponseController
-	patience time.Duration // for more of the body
+	rc      *http.ResponseController
+	timeout time.Duration // for more of the body
 
-	mu      sync.Mutex
-	asking  asking
-	bodyErr error     // what ended the body; io.EOF when all of it has come
-	over    bool      // the handler may have returned
-	until   time.Time // when patience ends; the zero Time before the first read
+	// Guarded by mu.
+	mu       sync.Mutex
+	step     visitStep
+	bodyErr  error     // what ended the body; io.EOF if it is complete
+	over     bool      // the handler may have returned
+	deadline time.Time // of the body; zero before the first read
 }
 
-// asking is how far the site has been asked.
-type asking int
+// visitStep is how far a request to the site has come.
+type visitStep int
 
 const (
-	notAsked asking = iota // or it has answered
-	dialling
+	notAsked visitStep = iota // or the site has answered
+	dialing
 	sending // or sending has failed
 	sent
 )
 
-// beginVisit has a request watched until over is called. failed finds the visit
-// in the request's context.
-func beginVisit(w http.ResponseWriter, r *http.Request, patience time.Duration) (watched *http.Request, over func()) {
-	v := &visit{rc: http.NewResponseController(w), patience: patience}
+// beginVisit returns a copy of r that has a visit in its context. The caller calls
+// over when the handler is about to return.
+func beginVisit(w http.ResponseWriter, r *http.Request, timeout time.Duration) (watched *http.Request, over func()) {
+	v := &visit{rc: http.NewResponseController(w), timeout: timeout}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { v.now(dialling) },
+		GetConn: func(string) { v.now(dialing) },
 		GotConn: func(httptrace.GotConnInfo) { v.now(sending) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil {
@@ -48,7 +49,7 @@ func beginVisit(w http.ResponseWriter, r *http.Request, patience time.Duration) 
 			}
 		},
 	})
-	r = r.WithContext(context.WithValue(ctx, visitKey{}, v)) // a copy
+	r = r.WithContext(context.WithValue(ctx, visitKey{}, v))
 	if r.Body != http.NoBody {
 		r.Body = visitBody{r.Body, v}
 	}
@@ -63,22 +64,22 @@ type visitKey struct{}
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
 
-func (v *visit) now(a asking) {
+func (v *visit) now(step visitStep) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.asking = a
+	v.step = step
 }
 
-// asked reports whether it is the site that has not answered: it does not take a
-// connection, or it has got the whole request. A request that cannot be sent, as
-// it is or as it comes, may be the visitor's fault.
+// asked reports whether a missing answer is the site's fault: it accepts no
+// connection, or it has received the whole request. A request that could not be
+// sent may be the visitor's fault.
 func (v *visit) asked() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.asking == dialling || v.asking == sent
+	return v.step == dialing || v.step == sent
 }
 
-// fault is the status for a body that has not come as it should, or 0.
+// fault returns the status for a body that did not arrive, or 0.
 func (v *visit) fault() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -91,18 +92,19 @@ func (v *visit) fault() int {
 	return http.StatusBadRequest
 }
 
-// awaitBody begins the wait for more. (Over HTTP/2 the deadline also counts while the
-// site takes nothing.) It is not moved for each few bytes, nor behind the end of the handler, when it is the next request's.
+// awaitBody sets the deadline for more of the body. (Over HTTP/2 it also applies
+// while the site reads nothing.) It is not renewed for each few bytes, nor after
+// the handler has returned, when the deadline is that of the next request.
 func (v *visit) awaitBody() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if now := time.Now(); v.bodyErr == nil && !v.over && v.until.Sub(now) < v.patience*7/8 {
-		v.until = now.Add(v.patience)
-		_ = v.rc.SetReadDeadline(v.until) // in vain in a test without a server
+	if now := time.Now(); v.bodyErr == nil && !v.over && v.deadline.Sub(now) < v.timeout*7/8 {
+		v.deadline = now.Add(v.timeout)
+		_ = v.rc.SetReadDeadline(v.deadline) // fails in tests without a server
 	}
 }
 
-// visitBody is the body of a visit.
+// visitBody is the body of a visit's request.
 type visitBody struct {
 	io.ReadCloser
 	visit *visit

@@ -1,5 +1,5 @@
-// Package demopage is a page that talks to a route from a browser: it connects,
-// sends lines of JSON, shows what comes back and how long that took.
+// Package demopage serves a web page for trying routes in a browser: it connects
+// to a route, sends lines of JSON, and shows the answers and how long each took.
 package demopage
 
 import (
@@ -29,22 +29,22 @@ var pageSVG []byte
 
 var page = template.Must(template.New("page").Parse(pageHTML))
 
-// policy lets the page load and reach what is on its own server, and nothing
-// else: no inline script or style, no frame around it.
+// policy restricts the page to its own server, without inline scripts and styles,
+// and forbids frames around it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Handler serves the page at a URL path, with and without a slash after it, and
-// hands every other request to site; without a site those are 404.
+// Handler serves the page at a URL path, with and without a slash at its end, and
+// passes every other request to site. Without a site they get 404.
 //
-// The page offers the given paths of routes to choose from; it takes any other,
-// too. Anyone can read it: name no route there whose existence is a secret.
+// The page offers the given paths of routes to choose from; the user may type any
+// other. Anyone can read the page: do not list a route whose existence is secret.
 func Handler(at string, routes []string, site http.Handler) http.Handler {
 	if site == nil {
 		site = http.NotFoundHandler()
 	}
 	var html bytes.Buffer
 	if err := page.Execute(&html, struct{ Routes []string }{routes}); err != nil {
-		panic("demopage: " + err.Error()) // a fault of the page, which the tests would find
+		panic("demopage: " + err.Error()) // the tests execute the template
 	}
 	at = path.Clean("/" + at)
 	folder := strings.TrimSuffix(at, "/") + "/"
@@ -62,7 +62,7 @@ func Handler(at string, routes []string, site http.Handler) http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "405 method not allowed", http.StatusMethodNotAllowed)
-		case !ok: // the page's own address has the slash
+		case !ok: // the canonical URL has the slash
 			w.Header().Set("Location", (&url.URL{Path: path.Base(at) + "/", RawQuery: r.URL.RawQuery}).String())
 			w.WriteHeader(http.StatusMovedPermanently)
 		default:
@@ -85,7 +85,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("ETag", f.etag)
-	h.Set("Cache-Control", "no-cache") // a new binary may bring a new page
+	h.Set("Cache-Control", "no-cache") // a new version of adit may have a new page
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")

@@ -1,25 +1,25 @@
 "use strict";
 
-// How much is kept: lines on the page, characters shown of one line, and
-// characters of a line that has not ended yet.
+// Limits: lines on the page, characters shown of one line, and characters kept of
+// a line without an end.
 const maxLines = 500;
 const maxShown = 8192;
 const maxPartial = 1 << 20;
 
-// How long what has no end of line waits for the rest of it.
-const partialWait = 300; // ms
+// How long a line without an end waits for the rest of it, in milliseconds.
+const partialWait = 300;
 
 const meaning = {
-  1000: "the conversation is over",
+  1000: "normal closure",
   1001: "the server is stopping",
   1002: "protocol error",
-  1003: "a kind of data that is not accepted",
-  1005: "without a code",
-  1007: "text that is not UTF-8",
+  1003: "unsupported type of data",
+  1005: "no status code",
+  1007: "the text is not UTF-8",
   1008: "not allowed",
-  1009: "a message that is too big",
+  1009: "the message is too big",
   1011: "the backend failed",
-  1012: "the server restarts",
+  1012: "the server is restarting",
   1013: "the server is busy",
 };
 
@@ -29,17 +29,17 @@ const [state, path, token, connect, log, empty, counts, text, send, error] =
 const list = log.querySelector("ol");
 const routes = [...document.querySelectorAll(".route")];
 
-let socket = null; // from Connect until it is closed
+let socket = null; // null: not connected
 let opened = false;
-let started = 0; // when socket was made
-let unanswered = []; // what was sent: {at, id}, oldest first
+let started = 0; // when socket was created
+let unanswered = []; // sent requests: {at, id}, oldest first
 let sentLines = 0;
 let receivedLines = 0;
 
 // Connection
 
-// target is the address of the route in the field; null where it is none of
-// this server's.
+// target returns the URL of the route in the field; null if it is not a path of
+// this server.
 function target() {
   const value = path.value.trim();
   if (!value.startsWith("/")) return null;
@@ -77,13 +77,13 @@ function open() {
     path.focus();
     return;
   }
-  // A browser cannot set fields of the handshake: the token travels as a
-  // subprotocol beside a real one, which is what the server answers.
+  // A browser cannot set headers of the handshake: the token is sent as a
+  // subprotocol, and the server chooses the other one.
   const secret = token.value.trim();
   try {
     socket = secret ? new WebSocket(url, ["binary", "adit.token." + secret]) : new WebSocket(url);
   } catch (e) {
-    note(secret ? "This token has characters that no token has." : e.message, true);
+    note(secret ? "The token has characters that are not allowed in a token." : e.message, true);
     return;
   }
   opened = false;
@@ -109,12 +109,12 @@ function closed(event) {
   socket = null;
   if (!opened) {
     setState("failed", "Not connected");
-    note("No connection. The path, the token or the backend may be at fault: a browser is not told which.", true);
+    note("Connection failed. Check the path, the token and the backend: browsers do not report which one failed.", true);
     return;
   }
   if (event.code === 1006) {
     setState("failed", "Connection lost");
-    note("The connection was lost: it ended without a closing handshake (1006).", true);
+    note("Connection lost: it ended without a closing handshake (1006).", true);
     return;
   }
   const clean = event.code === 1000 || event.code === 1001 || event.code === 1005;
@@ -127,9 +127,9 @@ function closed(event) {
 
 // Lines
 
-// splitter makes lines of what arrives, which may be cut anywhere. It passes
-// on whether a line is the rest of one of which a part was passed on before;
-// the end alone is no such rest.
+// splitter splits the received data, which may be cut anywhere, into lines. It
+// tells line whether a part continues an earlier part of the same line; an empty
+// continuation is dropped.
 function splitter(line) {
   const decoder = new TextDecoder();
   let rest = "";
@@ -156,23 +156,23 @@ function splitter(line) {
         pass(part.endsWith("\r") ? part.slice(0, -1) : part, at);
         begun = false;
       }
-      if (rest.length > maxPartial) flush(at, "a long line goes on");
-      else if (rest !== "") timer = setTimeout(flush, partialWait, at, "without an end of line");
+      if (rest.length > maxPartial) flush(at, "the line continues");
+      else if (rest !== "") timer = setTimeout(flush, partialWait, at, "no end of line");
     },
     end() {
-      flush(performance.now(), "cut off by the end");
+      flush(performance.now(), "cut off by the close");
     },
   };
 }
 
-// The rest of a line is no other answer.
-function received(line, at, goesOn, aside) {
+// received shows a line. The continuation of a line is not another answer.
+function received(line, at, continued, aside) {
   receivedLines++;
-  show({ kind: "received", text: line, at, took: goesOn ? undefined : answerTime(line, at), aside });
+  show({ kind: "received", text: line, at, took: continued ? undefined : answerTime(line, at), aside });
 }
 
-// answerTime is how long the request waited that this line answers: the one
-// with the same id where both have one, else the oldest.
+// answerTime returns how long the request that this line answers has waited: the
+// request with the same id if both have one, otherwise the oldest.
 function answerTime(line, at) {
   if (unanswered.length === 0) return undefined;
   const id = idOf(line);
@@ -181,7 +181,7 @@ function answerTime(line, at) {
   return at - unanswered.splice(i, 1)[0].at;
 }
 
-// idOf is the "id" of a JSON object, as JSON-RPC and its like have it.
+// idOf returns the "id" of a JSON object, as in JSON-RPC.
 function idOf(line) {
   if (line.length > maxShown) return undefined;
   try {
@@ -195,14 +195,14 @@ function idOf(line) {
 // Sending
 
 const history = [];
-let recalled = 0; // index in history; its length: none
+let recalled = 0; // index in history; history.length: none
 
 function complain(words) {
   error.textContent = words;
   text.setAttribute("aria-invalid", String(words !== ""));
 }
 
-// problem says what is wrong with the JSON in the field, "" for nothing.
+// problem returns what is wrong with the JSON in the field; "" if nothing is.
 function problem() {
   if (text.value.trim() === "") return "Write a JSON value first.";
   try {
@@ -220,8 +220,8 @@ function transmit() {
     text.focus();
     return;
   }
-  // As it was typed, on one line. Between the tokens a line end is white
-  // space, and within them there is none.
+  // On one line: between the tokens of JSON a line end is white space, and inside
+  // them there are none.
   const line = text.value.trim().replace(/[\r\n]+/g, " ");
   unanswered.push({ at: performance.now(), id: idOf(line) });
   if (unanswered.length > maxLines) unanswered.shift();
@@ -246,7 +246,7 @@ function recall(by) {
 
 // Messages
 
-let waiting = []; // entries that are not on the page yet
+let waiting = []; // entries not yet on the page
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
 });
@@ -271,7 +271,7 @@ function render() {
   if (follow) log.scrollTop = log.scrollHeight;
 }
 
-// The log shows the newest entry, unless someone has scrolled back to read.
+// The log follows the newest entry unless the user has scrolled back.
 let follow = true;
 log.addEventListener("scroll", () => {
   follow = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
@@ -345,7 +345,7 @@ text.addEventListener("keydown", (event) => {
   }
 });
 
-// A fault that was shown goes away as soon as it is mended.
+// An error message disappears as soon as the input is valid.
 text.addEventListener("input", () => {
   recalled = history.length;
   if (error.textContent !== "") complain(text.value.trim() === "" ? "" : problem());
@@ -368,12 +368,12 @@ $("clear").addEventListener("click", () => {
   empty.hidden = false;
 });
 
-// #/json in the address chooses the route.
+// #/json in the page's URL selects the route.
 let chosen = location.hash.slice(1);
 try {
   chosen = decodeURIComponent(chosen);
 } catch {
-  // As it is, then.
+  // Malformed escapes are taken literally.
 }
 path.value = chosen.startsWith("/") ? chosen : routes[0]?.textContent ?? "/";
 markRoute();
