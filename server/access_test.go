@@ -11,7 +11,7 @@ import (
 	"adit/mux"
 )
 
-// port is the port of a HOST:PORT, with its colon.
+// port returns the port of a HOST:PORT, with its colon.
 func port(t *testing.T, address string) string {
 	t.Helper()
 	_, p, err := net.SplitHostPort(address)
@@ -21,7 +21,7 @@ func port(t *testing.T, address string) string {
 	return ":" + p
 }
 
-// echoSocket is an echo server on a unix socket.
+// echoSocket runs an echo server on a unix socket and returns its path.
 func echoSocket(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "echo.sock")
@@ -71,7 +71,7 @@ func TestPolicyOfTheSession(t *testing.T) {
 	for _, bad := range []string{"127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:ssh", ":22", "::1:22", "[::1]"} {
 		wantCode(t, m, tcp(bad), mux.Failed)
 	}
-	mustEcho(t, mustOpen(t, m, tcp(a))) // and the session lives
+	mustEcho(t, mustOpen(t, m, tcp(a))) // the session is still open
 	mustEcho(t, mustOpen(t, m, tcp("[::ffff:127.0.0.1]"+port(t, a))))
 	mustEcho(t, mustOpen(t, g.session(t, "bob"), tcp(b)))
 	wantCode(t, g.session(t, "none"), tcp(a), mux.Forbidden)
@@ -117,7 +117,7 @@ func TestTargets(t *testing.T) {
 			wantCode(t, g.session(t, c.user), c.to, c.want)
 		})
 	}
-	// Nothing but the name tells a target that there is from one that there is not.
+	// The answer does not tell a forbidden target from one that does not exist.
 	m := g.session(t, "none")
 	_, there := open(t, m, named("web"))
 	_, absent := open(t, m, named("nothing"))
@@ -152,7 +152,7 @@ func TestResolvedAddress(t *testing.T) {
 		user, host string
 		want       mux.Code
 	}{
-		{"suffix", "db.lan.test", mux.Forbidden}, // no suffix reaches loopback
+		{"suffix", "db.lan.test", mux.Forbidden}, // a suffix never reaches loopback
 		{"suffix", "meta.lan.test", mux.Forbidden},
 		{"suffix", "any.lan.test", mux.Forbidden},
 		{"suffix", "map.lan.test", mux.Forbidden},
@@ -202,7 +202,7 @@ func TestAnonymous(t *testing.T) {
 	}
 	g.session(t, "alice")
 	g.log.Wait(t, 1, "session opened", `user=(anonymous)`)
-	// Without the rules for them, they are gone.
+	// Without rules for anonymous clients, their sessions end.
 	if err := g.SetAccess(Access{Users: users(t, user("alice", "*:*"))}); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestSetAccess(t *testing.T) {
 	echo, other := testnet.Echo(t), testnet.Echo(t)
 	targets := map[string]string{"web": echo}
 	g := start(t, Config{}, Access{Users: users(t, user("alice", echo, "web"), user("bob", echo)), Targets: targets})
-	delete(targets, "web") // the caller's to change
+	delete(targets, "web") // SetAccess must have made a copy
 	alice, bob := g.session(t, "alice"), g.session(t, "bob")
 	live := mustOpen(t, alice, tcp(echo))
 	mustEcho(t, live)
@@ -251,7 +251,7 @@ func TestSetAccess(t *testing.T) {
 	cut := mustOpen(t, bob, tcp(echo))
 	mustEcho(t, cut)
 
-	// A bad one changes nothing.
+	// A malformed Access changes nothing.
 	for _, bad := range []Access{{}, {Users: users(t, user("carol")), Targets: map[string]string{"x": "y"}}, {Users: users(t, user("carol")), Anonymous: []string{"!"}}} {
 		if err := g.SetAccess(bad); err == nil {
 			t.Errorf("%+v is accepted", bad)
@@ -266,7 +266,7 @@ func TestSetAccess(t *testing.T) {
 	if err := g.SetAccess(Access{Users: users(t, user("alice", other), user("carol", echo))}); err != nil {
 		t.Fatal(err)
 	}
-	// New streams are judged by the new rules at once, old ones go on.
+	// The new rules apply to new streams at once, and old streams continue.
 	wantCode(t, alice, tcp(echo), mux.Forbidden)
 	wantCode(t, alice, named("web"), mux.Forbidden)
 	wantCode(t, alice, tcp(other), mux.Connected)
@@ -286,8 +286,7 @@ func isReset(err error) bool {
 	return errors.As(err, &reset)
 }
 
-// A removed user has nothing any more, even while a stream is too busy for the
-// session to end.
+// The session of a removed user ends even while a stream is busy.
 func TestRevokedWhileBusy(t *testing.T) {
 	flood := testnet.Serve(t, func(c net.Conn) {
 		b := make([]byte, 64<<10)
@@ -315,8 +314,8 @@ func TestRevokedWhileBusy(t *testing.T) {
 	wantRevoked(t, m)
 }
 
-// Sessions that begin while Access changes end up with one rule or the other's,
-// and the last one in the end.
+// A session that starts while Access changes is judged by the last Access in the
+// end.
 func TestSetAccessRace(t *testing.T) {
 	a, b := testnet.Echo(t), testnet.Echo(t)
 	g := start(t, Config{}, Access{Users: users(t, user("alice", a))})

@@ -25,7 +25,7 @@ func (r *records) put(x audit.Record) {
 	r.all = append(r.all, x)
 }
 
-// next waits for the nth record, from 1.
+// next waits for the nth record, counted from 1.
 func (r *records) next(t *testing.T, n int) audit.Record {
 	t.Helper()
 	var x audit.Record
@@ -113,7 +113,7 @@ func TestAuditOfRoutes(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 	}
-	// A passer-by asks for nothing that there is to record.
+	// A request without credentials leaves no record.
 	if c, err := dial("", "/echo"); err == nil {
 		c.CloseNow()
 		t.Error("open to everybody")

@@ -35,7 +35,7 @@ func TestBoundedLog(t *testing.T) {
 	fail(1000, "192.0.2.1:6")
 	fail(1, "192.0.2.2:6")
 	fail(25, "[2001:db8::1]:1")
-	fail(25, "[2001:db8::2]:1") // the same customer
+	fail(25, "[2001:db8::2]:1") // the same /64
 	lines(boundedLogPerAddress, `failed" addr=192.0.2.1:`)
 	lines(1, `failed" addr=192.0.2.2:`)
 	lines(boundedLogPerAddress, `failed" addr=[2001:db8::`)

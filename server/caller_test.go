@@ -12,7 +12,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// authGateway has routes of alice, of bob, of both and of everybody.
+// authGateway has routes for alice, for bob, for both and for everybody.
 func authGateway(t *testing.T, cfg Config) *gateway {
 	t.Helper()
 	echo := []string{testnet.Echo(t)}
@@ -143,7 +143,7 @@ func TestCertificateOpensARoute(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, ws.resp.Status, status)
 		}
 	}
-	// Browsers send certificates for every page that asks: the Origin decides.
+	// A browser sends its certificate for every page: the Origin decides.
 	if ws := knockOn(t, g.dialTLS(t, carol), "/both", "Origin: https://evil.example"); ws.resp.StatusCode != 403 {
 		t.Errorf("foreign page with a certificate: %s", ws.resp.Status)
 	}
@@ -152,9 +152,9 @@ func TestCertificateOpensARoute(t *testing.T) {
 	}
 }
 
-// To a stranger a route with users, and where its tickets are, is a page that
-// is missing, to the byte.
-func TestStrangerSeesNoRoute(t *testing.T) {
+// An unauthenticated client gets the same bytes from a route with users, and from
+// the path of its tickets, as from a missing page.
+func TestUnauthenticatedClientSeesNoRoute(t *testing.T) {
 	for name, site := range sites(t) {
 		t.Run(name, func(t *testing.T) {
 			g := authGateway(t, Config{Site: site})
@@ -202,7 +202,7 @@ func TestTickets(t *testing.T) {
 		}
 	}
 	ticket := g.ticket(t, "/alice", "alice")
-	// A user who is gone takes the tickets along, and so does a token.
+	// A ticket ends with its user, and with the token for which it was issued.
 	other := user("alice")
 	other.TokenHash = auth.HashToken("another")
 	for what, now := range map[string]auth.User{"user who is gone": user("bob"), "token that is gone": other} {

@@ -2,5 +2,5 @@
 
 package server
 
-// mkfifo makes nothing: this system has no such files.
+// mkfifo does nothing: this system has no such files.
 func mkfifo(string) error { return nil }

@@ -18,7 +18,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// h2Stream is an extended CONNECT as a net.Conn, as far as a test needs one.
+// h2Stream is an extended CONNECT as a net.Conn, with the methods that tests use.
 type h2Stream struct {
 	net.Conn
 	io.Writer
@@ -30,7 +30,7 @@ func (s h2Stream) Read(p []byte) (int, error)  { return s.Reader.Read(p) }
 func (s h2Stream) Write(p []byte) (int, error) { return s.Writer.Write(p) }
 func (s h2Stream) Close() error                { return s.end() }
 
-// h2 makes an HTTP/2 client of the gateway, with one connection.
+// h2 returns an HTTP/2 client of the gateway that uses one connection.
 func (g *gateway) h2(t *testing.T) *http2.Transport {
 	t.Helper()
 	config := g.ca.ClientConfig()
@@ -66,13 +66,13 @@ func h2Knock(t *testing.T, tr *http2.Transport, url string, header http.Header) 
 	return &webSocket{
 		Conn: h2Stream{Reader: resp.Body, Writer: w, end: func() error {
 			cancel()
-			return w.CloseWithError(context.Canceled) // which the transport waits for
+			return w.CloseWithError(context.Canceled) // the transport waits for it
 		}},
 		t: t, br: bufio.NewReader(resp.Body), resp: resp,
 	}
 }
 
-// A stranger's connection counts as one again when a route no longer uses it.
+// An HTTP/2 connection is counted as unauthenticated again when no route uses it.
 func TestPreAuthLimiterCountsHTTP2Again(t *testing.T) {
 	b := accepting(t)
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}})
@@ -101,7 +101,7 @@ func TestRouteOverHTTP2(t *testing.T) {
 	t.Run("echo", func(t *testing.T) {
 		big := strings.Repeat("0123456789", 300000)
 		var all sync.WaitGroup
-		for range 5 { // beside each other on one connection
+		for range 5 { // concurrently on one connection
 			all.Go(func() {
 				ws := h2Knock(t, tr, url+"/echo", http.Header{"Sec-Websocket-Protocol": {"chat, binary"}})
 				if ws.resp.StatusCode != 200 || ws.resp.Header.Get("Sec-WebSocket-Protocol") != "binary" || ws.resp.Header.Get("Sec-WebSocket-Accept") != "" {
@@ -223,7 +223,7 @@ func TestRouteOverHTTP2(t *testing.T) {
 	g.quiet(t)
 }
 
-// What net/http does by itself at a deadline is not in the way.
+// net/http does not end a route's connection at the deadline of its request.
 func TestHTTP2OutlivesTheRequestTimeout(t *testing.T) {
 	g := start(t, Config{RequestTimeout: 100 * time.Millisecond}, Access{Routes: []Route{{Path: "/r", Backends: []string{testnet.Echo(t)}}}})
 	ws := h2Knock(t, g.h2(t), "https://"+g.addr+"/r", nil)
@@ -257,7 +257,7 @@ func TestDrainOverHTTP2(t *testing.T) {
 	}
 }
 
-// Without TLS, as behind haproxy.
+// Without TLS, as behind HAProxy.
 func TestRouteOverUnencryptedHTTP2(t *testing.T) {
 	g := startTLS(t, Config{}, Access{Routes: []Route{{Path: "/r", Backends: []string{testnet.Echo(t)}}}}, testnet.NewCA(t, "x"), nil)
 	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
@@ -271,7 +271,7 @@ func TestRouteOverUnencryptedHTTP2(t *testing.T) {
 	ws.wantClose(0, false)
 }
 
-// HTTP/2 is on offer while there are routes.
+// HTTP/2 is offered while there are routes.
 func TestALPN(t *testing.T) {
 	g := startRoutes(t)
 	offered := func() string {

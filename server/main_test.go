@@ -25,10 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watchdog is how long a test waits for what should come soon.
+// watchdog is how long a test waits for something that should happen soon.
 const watchdog = 30 * time.Second
 
-// gateway is a server that runs, over TLS on loopback.
+// gateway is a running server, with TLS on loopback.
 type gateway struct {
 	*Server
 	addr string
@@ -36,7 +36,7 @@ type gateway struct {
 	log  *testnet.Log
 }
 
-// start runs a server until the test ends. It logs to g.log.
+// start runs a server until the test ends. The server logs to g.log.
 func start(t *testing.T, cfg Config, a Access) *gateway {
 	t.Helper()
 	ca := testnet.NewCA(t, "server test")
@@ -68,7 +68,7 @@ func startTLS(t *testing.T, cfg Config, a Access, ca *testnet.CA, config *tls.Co
 	return g
 }
 
-// user is a user with a token, NAME-token, and rules.
+// user returns a user with the token NAME-token and with rules.
 func user(name string, allow ...string) auth.User {
 	return auth.User{Name: name, TokenHash: auth.HashToken(name + "-token"), Allow: allow}
 }
@@ -82,7 +82,7 @@ func users(t *testing.T, list ...auth.User) *auth.Users {
 	return u
 }
 
-// dialer dials the tunnel as a user; "" sends no credentials.
+// dialer returns options to dial the tunnel as a user; "" sends no credentials.
 func (g *gateway) dialer(name string) *dial.Options {
 	return &dial.Options{
 		TLS:  g.ca.ClientConfig(),
@@ -98,7 +98,7 @@ func (g *gateway) dialer(name string) *dial.Options {
 
 func (g *gateway) url() string { return "wss://" + g.addr + "/tunnel" }
 
-// trySession makes a session as a user.
+// trySession opens a session as a user.
 func (g *gateway) trySession(t *testing.T, name string) (*mux.Session, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
@@ -109,7 +109,7 @@ func (g *gateway) trySession(t *testing.T, name string) (*mux.Session, error) {
 	return mux.Client(ctx, conn, &mux.Config{ResumeTimeout: -1})
 }
 
-// session is trySession that must succeed; the session ends with the test.
+// session is trySession that has to succeed; the session ends with the test.
 func (g *gateway) session(t *testing.T, name string) *mux.Session {
 	t.Helper()
 	m, err := g.trySession(t, name)
@@ -133,7 +133,7 @@ func open(t *testing.T, m *mux.Session, to mux.Target) (*mux.Stream, error) {
 	return st, st.Result()
 }
 
-// codeOf is the code with which a target is refused, or Connected.
+// codeOf returns the code with which a target is refused, or Connected.
 func codeOf(t *testing.T, m *mux.Session, to mux.Target) mux.Code {
 	t.Helper()
 	st, err := open(t, m, to)
@@ -155,7 +155,7 @@ func wantCode(t *testing.T, m *mux.Session, to mux.Target, want mux.Code) {
 	}
 }
 
-// mustEcho has a stream to an echo server carry a text there and back.
+// mustEcho sends a text to an echo server over a stream and reads it back.
 func mustEcho(t *testing.T, st *mux.Stream) {
 	t.Helper()
 	const text = "there and back"
@@ -188,7 +188,7 @@ func ended(t *testing.T, m *mux.Session) error {
 	}
 }
 
-// dialTLS gives a connection that has done its TLS handshake and nothing else.
+// dialTLS returns a connection after its TLS handshake.
 func (g *gateway) dialTLS(t *testing.T, certs ...tls.Certificate) *tls.Conn {
 	t.Helper()
 	config := g.ca.ClientConfig()
@@ -202,12 +202,12 @@ func (g *gateway) dialTLS(t *testing.T, certs ...tls.Certificate) *tls.Conn {
 	return c
 }
 
-// request makes a request of a first line and fields.
+// request returns the text of a request with a first line and fields.
 func request(line string, fields ...string) string {
 	return line + "\r\nHost: gw.test\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
 }
 
-// upgradeFields are a good WebSocket handshake's.
+// upgradeFields are the fields of a valid WebSocket handshake.
 var upgradeFields = []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
 func upgrade(path string, fields ...string) string {
@@ -216,8 +216,8 @@ func upgrade(path string, fields ...string) string {
 
 var dateField = regexp.MustCompile(`Date: [^\r]*\r\n`)
 
-// ask sends a request on a connection of its own and returns the answer, also
-// as the bytes that came, but for the date.
+// ask sends a request on a new connection and returns the answer, also as its
+// bytes without the date.
 func (g *gateway) ask(t *testing.T, text string, certs ...tls.Certificate) (*http.Response, string) {
 	t.Helper()
 	return askOn(t, g.dialTLS(t, certs...), text)
@@ -243,7 +243,7 @@ func askOn(t *testing.T, c net.Conn, text string) (*http.Response, string) {
 	return resp, dateField.ReplaceAllString(raw.String(), "")
 }
 
-// eventually waits for a condition that nothing announces.
+// eventually polls until a condition holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(watchdog); !ok(); time.Sleep(time.Millisecond) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Firefox behind an HTTP proxy sends an extended CONNECT without Origin; it is
-// still a page that asks, and nobody knows whose.
+// Firefox behind an HTTP proxy sends an extended CONNECT without Origin, although
+// a page asks, which may be that of any site.
 func TestOriginHidden(t *testing.T) {
 	const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0"
 	for _, test := range []struct {
@@ -21,7 +21,7 @@ func TestOriginHidden(t *testing.T) {
 		{firefox, "", byTicket, true},
 		{firefox, "https://gw.test", byNothing, true},
 		{firefox, "https://other.test", bySubprotocol, false},
-		{"Mozilla/5.0", "", byNothing, true}, // what adit client calls itself
+		{"Mozilla/5.0", "", byNothing, true}, // the User-Agent of adit client
 		{"websocat", "", byCertificate, true},
 		{"", "", byNothing, true},
 	} {

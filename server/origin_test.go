@@ -10,11 +10,11 @@ func TestOriginAllowed(t *testing.T) {
 	tests := []struct {
 		listed   bool
 		host     string
-		origins  []string // the headers
+		origins  []string // Origin headers
 		byHeader bool
 		want     bool
 	}{
-		// Without a list.
+		// Without a list of origins.
 		{false, "gw.example", nil, false, true},
 		{false, "gw.example", []string{"https://gw.example"}, false, true},
 		{false, "gw.example", []string{"http://gw.example"}, false, true},
@@ -36,7 +36,7 @@ func TestOriginAllowed(t *testing.T) {
 		{false, "gw.example", []string{"https://evil.example"}, true, false},
 		{false, "", []string{"https://"}, false, false},
 		{false, "gw.example", []string{"https://gw.example", "https://gw.example"}, false, false},
-		// With one.
+		// With a list.
 		{true, "gw.example", nil, false, false},
 		{true, "gw.example", nil, true, true},
 		{true, "gw.example", []string{"https://gw.example"}, false, false},
@@ -50,7 +50,7 @@ func TestOriginAllowed(t *testing.T) {
 		{true, "gw.example", []string{"https://a.b.wild.example"}, false, true},
 		{true, "gw.example", []string{"https://wild.example"}, false, false},
 		{true, "gw.example", []string{"https://notwild.example"}, false, false},
-		{true, "gw.example", []string{"https://.wild.example"}, false, true}, // no browser has such a page
+		{true, "gw.example", []string{"https://.wild.example"}, false, true}, // no page has such an Origin
 		{true, "gw.example", []string{"http://a.wild.example"}, false, false},
 		{true, "gw.example", []string{"https://[2001:db8::1]:8443"}, false, true},
 		{true, "gw.example", []string{"https://evil.example"}, true, false},

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// addressed is a connection from an address of the test's choice.
+// addressed is a connection with a given remote address.
 type addressed struct {
 	net.Conn // nil
 	from     string
@@ -34,7 +34,7 @@ func TestPreAuthLimiter(t *testing.T) {
 	const stays, goes = false, true
 	type arrival struct {
 		from   string
-		closed bool // in the end
+		closed bool // after all arrivals
 	}
 	for _, c := range []struct {
 		name        string
@@ -188,7 +188,7 @@ func TestPreAuthLimiterCountsNoEndedConnection(t *testing.T) {
 			c.(*net.TCPConn).CloseWrite()
 			c.(*net.TCPConn).SetLinger(0)
 			defer c.Close()
-			if i > 300 { // only so many descriptors
+			if i > 300 { // descriptors are limited
 				c.Close()
 			}
 		case 2:

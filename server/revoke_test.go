@@ -12,8 +12,8 @@ import (
 	"adit/tunnel/ws"
 )
 
-// twoWays is a gateway whose user alice has a token and a certificate, and what
-// makes it another one.
+// twoWays starts a gateway whose user alice has a token and a certificate. change
+// replaces alice.
 func twoWays(t *testing.T) (g *gateway, change func(auth.User)) {
 	t.Helper()
 	echo := testnet.Echo(t)
@@ -35,7 +35,7 @@ func twoWays(t *testing.T) (g *gateway, change func(auth.User)) {
 	}
 }
 
-// conn is a connection for a session of alice's.
+// aliceConn dials a connection for a session of alice.
 func (g *gateway) aliceConn(t *testing.T, byCert bool) *ws.Conn {
 	t.Helper()
 	d := g.dialer("alice")
@@ -63,8 +63,8 @@ func (g *gateway) aliceSession(t *testing.T, byCert bool) *mux.Session {
 	return m
 }
 
-// A credential that is replaced takes along what was opened with it, and nothing
-// else; of a session that went on the last one counts.
+// Replacing a credential ends the sessions that were opened with it, and no others;
+// for a resumed session the last credential counts.
 func TestReplacedCredentials(t *testing.T) {
 	g, change := twoWays(t)
 	byToken, byCert, moved := g.aliceSession(t, false), g.aliceSession(t, true), g.aliceSession(t, false)
@@ -91,7 +91,7 @@ func TestReplacedCredentials(t *testing.T) {
 	g.session(t, "bob")
 }
 
-// So it is with connections of routes, over HTTP/2 and by tickets, too.
+// The same holds for connections of routes, also over HTTP/2 and with tickets.
 func TestReplacedCredentialsOfRoutes(t *testing.T) {
 	g, change := twoWays(t)
 	cert := g.ca.Issue(t, testnet.Leaf{Names: []string{"alice.example"}, Client: true})

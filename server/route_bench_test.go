@@ -14,8 +14,8 @@ import (
 	"adit/tunnel/ws"
 )
 
-// BenchmarkRoute is one stream through a route in this process, where client
-// and backend take their share of the processors, too.
+// BenchmarkRoute measures one stream through a route. The client and the backend
+// run in the same process and use its processors, too.
 func BenchmarkRoute(b *testing.B) {
 	ca := testnet.NewCA(b, "bench")
 	for _, secure := range []bool{false, true} {

@@ -14,7 +14,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// Frames as a test writes and reads them; FIN is set.
+// First bytes of frames, with FIN set.
 const (
 	text   = 0x81
 	binMsg = 0x82
@@ -23,7 +23,7 @@ const (
 	pongF  = 0x8a
 )
 
-// webSocket is a client of a route that is as well-behaved as its test.
+// webSocket is a client of a route that can break the protocol.
 type webSocket struct {
 	net.Conn
 	t    *testing.T
@@ -31,7 +31,7 @@ type webSocket struct {
 	resp *http.Response
 }
 
-// knock sends a handshake to a route and returns the answer, whatever it is.
+// knock sends a handshake to a route and returns the answer.
 func (g *gateway) knock(t *testing.T, path string, fields ...string) *webSocket {
 	t.Helper()
 	return knockOn(t, g.dialTLS(t), path, fields...)
@@ -51,7 +51,7 @@ func knockOn(t *testing.T, c net.Conn, path string, fields ...string) *webSocket
 	return ws
 }
 
-// enter is knock that must be let in.
+// enter is knock that has to succeed.
 func (g *gateway) enter(t *testing.T, path string, fields ...string) *webSocket {
 	t.Helper()
 	ws := g.knock(t, path, fields...)
@@ -126,8 +126,8 @@ func closePayload(code int, reason string) string {
 	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
 }
 
-// wantClose reads up to a Close frame, answers it if asked, and waits for the
-// end of the connection. code 0 is an empty frame.
+// wantClose reads until a close message, answers it if asked to, and waits for the
+// end of the connection. code 0 is a close message without a code.
 func (ws *webSocket) wantClose(code int, answer bool) (before string) {
 	ws.t.Helper()
 	for {
@@ -156,13 +156,13 @@ func (ws *webSocket) wantClose(code int, answer bool) (before string) {
 	}
 }
 
-// backends hands over the connections that a route makes.
+// backendConns are the connections that a route has made to a backend.
 type backendConns struct {
 	addr  string
 	conns chan *net.TCPConn
 }
 
-// accepting is a backend whose connections the test serves itself.
+// accepting starts a backend whose connections the test serves itself.
 func accepting(t *testing.T) *backendConns {
 	t.Helper()
 	ln := testnet.Listen(t)
@@ -229,7 +229,7 @@ func reset(c *net.TCPConn) {
 	c.Close()
 }
 
-// rawTCP is the socket below a client's TLS.
+// rawTCP returns the socket below a client's TLS.
 func (ws *webSocket) rawTCP() *net.TCPConn {
 	return ws.Conn.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn)
 }
@@ -255,7 +255,7 @@ func startRoutes(t *testing.T, routes ...Route) *gateway {
 	return start(t, Config{}, Access{Users: users(t, user("alice"), user("bob")), Routes: routes})
 }
 
-// The matrix of ends: who ends how, and what the other one sees.
+// For each way that either side can end, check how the other side sees it.
 func TestEndings(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 1<<14) // 256 KiB
 	tests := []struct {
@@ -286,9 +286,9 @@ func TestEndings(t *testing.T) {
 		{"backend closes with data unread", Route{}, func(t *testing.T, ws *webSocket, b *net.TCPConn) {
 			ws.send(binMsg, "x")
 			wantRead(t, b, "x")
-			io.WriteString(b, "last words")
+			io.WriteString(b, "last data")
 			reset(b)
-			if got := ws.wantClose(1011, true); got != "last words" && got != "" { // a reset may overtake data
+			if got := ws.wantClose(1011, true); got != "last data" && got != "" { // a reset may overtake data
 				t.Errorf("%q came before the Close", got)
 			}
 		}},
@@ -324,7 +324,7 @@ func TestEndings(t *testing.T) {
 			ws.wantClose(1000, false)
 			wantRead(t, b, "data")
 			wantEOF(t, b)
-			for range 10 { // it is not reset for what nobody reads
+			for range 10 { // unread data must not cause a reset
 				if _, err := io.WriteString(b, big); err != nil {
 					t.Fatal(err)
 				}
@@ -340,8 +340,8 @@ func TestEndings(t *testing.T) {
 			})
 		}},
 		{"client closes and vanishes", Route{}, func(t *testing.T, ws *webSocket, b *net.TCPConn) {
-			// The backend sends all the while, which now fails at the client.
-			little := big[:16<<10] // its system has sent all of it before it learns of that
+			// The backend keeps sending, which now fails at the client.
+			little := big[:16<<10] // sent before the backend's kernel learns of the failure
 			ws.Write(append(maskedFrame(binMsg, little), maskedFrame(closeF, closePayload(1000, ""))...))
 			ws.rawTCP().Close()
 			io.WriteString(b, big)
@@ -438,8 +438,8 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// A client that is slow to read, or whose backend is slow to read, may take
-// longer than a pong is waited for.
+// A client that is slow to read, or whose backend is slow to read, may take longer
+// than the pong timeout.
 func TestPongIsNotWaitedForBehindData(t *testing.T) {
 	const interval, pong = 50 * time.Millisecond, 500 * time.Millisecond
 	big := strings.Repeat("x", 16<<20)
@@ -454,7 +454,7 @@ func TestPongIsNotWaitedForBehindData(t *testing.T) {
 			io.WriteString(c, big)
 			c.CloseWrite()
 		}()
-		time.Sleep(3 * (interval + pong)) // the situation itself, not a wait for something
+		time.Sleep(3 * (interval + pong)) // the time has to pass
 		n := 0
 		for {
 			f, p, err := ws.next()
@@ -516,7 +516,7 @@ func TestDrain(t *testing.T) {
 		defer g.mu.Unlock()
 		return g.stopping
 	})
-	// Within the grace all goes on.
+	// Connections continue during the drain.
 	leaves.send(closeF, closePayload(1000, ""))
 	leaves.wantClose(1000, false)
 	wantEOF(t, second)

@@ -70,7 +70,7 @@ func TestFraming(t *testing.T) {
 	g.quiet(t)
 }
 
-// What is not split where the backend's writes happen to end.
+// Code points are not split where the backend's writes end.
 func TestTextKeepsCodePointsWhole(t *testing.T) {
 	b := accepting(t)
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}, FrameType: "text"})
@@ -79,7 +79,7 @@ func TestTextKeepsCodePointsWhole(t *testing.T) {
 	const all = "a€😀é"
 	for i := range len(all) {
 		c.Write([]byte{all[i]})
-		time.Sleep(2 * time.Millisecond) // so that they are read one by one
+		time.Sleep(2 * time.Millisecond) // so that each is read by itself
 	}
 	c.Close()
 	for got := ""; got != all; {
@@ -96,15 +96,15 @@ func TestBase64Messages(t *testing.T) {
 	tests := []struct {
 		frames []string // first byte, payload
 		want   string   // to the backend
-		code   int      // 0: it goes on
+		code   int      // of the close; 0: none
 	}{
-		{[]string{"\x81YQ==", "\x81YmM="}, "abc", 0},     // each padded for itself
+		{[]string{"\x81YQ==", "\x81YmM="}, "abc", 0},     // each with padding
 		{[]string{"\x01Y", "\x00W", "\x80Jj"}, "abc", 0}, // fragments
 		{[]string{"\x01YQ", "\x80==", "\x81"}, "a", 0},   // an empty message
-		{[]string{"\x81YQ==YmM="}, "", 1007},             // padding inside
-		{[]string{"\x01YQ==", "\x80YmM="}, "a", 1007},    // also between fragments
+		{[]string{"\x81YQ==YmM="}, "", 1007},             // padding in the middle
+		{[]string{"\x01YQ==", "\x80YmM="}, "a", 1007},    // the same in fragments
 		{[]string{"\x81YQ"}, "", 1007},                   // no padding
-		{[]string{"\x81YQ==", "\x81!!!!"}, "a", 1007},    // no base64
+		{[]string{"\x81YQ==", "\x81!!!!"}, "a", 1007},    // not base64
 		{[]string{"\x81YWJj\nYWJj"}, "", 1007},           // line breaks
 		{[]string{"\x81YW\r\n"}, "", 1007},               // as padding
 		{[]string{"\x82" + strings.Repeat("eHh4", 50000)}, strings.Repeat("x", 150000), 0},
@@ -130,7 +130,7 @@ func TestBase64Messages(t *testing.T) {
 	}
 }
 
-// A read, which has a large buffer in hand, is not what waits for a client.
+// Read, which holds a large buffer, does not block while a client is silent.
 func TestReadsDoNotWait(t *testing.T) {
 	for name, in := range map[string]func(*ws.Conn) input{
 		"binary": func(c *ws.Conn) input { return streamInput{c} },
@@ -181,7 +181,7 @@ func TestReadsDoNotWait(t *testing.T) {
 	}
 }
 
-// Anything goes through, both ways at once, byte by byte the same.
+// Bulk data in both directions at once arrives unchanged.
 func TestBulkBothWays(t *testing.T) {
 	echo := testnet.Echo(t)
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{echo}})
@@ -288,8 +288,8 @@ func TestBackendsThatAreNotThere(t *testing.T) {
 	}
 }
 
-// A backend that comes back is used again, and the one with the fewest
-// connections is used first.
+// A backend that recovers is used again, and the backend with the fewest
+// connections first.
 func TestLeastConnections(t *testing.T) {
 	p, faults := newPool([]string{"a:1", "b:1", "c:1"}, nil, nil)
 	if faults != nil {
@@ -380,8 +380,8 @@ func TestBackendIsToldOfTheClient(t *testing.T) {
 	}
 }
 
-// A handshake that is none does not reach the backend, and what is no
-// handshake at all is the site's.
+// A malformed handshake does not reach the backend, and a request that is no
+// handshake goes to the site.
 func TestNoHandshakeNoBackend(t *testing.T) {
 	b := accepting(t)
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}})
@@ -409,7 +409,7 @@ func TestNoHandshakeNoBackend(t *testing.T) {
 	}
 }
 
-// Connections that do nothing cost little, and all of them are let go.
+// Idle connections need little memory, and all of it is released.
 func TestManyIdleConnections(t *testing.T) {
 	n := 5000
 	if testing.Short() {
@@ -432,7 +432,7 @@ func TestManyIdleConnections(t *testing.T) {
 			go func() {
 				defer backends.Done()
 				defer c.Close()
-				b := make([]byte, 16) // io.Copy would take a pipe for each
+				b := make([]byte, 16) // io.Copy would use a pipe for each
 				for {
 					n, err := c.Read(b)
 					if err != nil {
@@ -479,7 +479,7 @@ func heap() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-// Giving up while the backend is being dialed ends the attempt.
+// A client that goes away ends the connection attempt to the backend.
 func TestClientLeavesWhileDialing(t *testing.T) {
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{blackhole(t)}, ConnectTimeout: watchdog})
 	c := g.dialTLS(t)
@@ -494,7 +494,7 @@ func TestClientLeavesWhileDialing(t *testing.T) {
 	g.quiet(t)
 }
 
-// So does the end of the grace at a shutdown.
+// So does the end of the drain.
 func TestShutdownWhileDialing(t *testing.T) {
 	g := startRoutes(t, Route{Path: "/r", Backends: []string{blackhole(t)}, ConnectTimeout: 10 * watchdog})
 	c := g.dialTLS(t)

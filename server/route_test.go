@@ -11,7 +11,7 @@ import (
 	"adit/internal/dialout"
 )
 
-// table checks routes of which each has one backend unless it says otherwise.
+// table makes a routeTable. Routes without backends get one.
 func table(t *testing.T, list ...Route) routeTable {
 	t.Helper()
 	for i := range list {
@@ -40,7 +40,7 @@ func TestRouteLookup(t *testing.T) {
 	tests := []struct {
 		table      routeTable
 		host, path string
-		want       string // host path exact; "" for none
+		want       string // host, path, exact; "" for no route
 	}{
 		{routes, "x", "/json", "/json"},
 		{routes, "x", "/json/", "/json"},
@@ -85,7 +85,7 @@ func TestRouteLookup(t *testing.T) {
 	}
 }
 
-// A request that matches a route is below its path however it is read.
+// A path that matches a route is below the route's path in every interpretation.
 func FuzzRouteLookup(f *testing.F) {
 	f.Add("a.example:1", "/json/x")
 	f.Add("[::1]", "/json/../x")
@@ -169,7 +169,7 @@ func TestRouteFaults(t *testing.T) {
 	}
 }
 
-// A reload that keeps a route keeps its counts, and one that does not, not.
+// A reload keeps the counts of the routes that it keeps, and no others.
 func TestReloadKeepsCounts(t *testing.T) {
 	first := table(t, Route{Path: "/a", Backends: []string{"h:1", "h:2"}}, Route{Path: "/b"})
 	if _, full := first.lookup("", "/a").limit.add(addr("10.0.0.1"), 1, 0); full != "" {
@@ -219,7 +219,7 @@ func TestRouteLimit(t *testing.T) {
 	}
 }
 
-// A server that only has routes needs no users.
+// A server with routes needs no users.
 func TestRoutesAlone(t *testing.T) {
 	if _, err := New(Config{}, Access{Routes: []Route{{Path: "/a", Backends: []string{"127.0.0.1:1"}}}}); err != nil {
 		t.Error(err)

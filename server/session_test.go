@@ -32,7 +32,7 @@ func TestMaxSessions(t *testing.T) {
 			t.Fatalf("one session too many: %v", err)
 		}
 	}
-	// Connections that say nothing are bounded as well.
+	// Connections without a hello are bounded, too.
 	for range 2 {
 		if resp, _ := g.ask(t, upgrade("/tunnel", "Authorization: Bearer alice-token")); resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatal(resp.Status)
@@ -60,7 +60,7 @@ func TestMaxSessions(t *testing.T) {
 	})
 }
 
-// shutdown runs Shutdown with a time to drain.
+// shutdown runs Shutdown with a drain timeout.
 func shutdown(t *testing.T, g *gateway, drain time.Duration) chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -82,7 +82,7 @@ func wait(t *testing.T, done chan error) error {
 	}
 }
 
-// Who was let in a moment before the end is served.
+// A connection that was accepted just before the shutdown is served.
 func TestShutdownLastRequest(t *testing.T) {
 	g := start(t, Config{LastRequestTimeout: time.Minute}, Access{Users: users(t, user("alice"))})
 	raw, err := net.Dial("tcp", g.addr)
@@ -131,7 +131,7 @@ func TestShutdownDrains(t *testing.T) {
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(watchdog))
 		if b, err := io.ReadAll(c); isTimeout(err) {
-			t.Errorf("a newcomer is kept: %q", b)
+			t.Errorf("a new connection is kept: %q", b)
 		}
 	}
 	if _, err := io.ReadAll(keepAlive); isTimeout(err) {
@@ -177,7 +177,7 @@ func TestShutdownCuts(t *testing.T) {
 	g := start(t, Config{DialTimeout: time.Hour}, Access{Users: users(t, user("alice", "*:*"))})
 	a, b, idle := g.session(t, "alice"), g.session(t, "alice"), g.session(t, "alice")
 	st := mustOpen(t, a, tcp(testnet.Echo(t)))
-	mustOpen(t, a, tcp(flood)) // whose data nobody reads
+	mustOpen(t, a, tcp(flood)) // data that is never read
 	if _, err := b.Open(t.Context(), tcp(blackhole(t))); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestShutdownCuts(t *testing.T) {
 	wantAway(t, idle)
 }
 
-// What is silent, or says the wrong thing, does not hold Shutdown up: neither
+// Connections that are silent or break the protocol do not delay Shutdown, neither
 // before nor after the handshakes.
 func TestShutdownSilent(t *testing.T) {
 	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
@@ -219,13 +219,13 @@ func TestShutdownSilent(t *testing.T) {
 	if err := wait(t, shutdown(t, g, time.Hour)); err != nil {
 		t.Error(err)
 	}
-	// Without help net/http takes 5 s.
+	// net/http alone would take 5 s.
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
 
-// A visitor is served to the end, or to the end of the time.
+// A visitor's request is completed, or ends at the timeout.
 func TestShutdownVisitor(t *testing.T) {
 	begun, finish := make(chan struct{}), make(chan struct{})
 	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -252,8 +252,8 @@ func TestShutdownVisitor(t *testing.T) {
 	}
 }
 
-// A connection that the site has taken over, as for a WebSocket of its own,
-// does not outlive Shutdown.
+// A connection that the site has hijacked, as for a WebSocket of its own, does not
+// outlive Shutdown.
 func TestShutdownHijacked(t *testing.T) {
 	accepted, over := make(chan struct{}), make(chan struct{})
 	site := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -280,7 +280,7 @@ func TestShutdownHijacked(t *testing.T) {
 	<-over
 }
 
-// Sessions that arrive while Shutdown runs do not outlive it.
+// Sessions that start during Shutdown do not outlive it.
 func TestShutdownRace(t *testing.T) {
 	for range 20 {
 		g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
@@ -360,16 +360,16 @@ func TestHTTPLog(t *testing.T) {
 	log.Wait(t, 3, "level=ERROR")
 }
 
-// The news that a connection was lost may come after it has been replaced: the
-// new one has its age all the same.
-func TestAgeAfterLateNews(t *testing.T) {
+// A lost connection may be reported after it has been replaced. The age of the new
+// connection is limited all the same.
+func TestAgeAfterLateReportOfLoss(t *testing.T) {
 	g := start(t, Config{MaxConnectionAge: time.Hour}, Access{Users: users(t, user("alice"))})
 	g.session(t, "alice")
 	g.log.Wait(t, 1, "session opened")
 	for _, x := range g.tunnel.sessions.some(-1) {
 		x.linkLost(errors.New("late"))
 		if !x.age.Stop() {
-			t.Error("the client is never asked to move")
+			t.Error("the client is never asked to migrate")
 		}
 	}
 }

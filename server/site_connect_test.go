@@ -14,7 +14,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// The site's own WebSockets pass for a browser that speaks HTTP/2 to us.
+// The site's own WebSockets pass through for a browser that uses HTTP/2.
 func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 	closed := make(chan error, 1)
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +53,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 	})
 	s := httptest.NewUnstartedServer(mustProxy(t, b.URL))
 	s.EnableHTTP2 = true
-	s.Config.ReadTimeout = 100 * time.Millisecond // which a WebSocket outlives
+	s.Config.ReadTimeout = 100 * time.Millisecond // a WebSocket outlives it
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	transport := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}}
@@ -83,7 +83,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 	if resp.StatusCode != 200 || resp.ProtoMajor != 2 || resp.Header.Get("Sec-WebSocket-Protocol") != "chat" || resp.Header.Get("Sec-WebSocket-Accept") != "" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}
-	// Masked with zeroes: a text, later the end.
+	// Masked with zeroes: a text message, later a close message.
 	for range 2 {
 		if _, err := toSite.Write([]byte("\x81\x85\x00\x00\x00\x00hello")); err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != "\x81\x05hello" {
 			t.Fatalf("%q, %v", got, err)
 		}
-		time.Sleep(s.Config.ReadTimeout) // not a wait for something: the deadline has to pass
+		time.Sleep(s.Config.ReadTimeout) // the deadline has to pass
 	}
 	if _, err := toSite.Write([]byte("\x88\x82\x00\x00\x00\x00\x03\xe8")); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestProxySiteUpgradeOverHTTP2(t *testing.T) {
 	}
 	<-closed
 
-	// A visitor who leaves takes the connection to the site along.
+	// The connection to the site ends with the visitor's.
 	resp, toSite = connect("/ws")
 	toSite.CloseWithError(io.ErrUnexpectedEOF)
 	resp.Body.Close()

@@ -22,7 +22,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// webServer is a web server to be the site.
+// webServer starts the web server behind ProxySite.
 func webServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
@@ -30,7 +30,7 @@ func webServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// showing is a web server that shows a site.
+// showing starts a web server with a ProxySite.
 func showing(t *testing.T, target string, o ProxyOptions) *httptest.Server {
 	t.Helper()
 	h, err := ProxySite(target, o)
@@ -42,7 +42,7 @@ func showing(t *testing.T, target string, o ProxyOptions) *httptest.Server {
 	return s
 }
 
-// exchange sends a request as it is written and returns the answer.
+// exchange sends the text of a request and returns the answer.
 func exchange(t *testing.T, s *httptest.Server, text string) (*http.Response, string) {
 	t.Helper()
 	c, err := net.Dial(s.Listener.Addr().Network(), s.Listener.Addr().String())
@@ -168,7 +168,7 @@ func TestProxySiteAnswer(t *testing.T) {
 	}
 }
 
-// An answer that is made bit by bit arrives bit by bit.
+// Each part of an answer arrives as soon as the site has sent it.
 func TestProxySiteStreams(t *testing.T) {
 	next := make(chan string)
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func TestProxySiteStreams(t *testing.T) {
 func TestProxySiteErrors(t *testing.T) {
 	dead := testnet.Listen(t)
 	dead.Close()
-	silent := testnet.Listen(t) // accepts, in its backlog, and says nothing
+	silent := testnet.Listen(t) // connects, in its backlog, and never answers
 	garbled := testnet.Listen(t)
 	go func() {
 		for {
@@ -243,7 +243,7 @@ func TestProxySiteErrors(t *testing.T) {
 	}
 }
 
-// A body that the site cuts short does not look complete to the visitor.
+// A body that the site truncates does not look complete to the visitor.
 func TestProxySiteTruncation(t *testing.T) {
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "half")
@@ -281,7 +281,7 @@ func TestProxySiteUnixAndTLS(t *testing.T) {
 			t.Errorf("%s: %s %q", target, resp.Status, body)
 		}
 	}
-	// An unknown certificate is an outage, not a reason to trust.
+	// An unknown certificate counts as an outage.
 	if resp, _ := exchange(t, showing(t, overTLS.URL, ProxyOptions{}), request("GET / HTTP/1.1", "Connection: close")); resp.StatusCode != 502 {
 		t.Errorf("an unknown certificate: %s", resp.Status)
 	}
@@ -300,7 +300,7 @@ func TestProxySiteTargets(t *testing.T) {
 	}
 }
 
-// The site's own WebSockets pass, those of other protocols do not.
+// The site's own WebSockets pass through, other upgrades do not.
 func TestProxySiteUpgrade(t *testing.T) {
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if !ws.IsUpgrade(r) || r.URL.Path != "/ws" || r.Header.Get("Origin") != "https://a.test" {
@@ -368,9 +368,9 @@ func mustProxy(t *testing.T, target string) http.Handler {
 	return h
 }
 
-// What a stranger gets at the tunnel's path is what the site behind says of
-// any missing page, and the site is asked in the same way.
-func TestStrangerSeesTheProxiedSite(t *testing.T) {
+// An unauthenticated client gets the same bytes at the tunnel's path as at a
+// missing page of the proxied site, and the site gets the same request.
+func TestUnauthenticatedClientSeesTheProxiedSite(t *testing.T) {
 	seen := make(chan string, 1)
 	b := webServer(t, func(w http.ResponseWriter, r *http.Request) {
 		var text bytes.Buffer
@@ -397,20 +397,20 @@ func TestStrangerSeesTheProxiedSite(t *testing.T) {
 		asked := <-seen
 		_, here := g.ask(t, make("/tunnel"))
 		if got := strings.Replace(<-seen, "/tunnel", "/nowhere", 1); got != asked {
-			t.Errorf("%s: the site is asked\n%s\ninstead of\n%s", name, got, asked)
+			t.Errorf("%s: the site gets\n%s\ninstead of\n%s", name, got, asked)
 		}
 		if here != elsewhere {
-			t.Errorf("%s: the stranger gets\n%s\ninstead of\n%s", name, here, elsewhere)
+			t.Errorf("%s: the client gets\n%s\ninstead of\n%s", name, here, elsewhere)
 		}
 		if strings.Contains(here, site.Host) {
-			t.Errorf("%s: the stranger learns the site's address", name)
+			t.Errorf("%s: the client learns the site's address", name)
 		}
 	}
-	// And when the site is gone.
+	// The same while the site is unreachable.
 	b.Close()
 	_, elsewhere := g.ask(t, upgrade("/nowhere"))
 	_, here := g.ask(t, upgrade("/tunnel", "Authorization: Bearer x"))
 	if here != elsewhere || !strings.Contains(here, " 502 ") {
-		t.Errorf("with the site gone the stranger gets\n%s\ninstead of\n%s", here, elsewhere)
+		t.Errorf("with the site gone the client gets\n%s\ninstead of\n%s", here, elsewhere)
 	}
 }

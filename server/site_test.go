@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// site makes a directory with things to show and to hide.
+// site returns a DirSite of a directory with public and hidden files.
 func site(t *testing.T) http.Handler {
 	t.Helper()
 	outside := t.TempDir()
@@ -131,8 +131,8 @@ func TestDirSite(t *testing.T) {
 			t.Errorf("%s: %q", c.path, body)
 		}
 	}
-	// An index that cannot be read does not turn into a listing. (The
-	// superuser can read it.)
+	// An unreadable index does not turn into a listing. (The superuser can read
+	// it.)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/locked/", nil))
 	if os.Geteuid() != 0 && w.Code != 404 || strings.Contains(w.Body.String(), "file.txt") {
@@ -140,7 +140,7 @@ func TestDirSite(t *testing.T) {
 	}
 }
 
-// setPath gives a request a path as net/http parses it from a request line.
+// setPath sets a request's path as net/http parses it from a request line.
 func setPath(r *http.Request, path string) error {
 	u, err := r.URL.Parse("http://gw.test")
 	if err != nil {

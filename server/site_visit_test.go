@@ -19,7 +19,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// readsAll is a site that answers when it has the whole of a body.
+// readsAll answers when it has read the whole body.
 func readsAll(w http.ResponseWriter, r *http.Request) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -28,7 +28,7 @@ func readsAll(w http.ResponseWriter, r *http.Request) {
 	w.Write(b)
 }
 
-// proxying is a gateway whose site is another web server, and what that logs.
+// proxying starts a gateway with a ProxySite, and returns the site's log.
 func proxying(t *testing.T, cfg Config, h http.HandlerFunc, o ProxyOptions) (*gateway, *testnet.Log) {
 	t.Helper()
 	log := testnet.NewLog()
@@ -41,8 +41,8 @@ func proxying(t *testing.T, cfg Config, h http.HandlerFunc, o ProxyOptions) (*ga
 	return start(t, cfg, Access{Routes: routes}), log
 }
 
-// h2Post sends a POST over HTTP/2 with one field as it should not be, and gives the
-// status of the answer.
+// h2Post sends a POST over HTTP/2 with one invalid field, and returns the status of
+// the answer.
 func (g *gateway) h2Post(t *testing.T, body, name, value string) string {
 	t.Helper()
 	config := g.ca.ClientConfig()
@@ -85,7 +85,7 @@ func (g *gateway) h2Post(t *testing.T, body, name, value string) string {
 	}
 }
 
-// A visitor whose request is at fault gets the blame for it, and the site does not.
+// An invalid request is answered with 4xx, and does not count as an outage.
 func TestProxySiteBadRequests(t *testing.T) {
 	g, log := proxying(t, Config{}, readsAll, ProxyOptions{})
 	if resp, _ := g.ask(t, request("POST / HTTP/1.1", "Transfer-Encoding: chunked")+"zz\r\n"); resp.StatusCode != http.StatusBadRequest {
@@ -97,7 +97,7 @@ func TestProxySiteBadRequests(t *testing.T) {
 	if status := g.h2Post(t, "good", "content-length", "4"); status != "200" {
 		t.Errorf("a good body: %s", status)
 	}
-	// What Go lets in, and does not send.
+	// Go accepts this and does not send it.
 	g.ask(t, request("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: \xff"))
 	for _, field := range [][2]string{{":method", "GET X"}, {":authority", "xn--\xff"}, {"trailer", "\xff"}} {
 		if status := g.h2Post(t, "", field[0], field[1]); status == "200" {
@@ -109,7 +109,7 @@ func TestProxySiteBadRequests(t *testing.T) {
 	}
 }
 
-// Nor is it certain who is to blame before the whole of a request has been sent.
+// Before the whole request has been sent, a failure may be the visitor's fault.
 func TestVisitAsked(t *testing.T) {
 	sent, broken := httptrace.WroteRequestInfo{}, httptrace.WroteRequestInfo{Err: io.ErrUnexpectedEOF}
 	for name, c := range map[string]struct {
@@ -148,8 +148,8 @@ func TestVisitAsked(t *testing.T) {
 	}
 }
 
-// The bound of the server for a whole request is not one for an upload. One that
-// stalls is given up, and nobody but the visitor hears of it.
+// The server's bound for a whole request does not apply to an upload to the site.
+// An upload that stalls ends with an error for the visitor and no log line.
 func TestProxySiteSlowUpload(t *testing.T) {
 	over := Config{RequestTimeout: 500 * time.Millisecond}
 	patient, log1 := proxying(t, over, readsAll, ProxyOptions{})
@@ -197,7 +197,7 @@ func TestProxySiteSlowUpload(t *testing.T) {
 	}
 }
 
-// deadlines notes when the reading of a request's body is to end.
+// deadlines records the read deadlines of a request's body.
 type deadlines struct {
 	http.ResponseWriter
 	last time.Time
@@ -221,7 +221,7 @@ func TestVisitDeadline(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		read(time.Minute)
 		time.Sleep(time.Second)
-		read(59 * time.Second) // not so soon again
+		read(59 * time.Second) // too soon for a new deadline
 		time.Sleep(50 * time.Second)
 		read(time.Minute)
 		time.Sleep(50 * time.Second)

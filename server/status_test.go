@@ -50,7 +50,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 
-	// One session too many, and a wrong token.
+	// A session over the limit, and a wrong token.
 	g.session(t, "bob")
 	if _, err := g.trySession(t, "bob"); err == nil {
 		t.Error("a second session of a user who may have one")
@@ -63,7 +63,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v", counts)
 	}
 
-	// What ended sessions did is not forgotten, and never less than before.
+	// The traffic of ended sessions is kept, and counts never decrease.
 	before := g.Status().Counts.Users["alice"]
 	open.Close()
 	access.Users = users(t, limited)

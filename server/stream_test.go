@@ -64,8 +64,8 @@ func TestDialCodes(t *testing.T) {
 	mustEcho(t, mustOpen(t, m, tcp(testnet.Echo(t))))
 }
 
-// hangingResolver is testnet.NewResolver for names that get no answer: net goes
-// on asking for them after the asker has given up, but not after the test.
+// hangingResolver is testnet.NewResolver for names that get no answer: package net
+// continues a lookup after it was abandoned, but not after the test.
 func hangingResolver(t *testing.T) *net.Resolver {
 	r := testnet.NewResolver(t, nil)
 	dial := r.Dial
@@ -95,7 +95,7 @@ func hangingResolver(t *testing.T) *net.Resolver {
 	return r
 }
 
-// A client that goes away ends the dial for it.
+// A client that goes away ends the connection attempt.
 func TestDialCancelled(t *testing.T) {
 	g := start(t, Config{DialTimeout: time.Hour, Resolver: hangingResolver(t)}, Access{Users: users(t, user("alice", "*:*"))})
 	m := g.session(t, "alice")
@@ -144,13 +144,13 @@ func TestMaxStreams(t *testing.T) {
 	mustEcho(t, mustOpen(t, m, echo))
 }
 
-// What TCP promises, from end to end: half-close, reset either way.
+// Half-close and resets pass from end to end, in both directions.
 func TestStreamEnds(t *testing.T) {
 	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
 	m := g.session(t, "alice")
 	t.Run("half-close", func(t *testing.T) {
 		answer := testnet.Serve(t, func(c net.Conn) {
-			b, err := io.ReadAll(c) // to the end of the client's direction
+			b, err := io.ReadAll(c) // until the client ends its direction
 			fmt.Fprintf(c, "%s %v", b, err)
 		})
 		st := mustOpen(t, m, tcp(answer))
@@ -210,7 +210,7 @@ func TestSecondAddress(t *testing.T) {
 	mustEcho(t, mustOpen(t, g.session(t, "bob"), tcp("two.test"+port(t, echo))))
 }
 
-// Whoever has passed the upgrade and then talks no mux is sent away.
+// A client that breaks the protocol after the upgrade is refused.
 func TestBadSession(t *testing.T) {
 	g := start(t, Config{Mux: mux.Config{HandshakeTimeout: 200 * time.Millisecond}}, Access{Users: users(t, user("alice", "*:*"))})
 	for _, say := range [][]byte{nil, {}, {1}, []byte("hello"), {1, 1, 9, 255, 255}, {1, 1}, make([]byte, 5000)} {

@@ -8,7 +8,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// descriptors is how many this process may have.
+// descriptors returns how many descriptors this process may have.
 func descriptors(t *testing.T) int {
 	var limit sys.Rlimit
 	if err := sys.Getrlimit(sys.RLIMIT_NOFILE, &limit); err != nil {
@@ -17,5 +17,5 @@ func descriptors(t *testing.T) int {
 	return int(min(limit.Cur, 1<<20))
 }
 
-// blackhole is an address that neither accepts nor refuses.
+// blackhole returns an address that neither accepts nor refuses connections.
 func blackhole(t *testing.T) string { return testnet.Blackhole(t) }

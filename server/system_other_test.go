@@ -4,7 +4,7 @@ package server
 
 import "testing"
 
-// descriptors is how many this process surely may have.
+// descriptors returns how many descriptors any process may have.
 func descriptors(*testing.T) int { return 1000 }
 
 // blackhole needs a listener whose queue is full.

@@ -19,8 +19,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// sites are the kinds of site that a stranger may find, none of which has
-// anything at the tunnel's path.
+// sites returns the kinds of site, none of which has a page at the tunnel's path.
 func sites(t *testing.T) map[string]http.Handler {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte("<p>welcome"), 0o644); err != nil {
@@ -45,9 +44,9 @@ func basic(name, password string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
 }
 
-func TestStrangerSeesTheSite(t *testing.T) {
+func TestUnauthenticatedClientSeesTheSite(t *testing.T) {
 	const good = "Authorization: Bearer alice-token"
-	strangers := map[string]string{
+	requests := map[string]string{
 		"plain":                       request("GET /tunnel HTTP/1.1"),
 		"plain with the right token":  request("GET /tunnel HTTP/1.1", good),
 		"plain with a wrong token":    request("GET /tunnel HTTP/1.1", "Authorization: Bearer x"),
@@ -74,8 +73,8 @@ func TestStrangerSeesTheSite(t *testing.T) {
 		"wrong path, wrong token":     upgrade("/nowhere", "Authorization: Bearer x"),
 		"longer path, right token":    upgrade("/tunnel/", good),
 		"other case, right token":     upgrade("/Tunnel", good),
-		"bad version by a stranger":   strings.Replace(upgrade("/tunnel"), "Version: 13", "Version: 8", 1),
-		"no key by a stranger":        strings.Replace(upgrade("/tunnel"), "Sec-WebSocket-Key", "X-Key", 1),
+		"bad version, no token":       strings.Replace(upgrade("/tunnel"), "Version: 13", "Version: 8", 1),
+		"no key, no token":            strings.Replace(upgrade("/tunnel"), "Sec-WebSocket-Key", "X-Key", 1),
 		"no upgrade with the token":   request("GET /tunnel HTTP/1.1", good, "Connection: Upgrade", "Upgrade: h2c"),
 		"no connection with a token":  request("GET /tunnel HTTP/1.1", good, "Upgrade: websocket"),
 		"POST with the right token":   strings.Replace(upgrade("/tunnel", good), "GET", "POST", 1),
@@ -90,12 +89,12 @@ func TestStrangerSeesTheSite(t *testing.T) {
 			if resp.StatusCode != http.StatusNotFound {
 				t.Fatalf("the site's answer is %s", resp.Status)
 			}
-			for what, text := range strangers {
+			for what, text := range requests {
 				if _, got := g.ask(t, text); got != want {
 					t.Errorf("%s: got\n%s\nwant\n%s", what, got, want)
 				}
 			}
-			// The connection lives on, as one to a site does.
+			// The connection stays open, as one to a site does.
 			c := g.dialTLS(t)
 			for range 3 {
 				if _, got := askOn(t, c, upgrade("/tunnel")); got != want {
@@ -165,7 +164,7 @@ func TestCredentials(t *testing.T) {
 			}
 		})
 	}
-	// A certificate of another CA does not even pass TLS.
+	// A certificate of another CA fails the TLS handshake.
 	config := g.ca.ClientConfig()
 	forged := other.Issue(t, testnet.Leaf{Client: true, Emails: []string{"carol@example.com"}})
 	config.ServerName = "localhost"
@@ -180,8 +179,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// Whoever asks for an upgrade is judged, whatever the path: so the path makes
-// no difference in time.
+// An upgrade is authenticated at every path, so that the time taken does not
+// depend on the path.
 func TestAuthenticationOnAllPaths(t *testing.T) {
 	var judged atomic.Int32
 	g := start(t, Config{CertNames: func(*x509.Certificate) []string {
@@ -203,7 +202,7 @@ func TestAuthenticationOnAllPaths(t *testing.T) {
 			}
 		}
 	}
-	// Nor does the log: as many lines for each path.
+	// Each path leaves the same number of log lines.
 	for _, path := range []string{"/", "/tunnel", "/nowhere"} {
 		if n := len(g.log.Lines("authentication failed", "path="+path+" ")); n != 3 {
 			t.Errorf("%d log lines for %s", n, path)
@@ -265,13 +264,13 @@ func TestGarbage(t *testing.T) {
 		"GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		c := g.dialTLS(t)
-		io.WriteString(c, text) // it may hang up before it has read all
+		io.WriteString(c, text) // the server may close before it has read all
 		b, _ := io.ReadAll(c)
 		if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.1 4") && !strings.HasPrefix(string(b), "HTTP/1.1 505") {
 			t.Errorf("%.40q is answered with %.100q", text, b)
 		}
 	}
-	// And beneath TLS.
+	// The same below TLS.
 	for _, text := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01\xff\xff\xff", "SSH-2.0-x\r\n"} {
 		c, err := net.Dial("tcp", g.addr)
 		if err != nil {
@@ -293,7 +292,7 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// A connection that does not get to the end of a request is closed in time.
+// A connection that does not complete a request is closed after a timeout.
 func TestSilentPeer(t *testing.T) {
 	g := start(t, Config{HandshakeTimeout: 100 * time.Millisecond, RequestTimeout: 200 * time.Millisecond, IdleTimeout: 100 * time.Millisecond},
 		Access{Users: users(t, user("alice"))})
@@ -318,9 +317,9 @@ func TestSilentPeer(t *testing.T) {
 	eventually(t, "no connection is counted", func() bool { return g.limiter.empty() })
 }
 
-// A crowd of silent connections from the address of a client neither disturbs
-// its tunnel nor keeps it from making a new one.
-func TestSilentCrowd(t *testing.T) {
+// Many silent connections from a client's address neither disturb its session nor
+// keep it from opening a new one.
+func TestSaturationBySilentConnections(t *testing.T) {
 	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
 	echo := tcp(testnet.Echo(t))
 	st := mustOpen(t, g.session(t, "alice"), echo)
@@ -332,7 +331,7 @@ func TestSilentCrowd(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if i%10 == 0 { // some say something
+		if i%10 == 0 { // some send something
 			c.SetDeadline(time.Now().Add(watchdog))
 			tls.Client(c, config).Handshake()
 		}

@@ -68,7 +68,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// A route's name is text, whatever is in it.
+// A route's name is escaped.
 func TestRoutes(t *testing.T) {
 	html := body(t, ask(Handler("/c", []string{"/json", `/<script>"&`}, nil), "GET", "/c/"))
 	if !strings.Contains(html, ">/json</button>") || !strings.Contains(html, "&lt;script&gt;") || strings.Count(html, "<script") != 1 {
@@ -76,8 +76,8 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// The page needs nothing that its policy forbids, and the policy names nobody
-// else.
+// The page needs nothing that its policy forbids, and the policy allows no other
+// host.
 func TestPolicy(t *testing.T) {
 	r := ask(Handler("/c", []string{"/json"}, nil), "GET", "/c/")
 	csp := r.Header.Get("Content-Security-Policy")
@@ -98,13 +98,13 @@ func TestPolicy(t *testing.T) {
 	if found := regexp.MustCompile(`url\(|@import|https?:`).FindString(string(pageCSS)); found != "" {
 		t.Errorf("the style sheet loads %q", found)
 	}
-	// What a backend sends is text on the page, never HTML.
+	// Data of a backend is shown as text, never as HTML.
 	if found := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://`).FindString(string(pageJS)); found != "" {
 		t.Errorf("the script has %q", found)
 	}
 }
 
-// Every field of the page has a label, every reference something it refers to.
+// Every field of the page has a label, and every reference a target.
 func TestAccessible(t *testing.T) {
 	html := body(t, ask(Handler("/c", []string{"/json"}, nil), "GET", "/c/"))
 	ids := map[string]bool{}
@@ -136,7 +136,7 @@ func TestAccessible(t *testing.T) {
 	}
 }
 
-// The script finds every element that it looks for.
+// Every element that the script uses exists.
 func TestScriptFindsElements(t *testing.T) {
 	html := body(t, ask(Handler("/c", nil, nil), "GET", "/c/"))
 	names := regexp.MustCompile(`\$\("(\w+)"\)`).FindAllStringSubmatch(string(pageJS), -1)
