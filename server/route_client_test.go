@@ -341,11 +341,11 @@ func TestEndings(t *testing.T) {
 		}},
 		{"client closes and vanishes", Route{}, func(t *testing.T, ws *webSocket, b *net.TCPConn) {
 			// The backend keeps sending, which now fails at the client.
-			little := big[:16<<10] // sent before the backend's kernel learns of the failure
-			ws.Write(append(maskedFrame(binMsg, little), maskedFrame(closeF, closePayload(1000, ""))...))
+			small := big[:16<<10] // sent before the backend's kernel learns of the failure
+			ws.Write(append(maskedFrame(binMsg, small), maskedFrame(closeF, closePayload(1000, ""))...))
 			ws.rawTCP().Close()
 			io.WriteString(b, big)
-			wantRead(t, b, little)
+			wantRead(t, b, small)
 			wantEOF(t, b)
 		}},
 		{"client gives up", Route{}, func(t *testing.T, ws *webSocket, b *net.TCPConn) {
