@@ -25,7 +25,7 @@ type bottleneck struct {
 }
 
 func newBottleneck(p path) *bottleneck {
-	return &bottleneck{path: p, random: *rand.New(rand.NewPCG(1, 2))}
+	return &bottleneck{path: p, random: *rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
 }
 
 // arrive queues n bytes and returns when they are due at the other end, or false if they are lost

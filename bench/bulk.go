@@ -25,12 +25,18 @@ type bulk struct {
 // into socket buffers, and end waits until everything has arrived.
 const mostInFlight = 64 << 20
 
+// mostWithLoss is mostInFlight for a path that may carry 0.3 MiB/s.
+const mostWithLoss = 2 << 20
+
 // startBulk starts a flow in every pair.
 func (s *stage) startBulk(pairs []pair, to direction) *bulk {
 	most := int64(mostInFlight)
 	if s.path.rate > 0 {
 		const inSeconds = 2
 		most = min(most, int64(inSeconds*s.path.rate/8))
+	}
+	if s.path.loss > 0 {
+		most = min(most, mostWithLoss)
 	}
 	// Many large buffers exceed the processor's caches.
 	buffer := 256 << 10
