@@ -272,8 +272,8 @@ func (w *plainWriter) Header() http.Header         { return w.header }
 func (w *plainWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (w *plainWriter) WriteHeader(status int)      { w.status = status }
 
-// Whatever a stranger sends instead of a handshake, there is an answer or an
-// end, and the server lives.
+// Any request, valid handshake or not, gets an answer or the end of its
+// connection, and the server survives.
 func FuzzHandshake(f *testing.F) {
 	f.Add("GET", "websocket", "Upgrade", "13", "dGhlIHNhbXBsZSBub25jZQ==", "chat, binary")
 	f.Add("GET", "h2c,WebSocket", "close, upgrade", "13,8", "", ",")

@@ -87,7 +87,7 @@ func TestCloseBothEnds(t *testing.T) {
 
 // Close frees a reader and a writer that are blocked, and a peer that does
 // nothing cannot hold it.
-func TestCloseDeafPeer(t *testing.T) {
+func TestCloseUnresponsivePeer(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
 			_, c, blocked := stuffed(t, s, Options{CloseTimeout: 50 * time.Millisecond})

@@ -50,9 +50,9 @@ func (s side) start(t testing.TB, opts Options) (raw *net.TCPConn, c *Conn) {
 	t.Helper()
 	raw, nc := tcpPair(t)
 	c = newConn(nc, nil, s.client, false, opts)
-	guard := time.AfterFunc(watchdog, func() { c.CloseNow() })
+	timeout := time.AfterFunc(watchdog, func() { c.CloseNow() })
 	t.Cleanup(func() {
-		guard.Stop()
+		timeout.Stop()
 		c.CloseNow()
 	})
 	return raw, c
