@@ -12,27 +12,26 @@ import (
 	"time"
 )
 
-// Listen is net.Listen, with connections that are [Unpaced], and without
-// keepalives for those that do not leave the machine.
+// Listen is net.Listen, except that its connections are [Unpaced], and have no keepalives if address is a loopback
+// address.
 func Listen(network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: Unpaced}
 	if host, _, err := net.SplitHostPort(address); err == nil && Local(host) {
 		lc.KeepAlive = -1
-		lc.SetMultipathTCP(false) // there is one path
+		lc.SetMultipathTCP(false) // loopback is one path
 	}
 	return lc.Listen(context.Background(), network, address)
 }
 
-// Local reports whether host is an address of this machine's loopback
-// interface, or the name of one: who is there cannot go away unnoticed.
+// Local reports whether host is a loopback address or localhost. Such a peer needs no keepalives: the kernel
+// closes its connections when it ends.
 func Local(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// ListenUnix listens on a unix stream socket with the given permissions. A
-// socket that nobody listens on any more, as a crash leaves it, is replaced;
-// any other file is not.
+// ListenUnix listens on a unix stream socket with the given permissions. It replaces a socket on which no process
+// listens, as a crash leaves one, and no other file.
 func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	ln, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {
@@ -51,6 +50,7 @@ func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	return ln, nil
 }
 
+// abandoned reports whether path is a socket on which no process listens.
 func abandoned(path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != fs.ModeSocket {

@@ -2,29 +2,27 @@ package tunnel
 
 import "time"
 
-// Path is what TCP knows of the way to a peer, beyond what the peer's program
-// says.
+// A Path is what the kernel knows about a TCP connection's path and peer.
 type Path struct {
-	// Unacked: data is on its way that the peer's system has not acknowledged.
+	// Unacked says that data was sent which the peer's system has not acknowledged.
 	Unacked bool
-	// Unsent: there is data that the peer's system has no room for.
+	// Unsent says that data waits because the peer's receive window is full.
 	Unsent bool
-	// SinceAck is how long ago it last acknowledged anything.
+	// SinceAck is the time since the peer's system last acknowledged anything.
 	SinceAck time.Duration
-	// Probes is how many times in a row it was asked for room in vain. It is
-	// asked ever more seldom, up to every two minutes.
+	// Probes counts the window probes in a row that were not answered. The kernel sends them with growing
+	// pauses, up to two minutes.
 	Probes int
-	// Gone: the peer has reset the connection, or TCP has given it up. What
-	// the peer sent before may still be unread.
+	// Gone says that the peer has reset the connection, or that the kernel has given it up. Data that the
+	// peer sent before may still be unread.
 	Gone bool
 }
 
-// Pending reports whether the peer's system has not yet got all we sent.
+// Pending reports whether the peer's system has not yet received all data.
 func (p Path) Pending() bool { return p.Unacked || p.Unsent }
 
-// Alive reports whether the peer's system still seems to be there: it
-// acknowledges what is on its way, within the time given, or answers when it
-// is asked for room. If nothing is pending, that cannot be told, and it is.
+// Alive reports whether the peer's system answers: it acknowledges sent data within the given time, or answers
+// window probes. If nothing is pending it returns true, because there is nothing to answer.
 func (p Path) Alive(within time.Duration) bool {
 	if p.Unacked {
 		return p.SinceAck < within

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PathOf asks the kernel about the TCP connection below nc, which it finds as
-// SetUserTimeout does. It reports false where there is none and on systems
-// that cannot tell.
+// PathOf asks the kernel about the TCP connection beneath nc, which it finds as SetUserTimeout does. It returns
+// false if there is none, and on systems other than Linux.
 func PathOf(nc net.Conn) (Path, bool) {
 	var info *unix.TCPInfo
 	err := controlTCP(nc, func(fd int) (err error) {

@@ -4,6 +4,5 @@ package tunnel
 
 import "net"
 
-// PathOf asks the kernel about the TCP connection below nc. This system
-// cannot tell.
+// PathOf returns what the kernel knows about the TCP connection beneath nc: nothing on this system.
 func PathOf(net.Conn) (Path, bool) { return Path{}, false }

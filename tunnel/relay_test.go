@@ -23,7 +23,7 @@ type relayEnd struct {
 	err error
 }
 
-// relayPair relays between two connections and gives their other ends.
+// relayPair relays between two connections and returns their other ends.
 func relayPair(t testing.TB, network string) (a, b streamConn, end func() relayEnd) {
 	t.Helper()
 	x, a := socketPair(t, network)
@@ -35,7 +35,7 @@ func relayPair(t testing.TB, network string) (a, b streamConn, end func() relayE
 	}()
 	return a, b, func() relayEnd {
 		t.Helper()
-		return soon(t, "Relay", func() relayEnd { return <-c })
+		return inTime(t, "Relay", func() relayEnd { return <-c })
 	}
 }
 
@@ -65,7 +65,7 @@ func TestRelayHalfClose(t *testing.T) {
 	}
 }
 
-// One end is reset, in each state of the other direction.
+// A reset of either end resets the other, in each state of the other direction.
 func TestRelayReset(t *testing.T) {
 	for _, who := range []string{"a", "b"} {
 		for name, before := range map[string]func(leaves, stays streamConn){
@@ -81,8 +81,8 @@ func TestRelayReset(t *testing.T) {
 				}
 				before(a, b)
 				vanish(a)
-				err := soon(t, "the reset", func() error { _, err := io.Copy(io.Discard, b); return err })
-				// Where b has been told of a's end, nothing else can be read there.
+				err := inTime(t, "the reset", func() error { _, err := io.Copy(io.Discard, b); return err })
+				// If b has read a's end, it reads nothing but that.
 				if name != "after its end" && !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("the other side reads %v", err)
 				}
@@ -98,8 +98,7 @@ func TestRelayReset(t *testing.T) {
 	}
 }
 
-// A relay that waits for either side holds no buffer and, when the data does
-// come, loses nothing.
+// A relay that waits for either side holds no buffer, and passes on the data that comes then.
 func TestRelayBackAndForth(t *testing.T) {
 	a, b, end := relayPair(t, "tcp")
 	p := make([]byte, 8)
@@ -121,11 +120,11 @@ func TestRelayBackAndForth(t *testing.T) {
 	}
 }
 
-// script is an Endpoint with nothing but the methods that each must have.
+// A script is an Endpoint without capabilities.
 type script struct {
-	reads    chan []byte // closed: the end
-	readErr  error       // at the end; nil is io.EOF
-	accepts  int         // bytes until a write fails
+	reads    chan []byte // closed at the end
+	readErr  error       // at the end; nil means io.EOF
+	accepts  int         // bytes before a write fails
 	writeErr error
 	stop     chan struct{}
 	once     sync.Once
@@ -187,7 +186,7 @@ func TestRelayPlainEndpoints(t *testing.T) {
 	}
 }
 
-// What a write took before it failed is counted, and the failure ends both.
+// The bytes that a failed write took are counted, and the failure aborts both endpoints.
 func TestRelayPartialWrite(t *testing.T) {
 	a, b := newScript("onetwo"), newScript()
 	b.accepts, b.writeErr = 4, errors.New("full")
@@ -212,7 +211,7 @@ func TestRelayReadFails(t *testing.T) {
 	}
 }
 
-// A puller is an Endpoint that reads for itself what it writes.
+// A puller is an Endpoint with the capability WriteFrom.
 type puller struct {
 	*script
 	pulled, refused int // calls of writeFrom
@@ -238,14 +237,13 @@ func (p *puller) writeFrom(read func(size int) (*Buffer, int, error)) (n int, re
 
 func relayBetween(t testing.TB, x, y Endpoint) relayEnd {
 	t.Helper()
-	return soon(t, "Relay", func() relayEnd {
+	return inTime(t, "Relay", func() relayEnd {
 		n, err := Relay(x, y)
 		return relayEnd{n, err}
 	})
 }
 
-// Who has just got much from a socket has the other end read the next from it,
-// and goes on itself where that does nothing.
+// After a bulk read the destination reads the next data from the socket. If it does not, the relay reads.
 func TestRelayWriteFrom(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
 		x, peer := socketPair(t, "tcp")
@@ -277,7 +275,7 @@ func TestRelayWriteFromFails(t *testing.T) {
 	}
 }
 
-// A spy is a watched Endpoint whose end a test brings about.
+// A spy is an Endpoint with the capability Watch; a test calls gone.
 type spy struct {
 	*script
 	gone func()
@@ -287,8 +285,8 @@ func (s *spy) Capabilities() Capabilities {
 	return Capabilities{Watch: func(gone func(), _ func() error) { s.gone = gone }}
 }
 
-// When a watched endpoint ends, what it had sent still gets through, nothing
-// more is read from the other side, and that is reset in the end.
+// When a watched endpoint ends, the relay delivers its earlier data, reads nothing more from the other side, and
+// then resets the other side.
 func TestRelayWatchedEnd(t *testing.T) {
 	x, peer := socketPair(t, "tcp")
 	w := &spy{script: newScript("the ", "rest")}
@@ -306,9 +304,9 @@ func TestRelayWatchedEnd(t *testing.T) {
 		t.Fatal(string(b), err)
 	}
 	w.gone()
-	time.Sleep(time.Millisecond) // either order must do
+	time.Sleep(time.Millisecond) // both orders must work
 	close(w.reads)
-	e := soon(t, "Relay", func() relayEnd { return <-done })
+	e := inTime(t, "Relay", func() relayEnd { return <-done })
 	if e.err != w.readErr || e.BToA != 8 {
 		t.Fatalf("%+v", e)
 	}
@@ -317,8 +315,7 @@ func TestRelayWatchedEnd(t *testing.T) {
 	}
 }
 
-// A watched endpoint that ends while the other side takes nothing: the other
-// side is given up soon.
+// When a watched endpoint ends while the other side does not read, the other side is soon reset.
 func TestRelayWatchedEndBlocked(t *testing.T) {
 	x, peer := socketPair(t, "tcp")
 	w := &spy{script: newScript()}
@@ -337,15 +334,15 @@ func TestRelayWatchedEndBlocked(t *testing.T) {
 		}
 	}
 	w.gone()
-	if e := soon(t, "Relay", func() relayEnd { return <-done }); e.err == nil {
+	if e := inTime(t, "Relay", func() relayEnd { return <-done }); e.err == nil {
 		t.Fatal("the relay ended well")
 	}
-	if err := soon(t, "the reset", func() error { _, err := io.Copy(io.Discard, peer); return err }); !errors.Is(err, syscall.ECONNRESET) {
+	if err := inTime(t, "the reset", func() error { _, err := io.Copy(io.Discard, peer); return err }); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatal(err)
 	}
 }
 
-// BenchmarkRelay passes 64 KiB pieces from one TCP connection to another.
+// BenchmarkRelay relays writes of 64 KiB from one TCP connection to another.
 func BenchmarkRelay(b *testing.B) {
 	x, y, end := relayPair(b, "tcp")
 	p := make([]byte, 64<<10)
@@ -366,7 +363,7 @@ func BenchmarkRelay(b *testing.B) {
 	end()
 }
 
-// BenchmarkRelayPingPong passes one byte to and fro.
+// BenchmarkRelayPingPong relays one byte in each direction.
 func BenchmarkRelayPingPong(b *testing.B) {
 	x, y, end := relayPair(b, "tcp")
 	p := make([]byte, 1)

@@ -14,7 +14,7 @@ import (
 	"adit/internal/testnet"
 )
 
-// watchdog is how long anything that must happen may take in a test.
+// socketWatchdog bounds everything that a test waits for.
 const socketWatchdog = 30 * time.Second
 
 // streamConn is a TCP or unix connection.
@@ -25,15 +25,14 @@ type streamConn interface {
 
 var networks = []string{"tcp", "unix"}
 
-// socketPair gives the two ends of a connection.
+// socketPair returns the two ends of a connection.
 func socketPair(t testing.TB, network string) (ours *Socket, peer streamConn) {
 	t.Helper()
 	x, y := testnet.Pair(t, network)
 	return NewSocket(x), y.(streamConn)
 }
 
-// vanish ends a connection with a reset, for which a unix socket must have
-// unread data.
+// vanish ends a connection with a reset. A unix socket must have unread data for that.
 func vanish(c net.Conn) {
 	if tc, ok := c.(interface{ SetLinger(int) error }); ok {
 		tc.SetLinger(0)
@@ -41,8 +40,8 @@ func vanish(c net.Conn) {
 	c.Close()
 }
 
-// soon runs f and fails the test when it does not return in good time.
-func soon[T any](t testing.TB, what string, f func() T) T {
+// inTime calls f and fails the test if it does not return within socketWatchdog.
+func inTime[T any](t testing.TB, what string, f func() T) T {
 	t.Helper()
 	c := make(chan T, 1)
 	go func() { c <- f() }()
@@ -55,7 +54,7 @@ func soon[T any](t testing.TB, what string, f func() T) T {
 	}
 }
 
-// read1 reads a byte by ReadBuffer.
+// read1 reads a byte with ReadBuffer.
 func read1(s *Socket) (byte, error) {
 	b, n, err := s.ReadBuffer(1)
 	if b == nil {
@@ -86,15 +85,15 @@ func TestSocketReadBuffer(t *testing.T) {
 			waiting := make(chan result, 1)
 			go func() { waiting <- read() }()
 			peer.Write([]byte("ab"))
-			if got := soon(t, "ReadBuffer", func() result { return <-waiting }); got != (result{'a', nil}) {
+			if got := inTime(t, "ReadBuffer", func() result { return <-waiting }); got != (result{'a', nil}) {
 				t.Fatal(got)
 			}
-			if got := soon(t, "ReadBuffer", read); got != (result{'b', nil}) {
+			if got := inTime(t, "ReadBuffer", read); got != (result{'b', nil}) {
 				t.Fatal(got)
 			}
 			peer.CloseWrite()
 			for range 2 {
-				if got := soon(t, "ReadBuffer", read); got.err != io.EOF {
+				if got := inTime(t, "ReadBuffer", read); got.err != io.EOF {
 					t.Fatal(got)
 				}
 			}
@@ -119,14 +118,14 @@ func TestSocketReadBufferUnblocked(t *testing.T) {
 			waiting <- err
 		}()
 		unblock(s)
-		err := soon(t, "ReadBuffer", func() error { return <-waiting })
+		err := inTime(t, "ReadBuffer", func() error { return <-waiting })
 		if err == nil || err == io.EOF || name == "deadline" && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// A reset is never mistaken for an end, whoever meets it first.
+// A reset is reported as such by every method that can meet it first.
 func TestSocketReset(t *testing.T) {
 	for _, network := range networks {
 		for name, meet := range map[string]func(*Socket) error{
@@ -136,7 +135,7 @@ func TestSocketReset(t *testing.T) {
 				for s.Alive() == nil {
 					time.Sleep(time.Millisecond)
 				}
-				s.Write([]byte("x")) // takes the error away
+				s.Write([]byte("x")) // consumes the pending error
 				_, err := s.Read(make([]byte, 1))
 				return err
 			},
@@ -153,7 +152,7 @@ func TestSocketReset(t *testing.T) {
 					t.Fatal(err)
 				}
 				vanish(peer)
-				if err := soon(t, name, func() error { return meet(s) }); !errors.Is(err, syscall.ECONNRESET) {
+				if err := inTime(t, name, func() error { return meet(s) }); !errors.Is(err, syscall.ECONNRESET) {
 					t.Fatal(err)
 				}
 			})
@@ -161,7 +160,7 @@ func TestSocketReset(t *testing.T) {
 	}
 }
 
-// An orderly end, with data before it unread, is no reset.
+// After an orderly end, with unread data before it, Alive returns nil.
 func TestSocketAlive(t *testing.T) {
 	for _, network := range networks {
 		s, peer := socketPair(t, network)
@@ -181,7 +180,7 @@ func TestSocketAlive(t *testing.T) {
 	}
 }
 
-// Abort is a reset, Close an end, and either may follow the other.
+// Abort resets and Close ends a connection, and either may follow the other.
 func TestSocketAbortAndClose(t *testing.T) {
 	s, peer := socketPair(t, "tcp")
 	s.Write([]byte("x"))
@@ -201,8 +200,7 @@ func TestSocketAbortAndClose(t *testing.T) {
 	}
 }
 
-// The two ends of a connection end their directions at the same time: neither
-// takes the other's for a reset.
+// If both sides end their directions at the same time, both read an end and not a reset.
 func TestSocketSimultaneousEnd(t *testing.T) {
 	for range 300 {
 		s, peer := socketPair(t, "tcp")
@@ -213,7 +211,7 @@ func TestSocketSimultaneousEnd(t *testing.T) {
 			go func() { _, err := io.Copy(io.Discard, struct{ io.Reader }{e}); done <- err }()
 		}
 		for range 4 {
-			if err := soon(t, "end", func() error { return <-done }); err != nil {
+			if err := inTime(t, "end", func() error { return <-done }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -222,7 +220,7 @@ func TestSocketSimultaneousEnd(t *testing.T) {
 	}
 }
 
-// What is no socket can do less, and works.
+// A Socket over a connection that is not a socket works, with fewer capabilities.
 func TestSocketOfTLS(t *testing.T) {
 	s, _ := socketPair(t, "tcp")
 	c := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true}))
@@ -235,7 +233,7 @@ func TestSocketOfTLS(t *testing.T) {
 		read <- err
 	}()
 	c.Abort()
-	if err := soon(t, "ReadBuffer", func() error { return <-read }); err == nil || err == io.EOF {
+	if err := inTime(t, "ReadBuffer", func() error { return <-read }); err == nil || err == io.EOF {
 		t.Fatal(err)
 	}
 }

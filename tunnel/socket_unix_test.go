@@ -21,16 +21,16 @@ func TestSocketWaitReset(t *testing.T) {
 	waiting := make(chan error, 1)
 	go func() { waiting <- s.WaitReset() }()
 	vanish(peer)
-	if err := soon(t, "WaitReset", func() error { return <-waiting }); !errors.Is(err, syscall.ECONNRESET) {
+	if err := inTime(t, "WaitReset", func() error { return <-waiting }); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatal(err)
 	}
 	s, peer = socketPair(t, "tcp")
 	peer.CloseWrite()
 	s.SetReadDeadline(time.Unix(1, 0))
-	if err := soon(t, "WaitReset", s.WaitReset); err != nil {
+	if err := inTime(t, "WaitReset", s.WaitReset); err != nil {
 		t.Fatal(err)
 	}
-	// What is no socket cannot tell.
+	// Over a connection that is not a socket, WaitReset returns nil at once.
 	s, _ = socketPair(t, "tcp")
 	if err := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true})).WaitReset(); err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestSocketReadNow(t *testing.T) {
 	peer.Write([]byte("ab"))
 	peer.CloseWrite()
 	got := ""
-	err := soon(t, "ReadNow", func() error {
+	err := inTime(t, "ReadNow", func() error {
 		for {
 			b, n, err := s.ReadNow(1)
 			if err != nil {
@@ -68,7 +68,7 @@ func TestSocketReadNow(t *testing.T) {
 	if b, _, err := s.ReadNow(1); b != nil || err == nil || err == io.EOF {
 		t.Fatalf("of a closed connection: %v", err)
 	}
-	// What is no socket can only be waited for.
+	// Over a connection that is not a socket, ReadNow reads nothing.
 	s, _ = socketPair(t, "tcp")
 	if b, _, err := NewSocket(tls.Client(s.Conn, &tls.Config{InsecureSkipVerify: true})).ReadNow(1); b != nil || err != nil {
 		t.Fatal(err)

@@ -2,7 +2,7 @@ package tunnel
 
 import "net"
 
-// tcpConn returns the TCP connection below nc, or nil.
+// tcpConn returns the TCP connection beneath nc, or nil.
 func tcpConn(nc net.Conn) *net.TCPConn {
 	for {
 		switch c := nc.(type) {

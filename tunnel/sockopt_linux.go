@@ -9,11 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetUserTimeout bounds how long data may stay unacknowledged, and keepalive
-// probes unanswered, before the kernel ends nc (TCP_USER_TIMEOUT, RFC 5482).
-// It reaches through TLS and other wrappers that have a NetConn method. A d
-// of zero or less and a connection that is not TCP are left alone; on systems
-// without the option it does nothing.
+// SetUserTimeout bounds how long data may stay unacknowledged, and keepalive probes unanswered, before the kernel
+// ends nc (TCP_USER_TIMEOUT, RFC 5482). It finds the TCP connection beneath TLS and other wrappers that have a
+// NetConn method. It does nothing if d is zero or less, if there is no TCP connection, and on systems other than
+// Linux.
 func SetUserTimeout(nc net.Conn, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -21,8 +20,8 @@ func SetUserTimeout(nc net.Conn, d time.Duration) error {
 	return setUserTimeout(nc, int(min(max(d.Milliseconds(), 1), math.MaxInt32)))
 }
 
-// ClearUserTimeout takes back what SetUserTimeout did. With it the kernel
-// would also end a connection whose peer is there but reads nothing.
+// ClearUserTimeout undoes SetUserTimeout. With a user timeout the kernel also ends a connection whose peer is
+// alive but does not read.
 func ClearUserTimeout(nc net.Conn) { _ = setUserTimeout(nc, 0) }
 
 func setUserTimeout(nc net.Conn, milliseconds int) error {
@@ -35,8 +34,7 @@ func setUserTimeout(nc net.Conn, milliseconds int) error {
 	return nil
 }
 
-// controlTCP calls f for the socket of the TCP connection below nc, if there is
-// one.
+// controlTCP calls f for the socket of the TCP connection beneath nc, if there is one.
 func controlTCP(nc net.Conn, f func(fd int) error) error {
 	tc := tcpConn(nc)
 	if tc == nil {

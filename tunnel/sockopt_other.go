@@ -7,10 +7,8 @@ import (
 	"time"
 )
 
-// SetUserTimeout bounds how long data may stay unacknowledged before the
-// kernel ends nc, on systems that have TCP_USER_TIMEOUT. This one has not:
-// it does nothing.
+// SetUserTimeout does nothing on this system, which has no TCP_USER_TIMEOUT.
 func SetUserTimeout(net.Conn, time.Duration) error { return nil }
 
-// ClearUserTimeout takes back what SetUserTimeout did, which is nothing here.
+// ClearUserTimeout undoes SetUserTimeout: it does nothing on this system.
 func ClearUserTimeout(net.Conn) {}

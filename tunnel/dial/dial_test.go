@@ -24,7 +24,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// dialCtx bounds a test's dial, generously.
+// dialCtx returns a context with a generous timeout.
 func dialCtx(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -32,8 +32,8 @@ func dialCtx(t *testing.T) context.Context {
 	return ctx
 }
 
-// wsServer serves echoing WebSockets, over TLS if cfg is not nil, and keeps
-// the requests that upgraded. It returns the HOST:PORT.
+// wsServer serves WebSockets that echo, over TLS if cfg is not nil, and sends the upgrade requests to requests. It
+// returns HOST:PORT.
 func wsServer(t *testing.T, cfg *tls.Config, requests chan<- *http.Request) string {
 	t.Helper()
 	ln := testnet.Listen(t)
@@ -109,7 +109,7 @@ func TestDialWays(t *testing.T) {
 	ws, wss := "ws://"+name+":"+plainPort+"/p?q=1", "wss://"+name+":"+securePort
 	hosts := map[string]string{name + ":" + plainPort: plain, name + ":" + securePort: secure}
 	resolver := testnet.NewResolver(t, map[string][]netip.Addr{
-		// Nothing listens on the first: the next one has to be tried.
+		// Nothing listens at the first address: Dial tries the next one.
 		name: {netip.MustParseAddr("127.0.0.77"), netip.MustParseAddr("127.0.0.1")},
 	})
 	proxyTLS := ca.ServerConfig(t)
@@ -135,7 +135,7 @@ func TestDialWays(t *testing.T) {
 		{"SOCKS5", socks.URL()},
 		{"SOCKS5 with password", socksPw.URL()},
 		{"socks5h", socksH},
-		// A password that is not asked for does no harm.
+		// The proxy does not ask for the password.
 		{"SOCKS5 with needless password", &url.URL{Scheme: "socks5", Host: socks.Addr(), User: url.UserPassword("u", "p")}},
 	} {
 		for _, target := range []string{ws, wss} {
@@ -238,8 +238,7 @@ func TestDialRequest(t *testing.T) {
 	}
 }
 
-// A server that speaks at once may send the first frame in one piece with the
-// 101.
+// The first frame may arrive in the same segment as the 101.
 func TestDialKeepsBytesBehind101(t *testing.T) {
 	addr := testnet.Serve(t, func(c net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(c))
@@ -263,8 +262,7 @@ func TestDialKeepsBytesBehind101(t *testing.T) {
 	}
 }
 
-// Both kinds of proxy may send the first bytes of the target in one piece with
-// their own reply.
+// The first bytes of the target may arrive in the same segment as the reply of either kind of proxy.
 func TestProxyKeepsBytesBehindReply(t *testing.T) {
 	behind := []byte(strings.Repeat("0123456789", 300))
 	echo := testnet.Echo(t)
@@ -309,9 +307,9 @@ func TestProxyKeepsBytesBehindReply(t *testing.T) {
 	})
 }
 
-// TestDialCancel interrupts each step while it waits for the other side.
+// TestDialCancel cancels each step while it waits for the peer.
 func TestDialCancel(t *testing.T) {
-	// A server that cancels when the first bytes have come, and says nothing.
+	// silent is a server that cancels the dial when the first bytes have arrived, and does not answer.
 	silent := func(t *testing.T, cancel func()) string {
 		return testnet.Serve(t, func(c net.Conn) {
 			b := make([]byte, 1024)
@@ -372,7 +370,7 @@ func TestDialCancel(t *testing.T) {
 			}
 		})
 	}
-	// The resolver lets go of its sockets in its own time.
+	// The resolver closes its sockets a little later.
 	waitFor(t, "the descriptors to be closed", func() bool { return openFiles(t) <= before })
 }
 
@@ -386,7 +384,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// openFiles counts this process's descriptors, where it can.
+// openFiles returns the number of this process's descriptors, or 0 where the system does not tell.
 func openFiles(t *testing.T) int {
 	t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")
@@ -405,7 +403,7 @@ func TestDialCancelledBefore(t *testing.T) {
 	}
 }
 
-// A context that ends after Dial has returned leaves the connection alone.
+// The end of the context after Dial has returned does not affect the connection.
 func TestDialOutlivesContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c, err := Dial(ctx, "ws://"+wsServer(t, nil, nil), nil)
@@ -417,13 +415,13 @@ func TestDialOutlivesContext(t *testing.T) {
 	checkEcho(t, c)
 }
 
-// deadlineKeeper remembers the last deadline that was set.
-type deadlineKeeper struct {
+// A deadlineConn records the last deadline that was set.
+type deadlineConn struct {
 	net.Conn
 	last time.Time
 }
 
-func (c *deadlineKeeper) SetDeadline(t time.Time) error {
+func (c *deadlineConn) SetDeadline(t time.Time) error {
 	c.last = t
 	return c.Conn.SetDeadline(t)
 }
@@ -434,7 +432,7 @@ func TestStepDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	k := &deadlineKeeper{Conn: nc}
+	k := &deadlineConn{Conn: nc}
 	a := &attempt{Options: &Options{}}
 	err = a.within(t.Context(), k, func(context.Context) error {
 		if until := time.Until(k.last); until <= 0 || until > DefaultHandshakeTimeout {

@@ -17,7 +17,7 @@ import (
 	"adit/tunnel/ws"
 )
 
-// pinError is like that of the package that checks pins.
+// pinError is an error with a hint, like that of package certs.
 type pinError struct{}
 
 func (pinError) Error() string { return "the pin does not match" }
@@ -25,8 +25,7 @@ func (pinError) Hint() string  { return "compare the pins" }
 
 const secret = "s3cr3t"
 
-// A socket that is closed before TLS begins, as by the end of the context, is
-// an error like others.
+// A socket that is closed before TLS begins, as by the end of the context, gives a TLS error.
 func TestClosedBeforeTLS(t *testing.T) {
 	for _, proxy := range []string{"", "https"} {
 		d := Options{}
@@ -46,7 +45,7 @@ func TestClosedBeforeTLS(t *testing.T) {
 	}
 }
 
-// What a network seldom does has a hint, too.
+// Rare failures of the network have hints, too.
 func TestRareFailures(t *testing.T) {
 	a := &attempt{Options: &Options{}}
 	for _, err := range []error{syscall.EADDRNOTAVAIL, syscall.EINVAL} {
@@ -59,8 +58,7 @@ func TestRareFailures(t *testing.T) {
 	}
 }
 
-// TestDialErrors has every way to fail: the step, what is said, what is
-// advised, and whether to go on trying.
+// TestDialErrors has every failure: its step, error, hint, and whether it is permanent.
 func TestDialErrors(t *testing.T) {
 	ca := testnet.NewCA(t, "Test CA")
 	corp := testnet.NewCA(t, "Corp Inspection CA")
@@ -126,8 +124,8 @@ func TestDialErrors(t *testing.T) {
 		name      string
 		set       func(*testing.T, *Options) string
 		step      Step
-		text      string // all of its parts, separated by |, are in the error
-		hint      string // in the hint
+		text      string // parts of the error, separated by |
+		hint      string // part of the hint
 		permanent bool
 	}{
 		// Configuration.
@@ -324,7 +322,7 @@ func TestDialErrors(t *testing.T) {
 		}, StepTLS, "protocol version not supported", "too old", false},
 		{"no http/1.1", func(t *testing.T, d *Options) string {
 			cfg := ca.ServerConfig(t)
-			cfg.NextProtos = []string{"other"} // for h2 alone crypto/tls makes an exception
+			cfg.NextProtos = []string{"other"} // crypto/tls accepts h2 alone
 			return "wss://" + wsServer(t, cfg, nil)
 		}, StepTLS, "no application protocol", "http/1.1", false},
 		{"plain HTTP port", func(t *testing.T, d *Options) string {
@@ -424,7 +422,7 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// serveTLS is Go's own HTTPS server, which answers plain HTTP by itself.
+// serveTLS runs Go's HTTPS server, which answers plain HTTP with 400.
 func serveTLS(t *testing.T, cfg *tls.Config) string {
 	t.Helper()
 	ln := testnet.Listen(t)

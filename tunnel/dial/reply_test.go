@@ -71,8 +71,7 @@ func TestAuthSchemes(t *testing.T) {
 	}
 }
 
-// fuzzReply checks what holds for every reply, and that the pieces it comes in
-// make no difference.
+// fuzzReply checks what holds for every reply, and that it is read the same in pieces of any size.
 func fuzzReply(t *testing.T, in []byte) *reply {
 	br := bufio.NewReader(bytes.NewReader(in))
 	r, err := readReply(br)

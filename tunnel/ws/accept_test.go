@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// serve runs an HTTP server that hands what Accept returns to the test.
+// serve runs an HTTP server that passes the results of Accept to the test.
 func serve(t *testing.T, o *AcceptOptions) (addr string, conns chan *Conn, errs chan error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +39,7 @@ func serve(t *testing.T, o *AcceptOptions) (addr string, conns chan *Conn, errs 
 	return ln.Addr().String(), conns, errs
 }
 
-// handshake is a good request, with lines added or, by "-Name", removed.
+// handshake returns a valid request, with lines added, or removed by "-Name".
 func handshake(changes ...string) string {
 	lines := []string{
 		"GET /tunnel HTTP/1.1",
@@ -169,7 +169,7 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// Frames that come in the same segment as the request are not lost.
+// Frames that arrive in the same segment as the request are read.
 func TestAcceptEarlyFrames(t *testing.T) {
 	addr, conns, _ := serve(t, nil)
 	raw, err := net.Dial("tcp", addr)
@@ -196,7 +196,7 @@ func TestAcceptEarlyFrames(t *testing.T) {
 	}
 }
 
-// The server's deadlines do not outlive the handshake.
+// The HTTP server's deadlines are cleared after the handshake.
 func TestAcceptClearsDeadlines(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -241,7 +241,7 @@ func (l deadlineListener) Accept() (net.Conn, error) {
 	return deadlineConn{nc, l.deadlines}, err
 }
 
-// deadlineConn records the deadlines that are set for both directions.
+// A deadlineConn records the deadlines that are set for both directions.
 type deadlineConn struct {
 	net.Conn
 	deadlines chan time.Time
@@ -272,8 +272,7 @@ func (w *plainWriter) Header() http.Header         { return w.header }
 func (w *plainWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (w *plainWriter) WriteHeader(status int)      { w.status = status }
 
-// Any request, valid handshake or not, gets an answer or the end of its
-// connection, and the server survives.
+// Whatever a client sends instead of a handshake, the server answers or closes, and does not panic.
 func FuzzHandshake(f *testing.F) {
 	f.Add("GET", "websocket", "Upgrade", "13", "dGhlIHNhbXBsZSBub25jZQ==", "chat, binary")
 	f.Add("GET", "h2c,WebSocket", "close, upgrade", "13,8", "", ",")

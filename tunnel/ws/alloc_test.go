@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// sink reads and forgets until the connection ends, without allocating.
+// sink reads and discards until the connection ends, without allocating.
 func sink(nc net.Conn) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() {
@@ -50,7 +50,7 @@ func readMessage(c *Conn, p []byte) error {
 	}
 }
 
-// The data path allocates nothing per message.
+// Reading and writing a message allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	for _, s := range bothSides {
 		for _, size := range []int{100, 64 << 10} {

@@ -34,7 +34,7 @@ func TestCloseHandshake(t *testing.T) {
 				t.Parallel()
 				raw, c := s.start(t, Options{CloseTimeout: watchdog})
 				go func() {
-					// Data and pings on the way to our Close are passed over.
+					// Data and pings before the Close frame are discarded.
 					raw.Write(s.frame(fin|bin, strings.Repeat("x", 9000)))
 					raw.Write(s.frame(fin|ping, "p"))
 				}()
@@ -46,7 +46,7 @@ func TestCloseHandshake(t *testing.T) {
 				}
 				raw.Write(s.frame(fin|closE, tt.want))
 				if !s.client {
-					// The server ends TCP without waiting for the client to.
+					// The server closes TCP first.
 					if b, err := io.ReadAll(raw); err != nil || len(b) > 0 {
 						t.Errorf("after the Close: %q, %v", b, err)
 					}
@@ -69,7 +69,7 @@ func TestCloseHandshake(t *testing.T) {
 	}
 }
 
-// Both ends are ours and close at once, from several goroutines.
+// Both ends of a connection close at the same time, from several goroutines.
 func TestCloseBothEnds(t *testing.T) {
 	raw, nc := tcpPair(t)
 	a := newConn(raw, nil, true, false, Options{CloseTimeout: watchdog})
@@ -85,8 +85,7 @@ func TestCloseBothEnds(t *testing.T) {
 	}
 }
 
-// Close frees a reader and a writer that are blocked, and a peer that does
-// nothing cannot hold it.
+// Close unblocks a reader and a writer, and returns although the peer does nothing.
 func TestCloseUnresponsivePeer(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -106,7 +105,7 @@ func TestCloseUnresponsivePeer(t *testing.T) {
 	}
 }
 
-// A peer that keeps sending still gets our last frames: no reset eats them.
+// A peer that keeps sending gets our last frames before any reset.
 func TestCloseFloodingPeer(t *testing.T) {
 	for _, s := range bothSides {
 		for _, fault := range []bool{false, true} {
@@ -147,7 +146,7 @@ func TestCloseFloodingPeer(t *testing.T) {
 				t.Errorf("read %q, want a Close", f)
 			}
 			if b, err := io.ReadAll(raw); err != nil || len(b) > 0 {
-				// Our half-close comes before the end of the flood does.
+				// Our half-close arrives before the peer has stopped sending.
 				t.Errorf("after the Close: %q, %v", b, err)
 			}
 			close(stop)
@@ -157,8 +156,8 @@ func TestCloseFloodingPeer(t *testing.T) {
 	}
 }
 
-// The reader's own answer to a Close needs no call of Close to leave, and
-// stands behind the message that is being written.
+// The reader's answer to a Close frame is sent without a call of Close, and after the message that is being
+// written.
 func TestCloseAnswered(t *testing.T) {
 	for _, s := range bothSides {
 		raw, c := s.start(t, Options{})
@@ -197,7 +196,7 @@ func TestCloseAfterLoss(t *testing.T) {
 	}
 }
 
-// tlsPair is a pair of our Conns over TLS over TCP.
+// tlsPair returns two connected Conns over TLS over TCP.
 func tlsPair(t *testing.T, opts Options) (client, server *Conn) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -257,7 +256,7 @@ func TestTLS(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("close to a deaf peer", func(t *testing.T) {
+	t.Run("close to a peer that does not read", func(t *testing.T) {
 		client, server := tlsPair(t, Options{CloseTimeout: 50 * time.Millisecond})
 		blocked := make(chan error, 1)
 		go func() {

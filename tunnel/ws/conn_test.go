@@ -11,19 +11,18 @@ import (
 	"time"
 )
 
-// watchdog ends tests that hang. It is never a condition of success.
+// watchdog bounds everything that a test waits for. No test passes by it.
 const watchdog = 30 * time.Second
 
-// side is our role in a test; the test itself plays the other with raw bytes.
+// A side is our role in a test; the test plays the other role with raw bytes.
 type side struct {
 	name   string
-	client bool // ours
+	client bool
 }
 
 var bothSides = []side{{"server", false}, {"client", true}}
 
-// tcpPair returns both ends of a loopback TCP connection, with a deadline
-// against hanging on the first, which belongs to the test.
+// tcpPair returns both ends of a loopback TCP connection. The first belongs to the test and has a deadline.
 func tcpPair(t testing.TB) (raw, ours *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,7 +44,7 @@ func tcpPair(t testing.TB) (raw, ours *net.TCPConn) {
 	return a.(*net.TCPConn), b.(*net.TCPConn)
 }
 
-// start makes a Conn and the raw connection to it.
+// start returns a Conn and the raw connection to it.
 func (s side) start(t testing.TB, opts Options) (raw *net.TCPConn, c *Conn) {
 	t.Helper()
 	raw, nc := tcpPair(t)
@@ -58,7 +57,7 @@ func (s side) start(t testing.TB, opts Options) (raw *net.TCPConn, c *Conn) {
 	return raw, c
 }
 
-// frame makes a frame as our peer would send it.
+// frame returns a frame as our peer would send it.
 func (s side) frame(first byte, payload string) []byte {
 	return makeFrame(first, []byte(payload), !s.client)
 }
@@ -89,14 +88,13 @@ func makeFrame(first byte, payload []byte, masked bool) []byte {
 	return b
 }
 
-// rawFrame is a frame of ours as a test sees it.
+// A rawFrame is a frame that we sent.
 type rawFrame struct {
 	first   byte
 	payload string
 }
 
-// readFrame reads one of our frames, and fails unless it is masked just as
-// our role asks.
+// readFrame reads a frame that we sent, and fails if it is not masked according to our role.
 func (s side) readFrame(t testing.TB, r io.Reader) (rawFrame, error) {
 	t.Helper()
 	var b [8]byte
@@ -131,7 +129,7 @@ func (s side) readFrame(t testing.TB, r io.Reader) (rawFrame, error) {
 	return f, nil
 }
 
-// mustFrame is readFrame when there must be one.
+// mustFrame is readFrame, and fails the test on an error.
 func (s side) mustFrame(t testing.TB, r io.Reader) rawFrame {
 	t.Helper()
 	f, err := s.readFrame(t, r)
@@ -145,11 +143,11 @@ func closeBody(code uint16, reason string) string {
 	return string(binary.BigEndian.AppendUint16(nil, code)) + reason
 }
 
-// message is what a reader got.
+// A message is a message that was read.
 type message struct {
 	op      Opcode
 	payload string
-	whole   bool // its end was seen
+	whole   bool // it was read to its end
 }
 
 // readAll reads messages until an error, with reads of the given size.
@@ -179,8 +177,7 @@ func readAll(c *Conn, size int) (all []message, err error) {
 	}
 }
 
-// endOf names the way a connection ended: the code of the CloseError as
-// positive, of the ProtocolError as negative number, 0 for anything else.
+// endOf returns the code of a CloseError, the negative code of a ProtocolError, or 0 for other errors.
 func endOf(err error) int {
 	var closed *CloseError
 	var fault *ProtocolError

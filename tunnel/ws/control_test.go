@@ -38,7 +38,7 @@ func TestPingPong(t *testing.T) {
 	}
 }
 
-// stuffed returns a Conn whose peer does not read, with a writer that blocks.
+// stuffed returns a Conn whose peer does not read, and the result of a write that blocks.
 func stuffed(t *testing.T, s side, opts Options) (raw *net.TCPConn, c *Conn, blocked chan error) {
 	t.Helper()
 	raw, c = s.start(t, opts)
@@ -50,7 +50,7 @@ func stuffed(t *testing.T, s side, opts Options) (raw *net.TCPConn, c *Conn, blo
 		blocked <- c.WriteBuffer(OpBinary, b)
 	}()
 	<-began
-	// The first byte of the message shows that the writer has the lock.
+	// When the first byte of the message has arrived, the writer holds writeMu.
 	var one [1]byte
 	if _, err := io.ReadFull(raw, one[:]); err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func stuffed(t *testing.T, s side, opts Options) (raw *net.TCPConn, c *Conn, blo
 	return raw, c, blocked
 }
 
-// A ping flood from a peer that takes no pongs stops the reader and nothing
-// grows; when the peer reads again, every pong is there and in order.
+// Pings of a peer that does not read the pongs stop the reader, and the queue stays bounded. When the peer reads
+// again, it gets every pong in order.
 func TestPingFlood(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestPingFlood(t *testing.T) {
 			if n := runtime.NumGoroutine(); n > goroutines+8 {
 				t.Errorf("%d goroutines, %d before the flood", n, goroutines)
 			}
-			// The rest of the message that blocks, then the pongs.
+			// The rest of the blocked message, then the pongs.
 			rest := int64(32<<20 + 9)
 			if s.client {
 				rest += 4
@@ -112,7 +112,7 @@ func TestPingFlood(t *testing.T) {
 	}
 }
 
-// With LatestPongOnly the reader goes on, and the newest ping is answered.
+// With LatestPongOnly the reader does not stop, and the newest ping is answered.
 func TestLatestPongOnly(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestLatestPongOnly(t *testing.T) {
 	}
 }
 
-// Our own pings wait in a bounded queue and Ping never does.
+// Ping never blocks, and the queue of our pings is bounded.
 func TestPingNeverBlocks(t *testing.T) {
 	_, c, blocked := stuffed(t, bothSides[0], Options{})
 	for i := range maxPendingPings {
@@ -195,7 +195,7 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 }
 
-// A frame that a deadline has cut short is the last.
+// Nothing is written after a frame that a deadline has cut short.
 func TestWriteDeadline(t *testing.T) {
 	_, c, blocked := stuffed(t, bothSides[0], Options{})
 	c.NetConn().SetWriteDeadline(time.Now())
@@ -208,7 +208,7 @@ func TestWriteDeadline(t *testing.T) {
 	}
 }
 
-// waitFor polls for a state of ours that no channel tells.
+// waitFor polls until ok is true.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(watchdog); !ok(); {

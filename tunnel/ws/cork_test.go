@@ -16,14 +16,14 @@ import (
 	"adit/tunnel"
 )
 
-// maxRecord is the most that one TLS record carries.
+// maxRecord is the maximal payload of a TLS record, in bytes.
 const maxRecord = 16 << 10
 
-// countedConn counts the writes to it after which it may send.
+// A countedConn counts the writes after which the kernel may send, and knows whether the last write held data back.
 type countedConn struct {
 	net.Conn
 	writes atomic.Int64
-	held   atomic.Bool // more must follow
+	held   atomic.Bool // the last write was WriteMore
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
@@ -37,8 +37,8 @@ func (c *countedConn) WriteMore(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// corkedPair gives the two ends of a WebSocket over TLS of some version, and what
-// is beneath the client's.
+// corkedPair returns the two ends of a WebSocket over TLS of the given version, and the connection beneath the
+// client's TLS.
 func corkedPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
 	t.Helper()
 	x, y := testnet.Pair(t, "tcp")
@@ -61,8 +61,8 @@ func corkedPair(t testing.TB, version uint16) (client, server *Conn, below *coun
 	return client, server, below
 }
 
-// Messages of all sizes arrive whole, each sent at once or, where records are
-// smaller than they might be, in two parts. Nothing is held back for the next.
+// Messages of all sizes arrive whole. Each is sent at once, or in two parts while crypto/tls writes small records.
+// Nothing is held back after a message.
 func TestCork(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		client, server, below := corkedPair(t, version)
@@ -100,24 +100,23 @@ func TestCork(t *testing.T) {
 	}
 }
 
-// A write that fails in the middle of the records is the last one.
+// Nothing is written after a record that was cut short.
 func TestCorkCutShort(t *testing.T) {
 	client, _, below := corkedPair(t, tls.VersionTLS13)
 	below.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	b := make([]byte, client.Headroom()+64<<20) // more than the socket takes
+	b := make([]byte, client.Headroom()+64<<20) // more than the socket's buffers take
 	if err := client.WriteBuffer(OpBinary, b); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal(err)
 	}
 	below.SetWriteDeadline(time.Time{})
 	before := below.writes.Load()
-	tunnel.CloseWrite(client.nc) // wants to send an alert
+	tunnel.CloseWrite(client.nc) // tries to send an alert
 	if below.writes.Load() != before {
 		t.Error("something was written behind half a record")
 	}
 }
 
-// Read deadlines end a read that waits for more than one record, and lose
-// nothing.
+// A read that ends by a deadline loses no data.
 func TestCorkReadDeadline(t *testing.T) {
 	client, server, _ := corkedPair(t, tls.VersionTLS13)
 	b := make([]byte, client.Headroom()+tunnel.BufferSize)
@@ -140,8 +139,7 @@ func TestCorkReadDeadline(t *testing.T) {
 	}
 }
 
-// A steady stream over TLS allocates nothing of ours. crypto/tls allocates a
-// reader for each time it reads.
+// Writing messages over TLS allocates nothing; crypto/tls allocates a reader for each read.
 func TestCorkNoAllocations(t *testing.T) {
 	client, server, _ := corkedPair(t, tls.VersionTLS13)
 	done := sink(server.nc)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Shorthands for the first byte of a frame.
+// First bytes of frames.
 const (
 	fin   = 0x80
 	text  = byte(OpText)
@@ -36,9 +36,9 @@ func TestFrames(t *testing.T) {
 		name   string
 		frames []f
 		want   []message
-		end    int        // endOf the reader's error; 0: the connection just ends
-		answer []rawFrame // what we send before our Close
-		reply  string     // payload of our Close, if we send one
+		end    int        // endOf the reader's error; 0 if the connection ends without a Close frame
+		answer []rawFrame // the frames that we send before our Close frame
+		reply  string     // the payload of our Close frame, if we send one
 	}{
 		{"text", []f{{fin | text, "hello"}}, []message{{OpText, "hello", true}}, 0, nil, ""},
 		{"binary", []f{{fin | bin, "\xff\x00"}}, []message{{OpBinary, "\xff\x00", true}}, 0, nil, ""},
@@ -129,7 +129,7 @@ func TestFrames(t *testing.T) {
 						t.Fatalf("last frame is %q, want a Close", last)
 					}
 					if tt.end < 0 && len(last.payload) > 2 {
-						last.payload = last.payload[:2] // our reason is free
+						last.payload = last.payload[:2] // the reason is not compared
 					}
 					if tt.end != 0 && last.payload != tt.reply {
 						t.Errorf("Close with %q, want %q", last.payload, tt.reply)
@@ -144,8 +144,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// send writes b, byte by byte if chop is set. Its error does not matter: the
-// other end may have had enough.
+// send writes b, byte by byte if chop is set. It ignores errors, because the other end may have closed.
 func send(w io.Writer, b []byte, chop bool) {
 	if !chop {
 		w.Write(b)
@@ -343,7 +342,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// hugeHeader announces a frame of n bytes.
+// hugeHeader returns the header of a frame of n bytes.
 func (s side) hugeHeader(first byte, n uint64) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{first, 127}, n)
 	if !s.client {
@@ -393,8 +392,8 @@ func TestHugeLength(t *testing.T) {
 	}
 }
 
-// A header that is already wrong is refused before the rest of it comes, and
-// payload is delivered while its frame stalls.
+// An invalid header is refused before the rest of it arrives, and payload is delivered before the rest of its
+// frame arrives.
 func TestStalledFrames(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name+"/header", func(t *testing.T) {
@@ -446,7 +445,7 @@ func TestStalledFrames(t *testing.T) {
 	}
 }
 
-// What NextMessage passes over counts as read.
+// Payload that NextMessage discards is checked like payload that is read.
 func TestSkip(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -481,7 +480,7 @@ func TestSkip(t *testing.T) {
 	}
 }
 
-// Bytes that came with the handshake are the first to be read, however many.
+// Any number of bytes that came with the handshake are read first.
 func TestEarlyBytes(t *testing.T) {
 	for _, s := range bothSides {
 		for _, n := range []int{1, 100, 5000, 20000} {
@@ -513,7 +512,7 @@ func TestLastRead(t *testing.T) {
 	if since := time.Since(first); since < 0 || since > watchdog {
 		t.Errorf("LastRead is %v ago at first", since)
 	}
-	// Half a frame counts.
+	// Half a frame counts as received, too.
 	raw.Write([]byte{fin | bin, 0x80 | 5, 0})
 	done := make(chan struct{})
 	go func() { defer close(done); c.NextMessage() }()

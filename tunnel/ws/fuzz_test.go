@@ -11,8 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// memConn is a connection whose inbound bytes are given beforehand and come
-// in pieces of at most chop; the rest of a net.Conn does nothing.
+// A memConn is a connection that reads given bytes, at most chop at a time; its other methods do nothing.
 type memConn struct {
 	net.Conn
 	in   []byte
@@ -37,8 +36,8 @@ func (m *memConn) Close() error                     { return nil }
 func (m *memConn) SetDeadline(time.Time) error      { return nil }
 func (m *memConn) SetWriteDeadline(time.Time) error { return nil }
 
-// parsePlainly says what a reader ought to deliver for a byte stream: slowly,
-// with everything in memory, and after the letter of RFC 6455 section 5.
+// parsePlainly returns what a reader must deliver for a byte stream, by a simple implementation of RFC 6455,
+// section 5, with everything in memory.
 func parsePlainly(b []byte, client, checkText bool) (all []message, pings []string, end int) {
 	var open bool
 	var got []byte // of the open message
@@ -159,7 +158,7 @@ func FuzzReadFrames(f *testing.F) {
 		c := newConn(m, nil, client, false, Options{ValidateUTF8: true})
 		size := int(readSize)
 		if size == 255 {
-			size = 64 << 10 // past the buffer
+			size = 64 << 10 // larger than the read buffer
 		}
 		got, err := readAll(c, max(size, 1))
 		c.Close(StatusNormal, "")
@@ -168,7 +167,7 @@ func FuzzReadFrames(f *testing.F) {
 			t.Fatalf("ended with %v, want %d", err, end)
 		}
 		if end == -1007 {
-			// How much of the faulty piece is delivered depends on the cuts.
+			// How much of the invalid text is delivered depends on how the bytes are cut.
 			for i := range min(len(got), len(want)) {
 				if !bytes.HasPrefix([]byte(want[i].payload), []byte(got[i].payload)) {
 					t.Fatalf("message %d is %q, want a prefix of %q", i, got[i].payload, want[i].payload)
@@ -177,7 +176,7 @@ func FuzzReadFrames(f *testing.F) {
 		} else if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("read %v, want %v", got, want)
 		}
-		// What we sent: the pongs in order, then one Close.
+		// We sent the pongs in order, then one Close frame.
 		s := side{"conn", client}
 		for i := 0; ; i++ {
 			fr, err := s.readFrame(t, &m.out)
@@ -197,7 +196,7 @@ func FuzzReadFrames(f *testing.F) {
 	})
 }
 
-// What is written by one end is what the other reads.
+// One end reads what the other writes.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("hello"), uint16(1), uint32(3), true, false, byte(0))
 	f.Add([]byte("0123456789"), uint16(14000), uint32(65535), false, true, byte(0))

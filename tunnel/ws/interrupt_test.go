@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Interrupt unblocks a reader and a writer, and nothing works afterwards but closing.
+// Interrupt unblocks a reader and a writer, and afterwards only closing works.
 func TestInterrupt(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -29,7 +29,7 @@ func TestInterrupt(t *testing.T) {
 					t.Fatal("still blocked")
 				}
 			}
-			c.StopReadingAfter(watchdog) // does not take the interruption back
+			c.StopReadingAfter(watchdog) // does not undo Interrupt
 			if _, err := c.NextMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error(err)
 			}
@@ -81,7 +81,7 @@ func TestStopReadingAfter(t *testing.T) {
 	}
 }
 
-// StopWritingAfter frees a writer that is stuck, and leaves reading alone.
+// StopWritingAfter unblocks a writer, and does not affect reading.
 func TestStopWritingAfter(t *testing.T) {
 	raw, c, writing := stuffed(t, bothSides[0], Options{})
 	c.StopWritingAfter(50 * time.Millisecond)

@@ -63,7 +63,7 @@ func FuzzReadStream(f *testing.F) {
 			t.Fatalf("ended with %v, want %d", err, end)
 		}
 		if end == -1007 && bytes.HasPrefix(want, got) {
-			got = want // how much of the faulty piece is delivered depends on the cuts
+			got = want // how much of the invalid text is delivered depends on how the bytes are cut
 		}
 		if !bytes.Equal(got, want) {
 			t.Fatalf("read %q, want %q", got, want)
@@ -87,8 +87,8 @@ func FuzzReadStream(f *testing.F) {
 	})
 }
 
-// Frames that came together are read together.
-func TestReadStreamTakesAllThatIsThere(t *testing.T) {
+// Frames that arrived together are read together.
+func TestReadStreamReadsAllFrames(t *testing.T) {
 	var b []byte
 	for range 2000 {
 		b = append(b, makeFrame(fin|bin, []byte("x"), true)...)
@@ -106,8 +106,8 @@ func TestReadStreamTakesAllThatIsThere(t *testing.T) {
 	}
 }
 
-// What is announced costs nothing, and what has come is given at once.
-func TestStreamDoesNotWaitForTheRest(t *testing.T) {
+// A long frame takes no memory before it arrives, and the part that has arrived is returned at once.
+func TestReadStreamReturnsPartOfFrame(t *testing.T) {
 	s := bothSides[0]
 	raw, c := s.start(t, Options{ValidateUTF8: true})
 	raw.Write(s.hugeHeader(fin|bin, 1<<63-1))
@@ -130,8 +130,8 @@ func TestStreamDoesNotWaitForTheRest(t *testing.T) {
 	}
 }
 
-// Behind our Close the peer's data still comes, up to its own.
-func TestSendCloseLeavesReading(t *testing.T) {
+// After our Close frame, the peer's data is read up to its Close frame.
+func TestReadAfterSendClose(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
 			raw, c := s.start(t, Options{})
@@ -161,7 +161,7 @@ func TestSendCloseLeavesReading(t *testing.T) {
 	}
 }
 
-func TestStreamAllocatesNothing(t *testing.T) {
+func TestReadStreamNoAllocations(t *testing.T) {
 	for _, size := range []int{1, 1000, 64 << 10} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			raw, c := bothSides[0].start(t, Options{ValidateUTF8: true})

@@ -10,8 +10,8 @@ import (
 
 var utf8Texts = []struct {
 	s string
-	// bad is how many bytes it takes to know that it cannot be UTF-8; 0 if it
-	// is, -1 if it only ends too early.
+	// bad is the number of bytes after which the text cannot be UTF-8 any more; 0 if it is UTF-8, -1 if it
+	// ends inside a code point.
 	bad int
 }{
 	{"", 0},
@@ -58,7 +58,7 @@ func TestUTF8Checker(t *testing.T) {
 			}
 			want := tt.bad
 			if want > 0 {
-				want -= (want - 1) % size // noticed with the piece it is in
+				want -= (want - 1) % size // found with the frame that has the byte
 			}
 			if bad != want {
 				t.Errorf("%q in pieces of %d: %d, want %d", tt.s, size, bad, want)
@@ -67,8 +67,7 @@ func TestUTF8Checker(t *testing.T) {
 	}
 }
 
-// Each text is sent in frames of every size, and the fault must be noticed
-// while the frame that holds it stalls.
+// Each text is sent in frames of every size, and invalid UTF-8 must be found before the rest of its frame arrives.
 func TestTextMessages(t *testing.T) {
 	for _, s := range bothSides {
 		t.Run(s.name, func(t *testing.T) {
@@ -89,7 +88,7 @@ func TestTextMessages(t *testing.T) {
 						b = append(b, s.frame(first, left[:n])...)
 						left = left[n:]
 					}
-					go raw.Write(b) // and no more: the connection stays open
+					go raw.Write(b) // the connection stays open
 					c.NextMessage()
 					got, err := io.ReadAll(c)
 					if tt.bad == 0 {
@@ -195,7 +194,7 @@ func FuzzTextCutter(f *testing.F) {
 		if want := s[:validPrefix([]byte(s))]; string(got) != want {
 			t.Fatalf("%q: got %q, want %q", s, got, want)
 		}
-		// The checker must agree.
+		// utf8Checker must agree.
 		var u utf8Checker
 		ok := true
 		for i := 0; i < len(s) && ok; i += size {

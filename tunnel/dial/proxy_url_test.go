@@ -133,7 +133,7 @@ func FuzzProxyURL(f *testing.F) {
 	} {
 		f.Add(s[0], s[1], s[2])
 	}
-	// Whatever a password is surrounded by, it does not show.
+	// Whatever surrounds a password, the error does not contain it.
 	f.Fuzz(func(t *testing.T, before, in, after string) {
 		if !strings.HasPrefix(after, "@") || strings.Contains(before, "@") {
 			return
