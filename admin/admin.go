@@ -161,6 +161,6 @@ func (a *Admin) serveStatus(w http.ResponseWriter, _ *http.Request) {
 type errorLog struct{ log *slog.Logger }
 
 func (w errorLog) Write(p []byte) (int, error) {
-	w.log.Warn("admin", "message", strings.TrimSuffix(string(p), "\n"))
+	w.log.Warn("admin server error", "message", strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }

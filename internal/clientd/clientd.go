@@ -65,7 +65,7 @@ func (d *Daemon) Logger() *slog.Logger { return d.log }
 // makes it check the link at once.
 func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	for _, w := range Warnings(d.cfg, d.Getenv) {
-		d.log.Warn(w)
+		d.log.Warn("configuration warning", "warning", w)
 	}
 	c, err := d.newClient()
 	if err != nil {

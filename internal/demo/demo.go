@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	fmt.Fprintf(d.Out, `backend   http://%s, and tcp %s, which answers lines of JSON
-server    wss://%s/tunnel   throw-away certificate, one user with a token
+server    wss://%s/tunnel   temporary certificate, one user with a token
           wss://%[3]s/json     a route to the lines of JSON, for everyone
 client    127.0.0.1 ports below, pinned to %s
 
@@ -130,7 +130,7 @@ func (d *demo) serve(s *server.Server, conf *tls.Config) (addr string, err error
 	}
 	d.wg.Go(func() {
 		if err := s.Serve(l, conf); err != nil {
-			d.Logger.Error("server", "error", err)
+			d.Logger.Error("serve failed", "error", err)
 		}
 	})
 	return l.Addr().String(), nil
@@ -162,7 +162,7 @@ func (d *demo) startClient() error {
 	d.webLocal, d.sshLocal = addrs[0].String(), addrs[1].String()
 	d.wg.Go(func() {
 		if err := c.Run(d.ctx); err != nil {
-			d.Logger.Error("client", "error", err)
+			d.Logger.Error("client failed", "error", err)
 		}
 	})
 	return nil

@@ -95,7 +95,7 @@ func (s *tlsSource) fits(t config.ServerTLS) bool {
 func (s *tlsSource) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	if source, ok := s.source.(*certs.FileSource); ok {
 		for _, w := range source.Warnings() {
-			log.Warn(w)
+			log.Warn("certificate warning", "warning", w)
 		}
 	}
 	if s.stop != nil {

@@ -21,7 +21,7 @@ type table struct {
 
 func (t *table) age(from time.Time) string { return units.Age(t.now.Sub(from)) }
 
-// rate is the growth of a counter per second since the previous document.
+// rate returns the growth of a counter per second since the previous document.
 func (t *table) rate(now, before uint64) string {
 	if t.since <= 0 || now < before {
 		return "-"
@@ -34,7 +34,7 @@ func (t *table) link(l, before metrics.Link, opened time.Time) []string {
 	rtt := "-"
 	switch {
 	case !l.Connected:
-		rtt = "no link"
+		rtt = "disconnected"
 	case l.RTT > 0:
 		rtt = fmt.Sprintf("%.3g ms", l.RTT*1000)
 	}
@@ -56,7 +56,7 @@ func summary(links []metrics.Link) string {
 	}
 	text := fmt.Sprintf("%s, %s, %s queued, %s unacknowledged", plural(len(links), "session"), plural(streams, "stream"), units.Decimal(float64(queued)), units.Decimal(float64(unacknowledged)))
 	if down > 0 {
-		text += fmt.Sprintf(", %d without a link", down)
+		text += fmt.Sprintf(", %d disconnected", down)
 	}
 	return text
 }
@@ -79,7 +79,6 @@ type trouble struct {
 }
 
 // troubleRows returns a row for each kind that has occurred.
-
 func troubleRows(list []trouble) [][]string {
 	var rows [][]string
 	for _, x := range list {
