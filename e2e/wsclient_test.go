@@ -284,20 +284,16 @@ func (p *peer) readFrame() error {
 // readData reads the payload of a data frame.
 func (p *peer) readData(length uint64, last bool) error {
 	for length > 0 {
-		b, err := p.in.Peek(1)
-		if err != nil {
+		if _, err := p.in.Peek(1); err != nil {
 			return err
 		}
-		b, _ = p.in.Peek(int(min(length, uint64(p.in.Buffered()))))
+		b, _ := p.in.Peek(int(min(length, uint64(p.in.Buffered()))))
 		if p.text {
 			p.msg = append(p.msg, b...)
 		}
-		if p.onData != nil {
-			err = p.onData(b)
-		} else {
+		if p.onData == nil {
 			p.data = append(p.data, b...)
-		}
-		if err != nil {
+		} else if err := p.onData(b); err != nil {
 			return err
 		}
 		length -= uint64(len(b))

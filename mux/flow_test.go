@@ -296,7 +296,7 @@ func TestRevokeWhileWriting(t *testing.T) {
 				b, k, _ := give(min(len(p), tunnel.BufferSize))
 				n, err = near.WriteOwned(b, k)
 			case 2:
-				n, _, err = near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
+				_, _, err = near.WriteFrom(func(size int) (*tunnel.Buffer, int, error) {
 					b, k, err := give(min(size, len(p)/8)) // WriteFrom may ask several times
 					p = p[k:]
 					return b, k, err

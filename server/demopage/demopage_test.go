@@ -144,9 +144,7 @@ func TestScriptFindsElements(t *testing.T) {
 	if bunch == nil {
 		t.Fatal("the script no longer looks elements up in one place")
 	}
-	for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(bunch[1], -1) {
-		names = append(names, name)
-	}
+	names = append(names, regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(bunch[1], -1)...)
 	for _, name := range names {
 		if !strings.Contains(html, `id="`+name[1]+`"`) {
 			t.Errorf("the script looks for %q", name[1])
