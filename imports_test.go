@@ -26,7 +26,7 @@ const module = "adit"
 // mayImport says, for every package of the module, which others of it a package may import.
 // Tests are free, and only they may import internal/testnet.
 var mayImport = map[string][]string{
-	"cmd/adit": {"auth", "certs", "mux", "internal/clientd", "internal/config", "internal/daemon", "internal/demo", "internal/diagnose", "internal/extendedconnect", "internal/hint", "internal/manpage", "internal/serverd", "internal/statusview", "internal/terminal"},
+	"cmd/adit": {"auth", "certs", "mux", "internal/clientd", "internal/config", "internal/daemon", "internal/demo", "internal/diagnose", "internal/extendedconnect", "internal/hint", "internal/manpage", "internal/serverd", "internal/statusview", "internal/terminal", "internal/textfile"},
 	// The logic of the commands.
 	"internal/serverd":    {"server", "server/demopage", "mux", "auth", "certs", "systemd", "admin", "internal/audit", "internal/config", "internal/daemon", "internal/hint", "internal/metrics"},
 	"internal/clientd":    {"client", "mux", "tunnel", "tunnel/dial", "certs", "systemd", "admin", "internal/config", "internal/daemon", "internal/hint"},
@@ -48,12 +48,14 @@ var mayImport = map[string][]string{
 	"tunnel":      {},
 	"tunnel/ws":   {"tunnel"},
 	"tunnel/dial": {"tunnel/ws", "tunnel"},
-	"certs":       {},
+	"certs":       {"internal/textfile"},
 	"auth":        {},
 	"systemd":     {},
 	// Its values are those that these take.
-	"internal/config": {"server", "auth", "internal/hint"},
+	"internal/config": {"server", "auth", "internal/hint", "internal/textfile"},
 	"internal/hint":   {},
+	// Every text file is read by it.
+	"internal/textfile": {},
 	// Imported for its effect on net/http.
 	"internal/extendedconnect": {},
 	"internal/audit":           {},

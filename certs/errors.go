@@ -3,9 +3,10 @@ package certs
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+
+	"adit/internal/textfile"
 )
 
 // Error is an error in a file or an option that the user can correct.
@@ -57,23 +58,18 @@ func readFile(step, name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fault(step, name, "give the path of a PEM file", "not a regular file")
 	}
-	f, err := os.Open(name)
+	text, err := textfile.Read(name, maxFile)
 	if err != nil {
 		return nil, wrap(err)
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, wrap(err)
-	}
-	if len(b) > maxFile {
-		return nil, fault(step, name, "give the path of a PEM file", "larger than %d MiB", maxFile>>20)
-	}
-	return b, nil
+	return text, nil
 }
 
 func readHint(err error) string {
+	var encoding *textfile.EncodingError
 	switch {
+	case errors.As(err, &encoding):
+		return encoding.Hint()
 	case errors.Is(err, fs.ErrNotExist):
 		return "check the path; relative paths start at the directory in which adit was started"
 	case errors.Is(err, fs.ErrPermission):

@@ -40,6 +40,9 @@ func TestFilesFaults(t *testing.T) {
 		"missing key":           {cert, dir + "/none", "no such file"},
 		"directory":             {dir, key, "not a regular file"},
 		"device":                {"/dev/zero", key, "not a regular file"},
+		"UTF-16":                {f("utf16.crt", wide(a.certPEM())), key, "it is UTF-16, not UTF-8"},
+		"key in UTF-16":         {cert, f("utf16.key", wide(a.keyPEM(t))), "it is UTF-16, not UTF-8"},
+		"leaf without its end":  {f("end.crt", append(bytes.TrimRight(a.certPEM(), "\n-"), ca.certPEM()...)), key, "2 of its 2 certificates cannot be decoded"},
 		"swapped":               {key, cert, "holds a private key and no certificate"},
 		"key is a certificate":  {cert, cert, "holds a certificate and no private key"},
 		"not PEM":               {garbage, key, "not PEM"},
@@ -73,6 +76,39 @@ func TestFilesFaults(t *testing.T) {
 		_, err := Files(cert, locked)
 		hinted(t, err, "permission denied")
 	})
+}
+
+// wide returns text in UTF-16, as PowerShell writes it.
+func wide(text []byte) []byte {
+	out := []byte{0xff, 0xfe}
+	for _, c := range text {
+		out = append(out, c, 0)
+	}
+	return out
+}
+
+// Files that begin with a byte order mark, joined ones too, lose no certificate.
+func TestFilesWithByteOrderMarks(t *testing.T) {
+	dir, mark := t.TempDir(), "\ufeff"
+	ca := issue(t, nil, nil)
+	a := issue(t, &ca, nil)
+	windows := func(data []byte) string { return mark + strings.ReplaceAll(string(data), "\n", "\r\n") }
+	chain := write(t, dir, "chain.pem", []byte(windows(a.certPEM())+windows(ca.certPEM())))
+	src, err := Files(chain, write(t, dir, "key.pem", []byte(windows(a.keyPEM(t)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := src.GetCertificate(nil)
+	if len(cert.Certificate) != 2 || !src.Leaf().Equal(a.cert) {
+		t.Errorf("%d certificates, leaf %s", len(cert.Certificate), src.Leaf().Subject)
+	}
+	pool, err := LoadPool(write(t, dir, "ca.pem", []byte(windows(ca.certPEM()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.cert.Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFilesKinds(t *testing.T) {

@@ -90,6 +90,10 @@ func ParseFirst(file string, data []byte) (*x509.Certificate, error) {
 // parseCerts returns the certificates of a PEM file, at least one.
 func parseCerts(step, file string, data []byte) ([]*x509.Certificate, error) {
 	b := readBlocks(data)
+	if begun := bytes.Count(data, []byte("-----BEGIN CERTIFICATE-----")); begun > len(b.certs) {
+		return nil, fault(step, file, "copy the file again; each certificate is a block from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, both on lines of their own",
+			"%d of its %d certificates cannot be decoded", begun-len(b.certs), begun)
+	}
 	if len(b.certs) == 0 {
 		switch {
 		case len(b.keys) > 0 || b.encrypted:

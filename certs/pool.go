@@ -6,17 +6,23 @@ import "crypto/x509"
 // certificates that are not CAs, which are then trusted themselves. Errors are
 // *Error.
 func LoadPool(file string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	return pool, AddToPool(pool, file)
+}
+
+// AddToPool adds what LoadPool would load to a pool. With an error it adds
+// nothing.
+func AddToPool(pool *x509.CertPool, file string) error {
 	data, err := readFile("CA file", file)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	list, err := parseCerts("CA file", file, data)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pool := x509.NewCertPool()
 	for _, c := range list {
 		pool.AddCert(c)
 	}
-	return pool, nil
+	return nil
 }

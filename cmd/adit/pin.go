@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -18,6 +18,7 @@ import (
 	"adit/certs"
 	"adit/internal/config"
 	"adit/internal/hint"
+	"adit/internal/textfile"
 )
 
 func pinCommand() *cobra.Command {
@@ -73,17 +74,12 @@ func isFile(arg string) bool {
 
 func certFromFile(name string) (*x509.Certificate, error) {
 	const advice = "name a PEM file that has a line -----BEGIN CERTIFICATE-----"
-	f, err := os.Open(name)
+	data, err := textfile.Read(name, 1<<20)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, badUsage("check the path; for a server write adit pin gw.example.com", "%w", err)
 		}
-		return nil, badUsage(advice, "%w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err != nil {
-		return nil, badUsage(advice, "%w", err)
+		return nil, badUsage(cmp.Or(hint.Of(err), advice), "%w", err)
 	}
 	cert, err := certs.ParseFirst(name, data)
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"adit/auth"
+	"adit/internal/hint"
+	"adit/internal/textfile"
 )
 
 // passwordCost makes one check of a password take some 150 ms: little for its
@@ -98,7 +100,11 @@ func readPassword(in io.Reader, prompt io.Writer) (string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	line = strings.TrimRight(line, "\r\n")
+	text, err := textfile.Decode([]byte(line))
+	if err != nil {
+		return "", badUsage(hint.Of(err), "the password: %w", err)
+	}
+	line = strings.TrimRight(string(text), "\r\n")
 	switch {
 	case line == "":
 		return "", badUsage(advice, "the password is empty")

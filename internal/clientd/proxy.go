@@ -6,9 +6,9 @@ import (
 	"crypto/x509"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 
+	"adit/certs"
 	"adit/internal/config"
 	"adit/tunnel/dial"
 )
@@ -20,15 +20,13 @@ func proxyTLS(c *config.Client) *tls.Config {
 	if c.TLS.CA == "" {
 		return nil
 	}
-	data, err := os.ReadFile(c.TLS.CA)
-	if err != nil {
-		return nil // reported by clientTLS
-	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	pool.AppendCertsFromPEM(data)
+	if certs.AddToPool(pool, c.TLS.CA) != nil {
+		return nil // reported by clientTLS
+	}
 	return &tls.Config{RootCAs: pool}
 }
 

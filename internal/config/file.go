@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -27,11 +26,10 @@ func (l *loader) readTOML(path string, data []byte, doc *schema) {
 	if err != nil {
 		l.partial = true
 		origin := path
-		var syntax *syntaxError
-		if errors.As(err, &syntax) && syntax.line > 0 {
-			origin += ":" + strconv.Itoa(syntax.line)
+		if err.line > 0 {
+			origin += ":" + strconv.Itoa(err.line)
 		}
-		l.faults.Add(origin, bad(`the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`, "%s", err))
+		l.faults.Add(origin, bad(err.hint, "%s", err))
 		return
 	}
 	r := &reader{loader: l, path: path, doc: doc}

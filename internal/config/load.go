@@ -1,16 +1,16 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"adit/internal/hint"
+	"adit/internal/textfile"
 )
 
 // loader collects values and faults.
@@ -190,10 +190,10 @@ const maxFile = 8 << 20
 
 // readFile reads a TOML file and applies it.
 func (l *loader) readFile(path, origin string, doc *schema) {
-	data, err := readBounded(path)
+	data, err := textfile.Read(path, maxFile)
 	if err != nil {
 		l.partial = true
-		advice := "name a readable TOML file"
+		advice := cmp.Or(hint.Of(err), "name a readable TOML file")
 		if errors.Is(err, fs.ErrNotExist) {
 			advice = "check the path; `adit help " + doc.command + "` shows an example"
 		}
@@ -201,17 +201,4 @@ func (l *loader) readFile(path, origin string, doc *schema) {
 		return
 	}
 	l.readTOML(path, data, doc)
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB", path, maxFile>>20)
-	}
-	return data, err
 }

@@ -149,6 +149,10 @@ func TestServerFaults(t *testing.T) {
 		{"nothing", "", nil, "tls: no certificate", "--self-signed"},
 		{"nobody", tls, nil, "user: nobody", "adit token"},
 		{"syntax", "listen = [\n", nil, ":1: ", "TOML"},
+		{"Windows path", "listen = [\":1\"]\n[tls]\ncert = \"C:\\Users\\a.pem\"", nil, `:3: \U in double quotes is not an escape sequence`, `'C:\adit\cert.pem'`},
+		{"Windows path that is an escape", "[tls]\ncert = \"C:\\tls\\new.pem\"", nil, ":2: tls.cert: \"C:\\tls\\new.pem\" contains a control character", "single quotes"},
+		{"Latin-1", "audit = \"/x\"\nusers = \"/\xe9\"", nil, ":2: the text is not UTF-8", "save the file as UTF-8"},
+		{"UTF-16", "\xff\xfed\x00=\x00", nil, "it is UTF-16, not UTF-8", "iconv -f UTF-16"},
 		{"twice", "drain-timeout=\"1s\"\ndrain-timeout=\"1s\"", nil, ":2: ", "TOML"},
 		{"misspelt", "drain-timout = \"1s\"", nil, ":1: drain-timout: unknown key", "did you mean drain-timeout?"},
 		{"misspelt in table", "[tls]\ncret = \"x\"", nil, ":2: tls.cret: unknown key", "did you mean cert?"},
@@ -383,10 +387,25 @@ func TestPasswordInURLHidden(t *testing.T) {
 	}
 }
 
+// A file that begins with a byte order mark and has CRLF is like any other.
+func TestConfigurationWithByteOrderMark(t *testing.T) {
+	path := write(t, "server.toml", "\ufeff"+strings.ReplaceAll(goodServer, "\n", "\r\n"))
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"--config", path}))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Users) == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestReadSecret(t *testing.T) {
 	for content, want := range map[string]string{
-		"adit_abc\n": "adit_abc",
-		"token = \"adit_abc\"\ntoken-hash = \"sha256:00\"\n": "adit_abc",
+		"\ufeffadit_abc\r\n": "adit_abc",
+		"\ufefftoken = \"adit_abc\"\r\ntoken-hash = \"x\"\r\n": "adit_abc",
+		"a\x00b\x00\r\x00\n\x00":                               "",
+		"adit_abc\n":                                           "adit_abc",
+		"token = \"adit_abc\"\ntoken-hash = \"sha256:00\"\n":   "adit_abc",
 		"a=b c\n":    "a=b c",
 		"\n":         "",
 		"one\ntwo\n": "",

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"adit/internal/textfile"
 )
 
 // Secret is a token or password. It prints as "(secret)", to keep it out of
@@ -44,7 +46,7 @@ func ParseSecret(s string) (Secret, error) {
 // ReadSecret reads a token file: the token alone, or the line token = "…" that
 // adit token prints. The error never shows the content.
 func ReadSecret(file string) (Secret, error) {
-	data, err := readBounded(file)
+	data, err := textfile.Read(file, maxFile)
 	if err != nil {
 		return "", err
 	}

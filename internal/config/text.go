@@ -4,6 +4,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // plain accepts any text without control characters that is not empty.
@@ -24,8 +25,8 @@ func filePath(s string) (string, error) {
 	if s == "" {
 		return "", bad("write the path of a file, e.g. /etc/adit/fullchain.pem", "is empty")
 	}
-	if strings.IndexByte(s, 0) >= 0 {
-		return "", bad("write the path of a file, e.g. /etc/adit/fullchain.pem", "%q contains a zero byte", s)
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "", bad(pathHint, "%q contains a control character", s)
 	}
 	if rest, ok := strings.CutPrefix(s, "~/"); ok {
 		return "", bad("write the whole path, e.g. /home/me/"+rest, "%q: a configuration does not expand ~", s)

@@ -3,8 +3,11 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -52,23 +55,63 @@ type tomlValue struct {
 type syntaxError struct {
 	line int // 0: not known
 	text string
+	hint string
 }
 
 func (e *syntaxError) Error() string { return e.text }
 
-// parseTOML returns the tables of a file in its order. The error is
-// *syntaxError.
+const tomlHint = `the file must be TOML: key = "text", key = 5, key = true, key = ["a", "b"], [table], [[user]]`
+
+// pathHint is for paths of Windows.
+const pathHint = `write a path with backslashes in single quotes, 'C:\adit\cert.pem', or with slashes, "C:/adit/cert.pem"`
+
+// notUTF8 returns the error of a file with bytes that are not UTF-8, or nil.
+func notUTF8(data []byte) *syntaxError {
+	line := 0
+	for text := range bytes.Lines(data) {
+		if line++; !utf8.Valid(text) {
+			return &syntaxError{line, "the text is not UTF-8", "save the file as UTF-8: iconv -f ISO-8859-1 -t UTF-8 FILE >NEW"}
+		}
+	}
+	return nil
+}
+
+// escape matches the escape sequences of TOML.
+var escape = regexp.MustCompile(`\\(?:[btnfre"\\]|x[[:xdigit:]]{2}|u[[:xdigit:]]{4}|U[[:xdigit:]]{8})`)
+
+// explainEscape makes the error say so if its line has a backslash in double
+// quotes that begins no escape sequence.
+func (e *syntaxError) explainEscape(data []byte) {
+	lines := bytes.SplitN(data, []byte("\n"), e.line+1)
+	if e.line < 1 || e.line > len(lines) {
+		return
+	}
+	line := escape.ReplaceAll(lines[e.line-1], nil)
+	i := bytes.IndexByte(line, '\\')
+	if i < 0 || i+1 >= len(line) || !bytes.Contains(line[:i], []byte(`"`)) {
+		return
+	}
+	c, _ := utf8.DecodeRune(line[i+1:])
+	e.text = fmt.Sprintf(`\%c in double quotes is not an escape sequence`, c)
+	e.hint = pathHint
+}
+
+// parseTOML returns the tables of a file in its order.
 //
 // It reads the syntax tree, not toml.Unmarshal's result, because every fault
 // needs its line. The tree's API is called unstable: only this file uses it.
-func parseTOML(data []byte) ([]tomlTable, error) {
+func parseTOML(data []byte) ([]tomlTable, *syntaxError) {
+	if e := notUTF8(data); e != nil {
+		return nil, e
+	}
 	// The tree does not know which keys are defined twice.
 	var discard map[string]any
 	if err := toml.Unmarshal(data, &discard); err != nil {
-		e := &syntaxError{text: strings.TrimPrefix(err.Error(), "toml: ")}
+		e := &syntaxError{text: strings.TrimPrefix(err.Error(), "toml: "), hint: tomlHint}
 		var at *toml.DecodeError
 		if errors.As(err, &at) {
 			e.line, _ = at.Position()
+			e.explainEscape(data)
 		}
 		return nil, e
 	}
@@ -86,7 +129,7 @@ func parseTOML(data []byte) ([]tomlTable, error) {
 		}
 	}
 	if err := t.parser.Error(); err != nil { // Unmarshal has found it already
-		return nil, &syntaxError{text: err.Error()}
+		return nil, &syntaxError{text: err.Error(), hint: tomlHint}
 	}
 	return tables, nil
 }
