@@ -162,9 +162,6 @@ func (c *Conn) OnPong(f func(payload []byte)) { c.onPong = f }
 // StopWritingAfter and Close set deadlines, too.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
-// LocalAddr returns our address.
-func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
-
 // RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
