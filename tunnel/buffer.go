@@ -1,6 +1,9 @@
 package tunnel
 
-import "sync"
+import (
+	"io"
+	"sync"
+)
 
 const (
 	// BufferSize is the most that one read of a relay takes and one write passes on.
@@ -18,11 +21,12 @@ const (
 // instead of copied: a session writes its headers into the headroom and keeps the buffer for
 // retransmission until the peer has acknowledged it.
 //
-// Why: with that, corking (cork.go), and data that goes around yamux, a tunnel took 2.1 s of processor
-// time per GiB instead of 2.7 (loopback, one stream, client and server together).
+// Why: over a veth pair, one stream that is copied into the send buffer takes 9 to 13 % more processor
+// time per GiB (client and server together) and moves 6 to 11 % less with CUBIC; with BBR it takes 5 %
+// more.
 //
 // Superfluous when: nothing is kept for retransmission, so that a buffer can be used again as soon as
-// Write returns.
+// Write returns, or when a socket is read right into the send buffer.
 type Buffer struct {
 	// Bytes are BufferHeadroom bytes of scratch space and then the data.
 	Bytes [BufferHeadroom + BufferSize]byte
@@ -35,3 +39,14 @@ func NewBuffer() *Buffer { return buffers.Get().(*Buffer) }
 
 // Free gives the buffer back. Nothing may use it any more.
 func (b *Buffer) Free() { buffers.Put(b) }
+
+// readBuffer is Capabilities.ReadBuffer for a reader that cannot wait without a buffer.
+func readBuffer(r io.Reader, size int) (*Buffer, int, error) {
+	b := NewBuffer()
+	n, err := r.Read(b.Bytes[BufferHeadroom : BufferHeadroom+size])
+	if n == 0 {
+		b.Free()
+		return nil, 0, err
+	}
+	return b, n, err
+}

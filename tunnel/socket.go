@@ -78,14 +78,3 @@ func (s *Socket) Close() error {
 	s.setLinger(-1)
 	return s.Conn.Close()
 }
-
-// readBuffer is Capabilities.ReadBuffer for a reader that cannot wait without a buffer.
-func readBuffer(r io.Reader, size int) (*Buffer, int, error) {
-	b := NewBuffer()
-	n, err := r.Read(b.Bytes[BufferHeadroom : BufferHeadroom+size])
-	if n == 0 {
-		b.Free()
-		return nil, 0, err
-	}
-	return b, n, err
-}

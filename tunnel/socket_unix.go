@@ -4,7 +4,6 @@ package tunnel
 
 import (
 	"io"
-	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -77,11 +76,6 @@ func (s *Socket) readBuffer(size int, now bool) (b *Buffer, n int, err error) {
 		err = s.ending()
 	}
 	return b, r.n, err
-}
-
-// socketError gives a failure the form that package net gives it.
-func socketError(c net.Conn, op string, cause error) error {
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause}
 }
 
 // ending returns the error for what looked like the end of the stream. A connection that has no peer

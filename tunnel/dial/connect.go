@@ -54,50 +54,6 @@ func proxyDetail(r *reply) string {
 	return strings.Join(parts, "; ")
 }
 
-// authSchemes returns the names of the schemes in Proxy-Authenticate or WWW-Authenticate fields, each once. A
-// field may have several challenges (RFC 9110, section 11.6.1); a part that is a name=value pair belongs to the
-// challenge before it.
-func authSchemes(fields []string) []string {
-	const maxSchemes = 8
-	var names []string
-	for _, f := range fields {
-		for _, part := range splitUnquoted(f) {
-			name, _, _ := strings.Cut(strings.TrimSpace(part), " ")
-			if name == "" || strings.ContainsAny(name, "=\"") {
-				continue
-			}
-			name = printable(name)
-			seen := slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
-			if !seen && len(names) < maxSchemes {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
-}
-
-// splitUnquoted splits s at commas outside quoted strings.
-func splitUnquoted(s string) []string {
-	var parts []string
-	quoted, start := false, 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			if quoted {
-				i++
-			}
-		case '"':
-			quoted = !quoted
-		case ',':
-			if !quoted {
-				parts = append(parts, s[start:i])
-				start = i + 1
-			}
-		}
-	}
-	return append(parts, s[start:])
-}
-
 // connectFailure returns the error and the hint for a failed CONNECT.
 func connectFailure(err error, proxy *url.URL, target string) (text error, hint string, permanent bool) {
 	var status *StatusError

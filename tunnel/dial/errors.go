@@ -83,12 +83,3 @@ func (e *StatusError) Error() string {
 	}
 	return s
 }
-
-// described replaces the text of an error; errors.Is and errors.As still find the error.
-type described struct {
-	text string
-	err  error
-}
-
-func (e *described) Error() string { return e.text }
-func (e *described) Unwrap() error { return e.err }

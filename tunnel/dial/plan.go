@@ -11,23 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/idna"
 )
-
-// An attempt is one Dial: the options, and what follows from them and the URL.
-type attempt struct {
-	*Options
-	secure        bool
-	serverURL     string // for errors: without user information and query
-	requestURI    string
-	host          string // of the URL, in ASCII, without brackets
-	port          string // of the URL, or its scheme's
-	hostHeader    string
-	target        string   // HOST:PORT of the server
-	proxy         *url.URL // nil: none
-	dialAddr      string   // HOST:PORT for TCP: the proxy's or target
-	authorization string
-}
 
 // plan checks the options, as the first step.
 func (o *Options) plan(rawURL string) (*attempt, error) {
@@ -218,23 +202,4 @@ func (a *attempt) fillHeaders() *Error {
 // userAgent returns the User-Agent of all requests.
 func (a *attempt) userAgent() string {
 	return cmp.Or(a.Header.Get("User-Agent"), DefaultUserAgent)
-}
-
-// asciiHost returns the ASCII form of a host, as it is sent.
-func asciiHost(host string) (string, error) {
-	for i := range len(host) {
-		if host[i] <= ' ' || host[i] == 0x7f || host[i] == '/' || host[i] == '\\' {
-			return "", fmt.Errorf("%q is not a host name", printable(host))
-		}
-	}
-	for i := range len(host) {
-		if host[i] >= 0x80 {
-			a, err := idna.Lookup.ToASCII(host)
-			if err != nil {
-				return "", fmt.Errorf("%q is not a host name: %w", printable(host), err)
-			}
-			return a, nil
-		}
-	}
-	return host, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
@@ -75,17 +74,6 @@ func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url
 	}, nil
 }
 
-// hostPort joins a host without brackets and an optional port as in a URL.
-func hostPort(host, port string) string {
-	if port != "" {
-		return net.JoinHostPort(host, port)
-	}
-	if strings.Contains(host, ":") {
-		return "[" + host + "]"
-	}
-	return host
-}
-
 // parseProxyURL reads a proxy's address as a user writes it; source names the flag or variable in errors.
 func parseProxyURL(source, raw string) (*url.URL, error) {
 	fail := func(hint, format string, args ...any) (*url.URL, error) {
@@ -154,14 +142,6 @@ func checkProxyURL(u *url.URL) error {
 		if name == "" || len(name) > 255 || len(password) > 255 {
 			return fmt.Errorf("proxy %q: SOCKS5 takes a user name of 1 to 255 bytes and a password of at most 255", shown)
 		}
-	}
-	return nil
-}
-
-// checkPort returns an error if p is not a TCP port.
-func checkPort(p string) error {
-	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("port %q is not a number from 1 to 65535", p)
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strings"
+	"syscall"
 )
 
 // maxReplyHead is the maximal size in bytes of the head of a reply from a proxy or a server, including interim
@@ -151,4 +153,63 @@ func parseStatusLine(line string) (*reply, error) {
 		return bad()
 	}
 	return &reply{status: status, reason: printable(strings.TrimSpace(reason))}, nil
+}
+
+// ioFailure returns the error and the hint for a failed read or write during the proxy and upgrade steps.
+func ioFailure(err error, who string) (text error, hint string) {
+	switch {
+	case timedOut(err):
+		return &described{"no answer from " + who + " in time", err}, "check that the address is right and that " + who + " is not overloaded"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return &described{who + " reset the connection", err}, "a firewall may have cut it, or " + who + " does not speak this protocol on this port"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &described{who + " closed the connection", err}, "a firewall may have cut it, or " + who + " does not speak this protocol on this port"
+	case errors.Is(err, errReplyTooLarge):
+		return err, "check the address: " + who + " is not an HTTP server"
+	}
+	return err, "check the address: " + who + " may not speak this protocol on this port"
+}
+
+// authSchemes returns the names of the schemes in Proxy-Authenticate or WWW-Authenticate fields, each once. A
+// field may have several challenges (RFC 9110, section 11.6.1); a part that is a name=value pair belongs to the
+// challenge before it.
+func authSchemes(fields []string) []string {
+	const maxSchemes = 8
+	var names []string
+	for _, f := range fields {
+		for _, part := range splitUnquoted(f) {
+			name, _, _ := strings.Cut(strings.TrimSpace(part), " ")
+			if name == "" || strings.ContainsAny(name, "=\"") {
+				continue
+			}
+			name = printable(name)
+			seen := slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+			if !seen && len(names) < maxSchemes {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// splitUnquoted splits s at commas outside quoted strings.
+func splitUnquoted(s string) []string {
+	var parts []string
+	quoted, start := false, 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			if quoted {
+				i++
+			}
+		case '"':
+			quoted = !quoted
+		case ',':
+			if !quoted {
+				parts = append(parts, s[start:i])
+				start = i + 1
+			}
+		}
+	}
+	return append(parts, s[start:])
 }

@@ -1,18 +1,9 @@
 package dial
 
 import (
-	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
 	"syscall"
-)
-
-// The names of the peer in errors and hints.
-const (
-	theServer = "the server"
-	theProxy  = "the proxy"
 )
 
 // peer returns the name of the peer of the TCP connection.
@@ -87,26 +78,4 @@ func (a *attempt) tcpFailure(err error) (text error, hint string) {
 		return err, "this host has no address, or no free port, to connect from: check its network settings and how many connections it has"
 	}
 	return err, "check this host's network settings, and the address"
-}
-
-// ioFailure returns the error and the hint for a failed read or write during the proxy and upgrade steps.
-func ioFailure(err error, who string) (text error, hint string) {
-	switch {
-	case timedOut(err):
-		return &described{"no answer from " + who + " in time", err}, "check that the address is right and that " + who + " is not overloaded"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return &described{who + " reset the connection", err}, "a firewall may have cut it, or " + who + " does not speak this protocol on this port"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &described{who + " closed the connection", err}, "a firewall may have cut it, or " + who + " does not speak this protocol on this port"
-	case errors.Is(err, errReplyTooLarge):
-		return err, "check the address: " + who + " is not an HTTP server"
-	}
-	return err, "check the address: " + who + " may not speak this protocol on this port"
-}
-
-// timedOut reports whether err is a timeout of any kind.
-func timedOut(err error) bool {
-	var ne net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, syscall.ETIMEDOUT) || (errors.As(err, &ne) && ne.Timeout())
 }

@@ -132,13 +132,6 @@ func recordFailure(record tls.RecordHeaderError, err error, who string) (text er
 	}
 }
 
-// isRemoteAlert reports whether the peer ended a connection by a TLS alert. In TLS 1.3 an alert about our
-// certificate arrives after the handshake, with the first read.
-func isRemoteAlert(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
-}
-
 // alertFailure is tlsFailure for a TLS alert of the peer.
 func alertFailure(err error, who string) (text error, hint string, permanent bool) {
 	var op *net.OpError

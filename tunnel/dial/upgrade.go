@@ -72,13 +72,6 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(k[:])
 }
 
-// A badUpgradeError reports a 101 reply that is not a valid answer (RFC 6455, section 4.1).
-type badUpgradeError struct{ what string }
-
-func (e *badUpgradeError) Error() string {
-	return "101, but not a valid WebSocket handshake: " + e.what
-}
-
 // checkUpgrade checks a 101 reply (RFC 6455, section 4.1).
 func checkUpgrade(r *reply, key string) error {
 	one := func(name string) string {
@@ -100,4 +93,10 @@ func checkUpgrade(r *reply, key string) error {
 		return &badUpgradeError{"a subprotocol that was not offered"}
 	}
 	return nil
+}
+
+// upgraded is a connection after the upgrade, with the reader that may hold the first frames.
+type upgraded struct {
+	nc net.Conn
+	br *bufio.Reader
 }

@@ -110,3 +110,10 @@ func (a *attempt) statusHint(s *StatusError) (hint string, permanent bool) {
 	}
 	return "check the path and see the server's log", false
 }
+
+// A badUpgradeError reports a 101 reply that is not a valid answer (RFC 6455, section 4.1).
+type badUpgradeError struct{ what string }
+
+func (e *badUpgradeError) Error() string {
+	return "101, but not a valid WebSocket handshake: " + e.what
+}

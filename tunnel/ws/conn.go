@@ -167,3 +167,11 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
 // Subprotocol returns the subprotocol that was agreed on, or "".
 func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// A controlFrame is a control frame that waits to be written. All writers, and the flusher goroutine
+// if there is none, write the queue before anything else.
+type controlFrame struct {
+	op      byte
+	length  uint8
+	payload [maxControlPayload]byte
+}

@@ -15,14 +15,6 @@ const maxPendingPings = 4
 // stops until they have been written.
 const maxPendingPongs = 16
 
-// A controlFrame is a control frame that waits to be written. All writers, and the flusher goroutine
-// if there is none, write the queue before anything else.
-type controlFrame struct {
-	op      byte
-	length  uint8
-	payload [maxControlPayload]byte
-}
-
 // Ping queues a ping with payload, at most 125 bytes, and does not wait until it is sent. The answer
 // goes to the function set with OnPong. ErrPingPending means that several pings wait already: the
 // peer, or the path to it, does not take what is written.
@@ -139,25 +131,9 @@ func (c *Conn) writeControl() (closing bool, err error) {
 	return closing, c.send(out)
 }
 
-// control handles a received control frame, whose header and payload are at the start of the buffer.
-// readMu is held.
-func (c *Conn) control(h header) error {
-	size := 2
-	if !c.client {
-		size += 4
-	}
-	p := c.buf[c.start+size : c.start+size+int(h.length)]
-	c.start += size + len(p)
-	maskBytes(h.key, p)
-	switch h.opcode {
-	case opPing:
-		c.queuePong(p)
-	case opPong:
-		if c.onPong != nil {
-			c.onPong(p)
-		}
-	case opClose:
-		return c.peerClosed(p)
-	}
-	return nil
+// fail fails the connection because the peer broke the protocol (RFC 6455, section 7.1.7). readMu is held.
+func (c *Conn) fail(code StatusCode, reason string) error {
+	c.queueClose(closePayload(code, reason))
+	c.readErr = &ProtocolError{code, reason}
+	return c.readErr
 }

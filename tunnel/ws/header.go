@@ -92,29 +92,3 @@ func (c *Conn) headerFault(reserved byte, h header, masked bool, length byte) st
 	}
 	return ""
 }
-
-// putHeader writes the header of an unfragmented frame so that it ends at b[end], and returns where it
-// begins. key is used only if masked.
-func putHeader(b []byte, end int, op byte, length int, masked bool, key [4]byte) int {
-	var maskBit byte
-	if masked {
-		maskBit = 0x80
-		end -= 4
-		copy(b[end:], key[:])
-	}
-	switch {
-	case length <= 125:
-		end -= 2
-		b[end+1] = maskBit | byte(length)
-	case length <= math.MaxUint16:
-		end -= 4
-		b[end+1] = maskBit | 126
-		binary.BigEndian.PutUint16(b[end+2:], uint16(length))
-	default:
-		end -= 10
-		b[end+1] = maskBit | 127
-		binary.BigEndian.PutUint64(b[end+2:], uint64(length))
-	}
-	b[end] = 0x80 | op
-	return end
-}

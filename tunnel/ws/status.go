@@ -3,8 +3,8 @@ package ws
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
-	"unicode/utf8"
 )
 
 // A StatusCode says why a connection was closed (RFC 6455, section 7.4).
@@ -55,36 +55,6 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("websocket: failed the connection with code %d: %s", e.Code, e.Reason)
 }
 
-// fail fails the connection because the peer broke the protocol (RFC 6455, section 7.1.7). readMu is held.
-func (c *Conn) fail(code StatusCode, reason string) error {
-	c.queueClose(closePayload(code, reason))
-	c.readErr = &ProtocolError{code, reason}
-	return c.readErr
-}
-
-// peerClosed handles the payload of the peer's Close frame, and answers it. Nothing after it is read as
-// frames. readMu is held.
-func (c *Conn) peerClosed(p []byte) error {
-	if len(p) == 0 {
-		c.queueClose(nil)
-		c.readErr = &CloseError{Code: StatusNoStatus}
-		return c.readErr
-	}
-	if len(p) == 1 {
-		return c.fail(StatusProtocolError, "close payload of one byte")
-	}
-	code := StatusCode(binary.BigEndian.Uint16(p))
-	if !code.sendable() {
-		return c.fail(StatusProtocolError, "bad close code")
-	}
-	if !utf8.Valid(p[2:]) {
-		return c.fail(StatusInvalidPayload, "close reason is not valid UTF-8")
-	}
-	c.queueClose(p[:2])
-	c.readErr = &CloseError{Code: code, Reason: string(p[2:])}
-	return c.readErr
-}
-
 // closePayload returns the payload of a Close frame: nothing for StatusNoStatus and other codes that may
 // not be sent.
 func closePayload(code StatusCode, reason string) []byte {
@@ -99,3 +69,6 @@ func closePayload(code StatusCode, reason string) []byte {
 	}
 	return p
 }
+
+// errClosed is the error of everything that comes after our own Close frame.
+var errClosed = fmt.Errorf("websocket: closed: %w", net.ErrClosed)

@@ -1,19 +1,10 @@
 package ws
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 )
-
-// headroom is the length of the longest frame header: 2 bytes, 8 of length, 4 of mask.
-const headroom = 14
-
-// errClosed is the error of everything that comes after our own Close frame.
-var errClosed = fmt.Errorf("websocket: closed: %w", net.ErrClosed)
 
 // errOpcode reports a message to be sent that is of neither type.
 var errOpcode = errors.New("websocket: a message must be text or binary")
@@ -101,30 +92,4 @@ func (c *Conn) beginWrite() error {
 		return err
 	}
 	return nil
-}
-
-// newMask draws the next frame's key into maskKey and reports whether the payload has to be masked
-// with it. writeMu is held.
-func (c *Conn) newMask() (bool, uint32) {
-	if !c.client || c.zeroMask {
-		return false, 0
-	}
-	rand.Read(c.maskKey[:]) // never fails
-	key := binary.LittleEndian.Uint32(c.maskKey[:])
-	return key != 0, key
-}
-
-// send writes b to the connection. writeMu is held.
-func (c *Conn) send(b []byte) error {
-	if c.writeErr != nil {
-		return c.writeErr
-	}
-	if _, err := c.writeConn(b); err != nil {
-		c.writeErr = fmt.Errorf("websocket: writing: %w", err)
-		c.controlMu.Lock()
-		c.stuck = true
-		c.room.Broadcast()
-		c.controlMu.Unlock()
-	}
-	return c.writeErr
 }
