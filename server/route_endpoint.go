@@ -155,7 +155,7 @@ func (e *routeEndpoint) review(a *access) {
 
 func reviewConn(c *clientEnd, who caller, a *access) {
 	if a.users.Proved(who.identity.Name, who.proof) == nil {
-		c.cut(ws.StatusPolicy, "the user, or the credential, is good no longer")
+		c.cut(ws.StatusPolicy, "the user or the credential has been removed")
 	}
 }
 

@@ -30,7 +30,7 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	if rt != nil && (rt.Path != path || rt.users == nil) {
 		rt = nil
 	}
-	// Without a route, too, so that the time taken does not tell.
+	// Also without a route: the time taken must not reveal whether there is one.
 	who, err := c.identify(a, r, nil)
 	if err != nil {
 		c.logRejected(r, err)
