@@ -50,7 +50,7 @@ const user = "<b>alice</b>"
 func start(t *testing.T) *ends {
 	t.Helper()
 	e := &ends{reloads: &metrics.Reloads{}}
-	users, err := auth.NewUsers([]auth.User{{Name: user, TokenHash: auth.HashToken("token"), Allow: []string{"*:*"}}})
+	users, err := auth.NewUsers([]auth.User{{Name: user, TokenHashes: []string{auth.HashToken("token")}, Allow: []string{"*:*"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

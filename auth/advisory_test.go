@@ -127,8 +127,8 @@ func TestAdvisoryResolvedAddress(t *testing.T) {
 func TestAdvisoryOtherUsersRights(t *testing.T) {
 	tokenA, tokenB := NewToken(), NewToken()
 	u, err := NewUsers([]User{
-		{Name: "a", TokenHash: HashToken(tokenA), CertName: "a.example", Allow: []string{"10.0.0.1:22"}},
-		{Name: "b", TokenHash: HashToken(tokenB), CertName: "b.example", Allow: []string{"10.0.0.2:22"}},
+		{Name: "a", TokenHashes: []string{HashToken(tokenA)}, CertName: "a.example", Allow: []string{"10.0.0.1:22"}},
+		{Name: "b", TokenHashes: []string{HashToken(tokenB)}, CertName: "b.example", Allow: []string{"10.0.0.2:22"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAdvisoryOtherUsersRights(t *testing.T) {
 		{CertNames: []string{"a.example"}, Authorization: "Bearer " + tokenA},
 		{CertNames: []string{"other.example"}, Authorization: "Bearer " + tokenA},
 	} {
-		id, err := u.Authenticate(c)
+		id, _, err := u.Authenticate(c)
 		if err != nil || id.Name != "a" {
 			t.Fatalf("%v: got %v, %v", c.CertNames, id, err)
 		}
@@ -156,7 +156,7 @@ func TestAdvisoryOtherUsersRights(t *testing.T) {
 		"certificate of a, bad token":     {CertNames: []string{"a.example"}, Authorization: "Bearer x"},
 		"certificate of a, unknown Basic": {CertNames: []string{"a.example"}, Authorization: basicAuth("z", "z")},
 	} {
-		if id, err := u.Authenticate(c); !errors.Is(err, ErrRejected) {
+		if id, _, err := u.Authenticate(c); !errors.Is(err, ErrRejected) {
 			t.Errorf("%s: got %v, %v, want rejected", name, id, err)
 		}
 	}

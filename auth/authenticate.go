@@ -26,8 +26,9 @@ type Credentials struct {
 	Addr netip.Addr
 }
 
-// Authenticate returns the identity of the user whose credentials c holds. The
-// error wraps ErrNoCredentials or ErrRejected, and also ErrThrottled if the
+// Authenticate returns the identity of the user whose credentials c holds, and
+// the proof of the credential that counts: the Authorization if there is one,
+// else the certificate's name. The error wraps ErrNoCredentials or ErrRejected, and also ErrThrottled if the
 // password limiter refused the check. Its text is for the log, never for the
 // peer; it names only users that exist.
 //
@@ -39,32 +40,32 @@ type Credentials struct {
 //
 // Authenticate may block for PasswordLimiterOptions.MaxWait plus the time of a
 // bcrypt check.
-func (u *Users) Authenticate(c Credentials) (*Identity, error) {
+func (u *Users) Authenticate(c Credentials) (*Identity, Proof, error) {
 	if c.Authorization == "" && len(c.CertNames) == 0 {
-		return nil, ErrNoCredentials
+		return nil, Proof{}, ErrNoCredentials
 	}
 	if u == nil {
-		return nil, reject("no users are configured")
+		return nil, Proof{}, reject("no users are configured")
 	}
 	holder, err := u.certHolder(c.CertNames)
 	if err != nil {
-		return nil, err
+		return nil, Proof{}, err
 	}
 	if c.Authorization == "" {
 		if holder == nil {
-			return nil, reject("the certificate names no user")
+			return nil, Proof{}, reject("the certificate names no user")
 		}
-		return holder.identity, nil
+		return holder.identity, holder.certProof(), nil
 	}
-	acct, err := u.authorized(c.Authorization, c.Addr)
+	acct, by, err := u.authorized(c.Authorization, c.Addr)
 	if err != nil {
-		return nil, err
+		return nil, Proof{}, err
 	}
 	if holder != nil && holder != acct {
-		return nil, reject("certificate of user %q with the credentials of user %q",
+		return nil, Proof{}, reject("certificate of user %q with the credentials of user %q",
 			holder.identity.Name, acct.identity.Name)
 	}
-	return acct.identity, nil
+	return acct.identity, by.proof(), nil
 }
 
 // reject returns an error that wraps ErrRejected and says why.
@@ -90,27 +91,28 @@ func (u *Users) certHolder(names []string) (*account, error) {
 	return found, nil
 }
 
-// authorized returns the user whose credentials an Authorization field holds.
-func (u *Users) authorized(header string, addr netip.Addr) (*account, error) {
+// authorized returns the user whose credentials an Authorization field holds, and
+// which of the user's secrets it has.
+func (u *Users) authorized(header string, addr netip.Addr) (*account, *secret, error) {
 	if len(header) > maxAuthorization {
-		return nil, reject("Authorization is longer than %d bytes", maxAuthorization)
+		return nil, nil, reject("Authorization is longer than %d bytes", maxAuthorization)
 	}
 	scheme, value, _ := strings.Cut(header, " ")
 	value = strings.Trim(value, " ")
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
-		if acct := u.byToken(value); acct != nil {
-			return acct, nil
+		if t := u.byToken(value); t.acct != nil {
+			return t.acct, t.secret, nil
 		}
-		return nil, reject("unknown token")
+		return nil, nil, reject("unknown token")
 	case strings.EqualFold(scheme, "Basic"):
 		name, password, ok := parseBasic(value)
 		if !ok {
-			return nil, reject("malformed Basic credentials")
+			return nil, nil, reject("malformed Basic credentials")
 		}
 		return u.basic(name, password, addr)
 	}
-	return nil, reject("the Authorization scheme is neither Bearer nor Basic")
+	return nil, nil, reject("the Authorization scheme is neither Bearer nor Basic")
 }
 
 // parseBasic decodes the user-id and password of Basic credentials.
@@ -123,39 +125,64 @@ func parseBasic(value string) (name, password string, ok bool) {
 	return strings.Cut(string(b), ":")
 }
 
-// basic returns the user with this name if the password is the user's password
-// or token. Every failure costs the same time, whether the name is unknown or
-// the user has a token, a password hash of any cost, or only a certificate.
-func (u *Users) basic(name, password string, addr netip.Addr) (*account, error) {
+// basic returns the user with this name if the password is one of the user's
+// passwords or tokens, and which one. Every failure costs the same time, whether
+// the name is unknown or the user has tokens, password hashes of any number and
+// cost, or only a certificate.
+func (u *Users) basic(name, password string, addr netip.Addr) (*account, *secret, error) {
 	acct := u.byName[name]
-	hasSecret := acct != nil && acct.secret != nil
-	if hasSecret && acct.secret.bcrypt == nil {
-		sum := sha256.Sum256([]byte(password))
-		if subtle.ConstantTimeCompare(acct.secret.sum[:], sum[:]) == 1 {
-			return acct, nil
-		}
-	}
 	reason := "unknown name"
 	if acct != nil {
 		reason = fmt.Sprintf("wrong password for user %q", name)
+		if s := acct.token(password); s != nil {
+			return acct, s, nil
+		}
 	}
 	if u.topCost == 0 {
 		// No user has a password, so there is none to guess.
-		return nil, reject("%s", reason)
+		return nil, nil, reject("%s", reason)
 	}
 	done, err := u.limiter.admit(addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrRejected, err)
 	}
-	correct := false
-	defer func() { done(correct) }()
-	if hasSecret && acct.secret.bcrypt != nil {
-		correct = acct.secret.matches([]byte(password), u.topCost)
-	} else {
-		burn(u.topCost, []byte(password))
+	var found *secret
+	defer func() { done(found != nil) }()
+	if found = u.password(acct, []byte(password)); found == nil {
+		return nil, nil, reject("%s", reason)
 	}
-	if !correct {
-		return nil, reject("%s", reason)
+	return acct, found, nil
+}
+
+// token returns the account's secret that is this token's sum, or nil.
+func (a *account) token(token string) *secret {
+	sum := sha256.Sum256([]byte(token))
+	for _, s := range a.secrets {
+		if s.bcrypt == nil && subtle.ConstantTimeCompare(s.sum[:], sum[:]) == 1 {
+			return s
+		}
 	}
-	return acct, nil
+	return nil
+}
+
+// password returns the account's secret that is this password's hash, or nil. acct
+// may be nil. Without a match it takes the time of as many checks as the user with
+// the most passwords needs.
+func (u *Users) password(acct *account, password []byte) *secret {
+	checks := 0
+	if acct != nil {
+		for _, s := range acct.secrets {
+			if s.bcrypt == nil {
+				continue
+			}
+			if s.matches(password, u.topCost) {
+				return s
+			}
+			checks++
+		}
+	}
+	for ; checks < u.passwords; checks++ {
+		burn(u.topCost, password)
+	}
+	return nil
 }

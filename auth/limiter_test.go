@@ -71,31 +71,31 @@ func TestPasswordLimiterPerAddress(t *testing.T) {
 // after a restart of the server.
 func TestPasswordLimiterIgnoresCorrectPasswords(t *testing.T) {
 	g, _ := testLimiter(PasswordLimiterOptions{Burst: 2})
-	u, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithPasswordLimiter(g))
+	u, err := NewUsers([]User{{Name: "a", TokenHashes: []string{bcryptHash(t, "p", bcrypt.MinCost)}}}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := netip.MustParseAddr("192.0.2.1")
 	for range 20 {
-		if _, err := u.Authenticate(Credentials{Authorization: basicAuth("a", "p"), Addr: addr}); err != nil {
+		if _, _, err := u.Authenticate(Credentials{Authorization: basicAuth("a", "p"), Addr: addr}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wrong := Credentials{Authorization: basicAuth("a", "x"), Addr: addr}
 	for range 2 {
-		if _, err := u.Authenticate(wrong); !errors.Is(err, ErrRejected) || errors.Is(err, ErrThrottled) {
+		if _, _, err := u.Authenticate(wrong); !errors.Is(err, ErrRejected) || errors.Is(err, ErrThrottled) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := u.Authenticate(wrong); !errors.Is(err, ErrRejected) || !errors.Is(err, ErrThrottled) {
+	if _, _, err := u.Authenticate(wrong); !errors.Is(err, ErrRejected) || !errors.Is(err, ErrThrottled) {
 		t.Fatalf("got %v, want rejected and throttled", err)
 	}
 	// A reload does not restore the allowance.
-	again, err := NewUsers([]User{{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)}}, WithPasswordLimiter(g))
+	again, err := NewUsers([]User{{Name: "a", TokenHashes: []string{bcryptHash(t, "p", bcrypt.MinCost)}}}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := again.Authenticate(wrong); !errors.Is(err, ErrThrottled) {
+	if _, _, err := again.Authenticate(wrong); !errors.Is(err, ErrThrottled) {
 		t.Fatalf("after a reload: %v", err)
 	}
 }
@@ -105,24 +105,24 @@ func TestPasswordLimiterNeverDelaysTokens(t *testing.T) {
 	g, _ := testLimiter(PasswordLimiterOptions{Burst: 1})
 	token := NewToken()
 	u, err := NewUsers([]User{
-		{Name: "a", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)},
-		{Name: "t", TokenHash: HashToken(token)},
+		{Name: "a", TokenHashes: []string{bcryptHash(t, "p", bcrypt.MinCost)}},
+		{Name: "t", TokenHashes: []string{HashToken(token)}},
 	}, WithPasswordLimiter(g))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		_, err = u.Authenticate(Credentials{Authorization: basicAuth("a", "x")})
+		_, _, err = u.Authenticate(Credentials{Authorization: basicAuth("a", "x")})
 	}
 	if !errors.Is(err, ErrThrottled) {
 		t.Fatal(err)
 	}
 	for _, a := range []string{"Bearer " + token, basicAuth("t", token)} {
-		if _, err := u.Authenticate(Credentials{Authorization: a}); err != nil {
+		if _, _, err := u.Authenticate(Credentials{Authorization: a}); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := u.Authenticate(Credentials{Authorization: "Bearer x"}); errors.Is(err, ErrThrottled) {
+	if _, _, err := u.Authenticate(Credentials{Authorization: "Bearer x"}); errors.Is(err, ErrThrottled) {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 )
 
 // Proof identifies the credential by which a user was authenticated, so that
@@ -40,15 +41,8 @@ func (s *secret) proof() Proof {
 	return newProof(proofByToken, s.sum[:])
 }
 
-// Proof returns the proof of the credential by which Authenticate recognized
-// user in c: the Authorization if there is one, else the certificate's name.
-func (u *Users) Proof(user *Identity, c Credentials) Proof {
-	acct := u.byName[user.Name]
-	if c.Authorization != "" {
-		return acct.secret.proof()
-	}
-	return newProof(proofByCert, []byte(acct.certName))
-}
+// certProof returns the proof of the account's certificate name.
+func (a *account) certProof() Proof { return newProof(proofByCert, []byte(a.certName)) }
 
 // Proved returns the user with this name if p is the proof of a credential
 // that the user still has, else nil. The same password with a new hash counts
@@ -61,8 +55,8 @@ func (u *Users) Proved(name string, p Proof) *Identity {
 	if acct == nil {
 		return nil
 	}
-	if acct.secret != nil && acct.secret.proof() == p ||
-		acct.certName != "" && newProof(proofByCert, []byte(acct.certName)) == p {
+	if acct.certName != "" && acct.certProof() == p ||
+		slices.ContainsFunc(acct.secrets, func(s *secret) bool { return s.proof() == p }) {
 		return acct.identity
 	}
 	return nil

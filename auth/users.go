@@ -11,14 +11,16 @@ import (
 )
 
 // User defines one identity, as a configuration writes it. At least one of
-// TokenHash and CertName must be set; either of them suffices to log in.
+// TokenHashes and CertName must be set; either of them suffices to log in.
 type User struct {
 	// Name appears in logs and is the user-id of Basic credentials: 1 to 128
 	// bytes, without colons and control characters. Unique.
 	Name string
-	// TokenHash is "sha256:HEX" of a token (see HashToken), or the bcrypt hash
-	// of a password ("$2a$", "$2b$" or "$2y$", cost at most 15).
-	TokenHash string
+	// TokenHashes are "sha256:HEX" of tokens (see HashToken), or bcrypt hashes
+	// of passwords ("$2a$", "$2b$" or "$2y$", cost at most 15). Each suffices
+	// to log in: while a token is replaced, the old and the new one do. At
+	// most 8, of which at most 2 of passwords.
+	TokenHashes []string
 	// CertName is a name in a verified client certificate, compared byte for
 	// byte. Unique.
 	CertName string
@@ -40,18 +42,32 @@ type Identity struct {
 // Users holds all users of a server. It is immutable; a reload makes a new
 // one. A nil Users rejects everyone.
 type Users struct {
-	tokens  []*account // accounts whose secret is a token's SHA-256
-	byName  map[string]*account
-	byCert  map[string]*account
-	topCost int // the highest bcrypt cost; 0 if nobody has a password
-	limiter *PasswordLimiter
+	tokens    []userToken
+	byName    map[string]*account
+	byCert    map[string]*account
+	topCost   int // the highest bcrypt cost; 0 if nobody has a password
+	passwords int // the highest number of passwords that a user has
+	limiter   *PasswordLimiter
 }
 
 type account struct {
 	identity *Identity
-	secret   *secret // nil: certificate only
-	certName string  // "": none
+	secrets  []*secret // empty: certificate only
+	certName string    // "": none
 }
+
+// userToken is a secret that is a token's SHA-256, and whose it is.
+type userToken struct {
+	*secret
+	acct *account
+}
+
+// Bounds of User.TokenHashes. Each password that a user may have multiplies the
+// time of checking a wrong one, for every user.
+const (
+	maxHashes    = 8
+	maxPasswords = 2
+)
 
 // Option changes a setting of NewUsers.
 type Option func(*Users)
@@ -99,12 +115,15 @@ func (u *Users) add(def User, byHash map[[sha256.Size]byte]*account, fault repor
 	} else if u.byName[def.Name] != nil {
 		fault("name", errors.New("two users have this name"), "rename one of them, or merge their rules")
 	}
-	if def.TokenHash == "" && def.CertName == "" {
+	if len(def.TokenHashes) == 0 && def.CertName == "" {
 		fault("token-hash", errors.New("neither token-hash nor cert-name is set, so the user cannot log in"),
 			`run "adit token" and paste the token-hash line, or set cert-name`)
 	}
-	if def.TokenHash != "" {
-		u.addSecret(acct, def.TokenHash, byHash, fault)
+	if len(def.TokenHashes) > maxHashes {
+		fault("token-hash", fmt.Errorf("there are %d, more than %d", len(def.TokenHashes), maxHashes), "remove the hashes of tokens that are no longer used")
+	}
+	for _, hash := range def.TokenHashes {
+		u.addSecret(acct, hash, byHash, fault)
 	}
 	if other := u.byCert[def.CertName]; other != nil {
 		fault("cert-name", fmt.Errorf("user %s has the same cert-name", quote(other.identity.Name)),
@@ -131,16 +150,34 @@ func (u *Users) addSecret(acct *account, tokenHash string, byHash map[[sha256.Si
 	case err != nil:
 		fault("token-hash", err, "")
 	case s.bcrypt != nil:
-		acct.secret = &s
+		acct.secrets = append(acct.secrets, &s)
 		u.topCost = max(u.topCost, s.cost)
+		n := acct.passwords()
+		u.passwords = max(u.passwords, n)
+		if n == maxPasswords+1 {
+			fault("token-hash", fmt.Errorf("there are more than %d bcrypt hashes", maxPasswords), "remove those of passwords that are no longer used")
+		}
+	case other == acct:
+		fault("token-hash", errors.New("the same hash is listed twice"), "remove one of them")
 	case other != nil:
 		fault("token-hash", fmt.Errorf("user %s has the same token", quote(other.identity.Name)),
 			`run "adit token" once for each user: a token must identify its user`)
 	default:
-		acct.secret = &s
+		acct.secrets = append(acct.secrets, &s)
 		byHash[s.sum] = acct
-		u.tokens = append(u.tokens, acct)
+		u.tokens = append(u.tokens, userToken{&s, acct})
 	}
+}
+
+// passwords returns how many of the account's secrets are passwords.
+func (a *account) passwords() int {
+	n := 0
+	for _, s := range a.secrets {
+		if s.bcrypt != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Len returns how many users there are.
@@ -168,18 +205,18 @@ func badName(name string) string {
 	return ""
 }
 
-// byToken returns the account that has this token, or nil. It compares the
-// hash with every user's in constant time, so that the time tells nothing
-// about how close a guess is.
-func (u *Users) byToken(token string) *account {
+// byToken returns this token's entry, or the zero one. It compares the hash
+// with every user's in constant time, so that the time tells nothing about how
+// close a guess is.
+func (u *Users) byToken(token string) userToken {
 	sum := sha256.Sum256([]byte(token))
 	found := -1
 	for i := range u.tokens {
-		same := subtle.ConstantTimeCompare(u.tokens[i].secret.sum[:], sum[:])
+		same := subtle.ConstantTimeCompare(u.tokens[i].sum[:], sum[:])
 		found = subtle.ConstantTimeSelect(same, i, found)
 	}
 	if found < 0 {
-		return nil
+		return userToken{}
 	}
 	return u.tokens[found]
 }

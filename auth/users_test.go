@@ -41,10 +41,10 @@ func TestAuthenticate(t *testing.T) {
 	token := NewToken()
 	long := strings.Repeat("p", 72)
 	u, err := NewUsers([]User{
-		{Name: "tok", TokenHash: "sha256:" + strings.ToUpper(HashToken(token)[7:]), MaxSessions: 3},
-		{Name: "pass", TokenHash: bcryptHash(t, "correct horse", bcrypt.MinCost)},
-		{Name: "apache", TokenHash: strings.Replace(bcryptHash(t, "y", bcrypt.MinCost+1), "$2a$", "$2y$", 1)},
-		{Name: "long", TokenHash: bcryptHash(t, long, bcrypt.MinCost)},
+		{Name: "tok", TokenHashes: []string{"sha256:" + strings.ToUpper(HashToken(token)[7:])}, MaxSessions: 3},
+		{Name: "pass", TokenHashes: []string{bcryptHash(t, "correct horse", bcrypt.MinCost)}},
+		{Name: "apache", TokenHashes: []string{strings.Replace(bcryptHash(t, "y", bcrypt.MinCost+1), "$2a$", "$2y$", 1)}},
+		{Name: "long", TokenHashes: []string{bcryptHash(t, long, bcrypt.MinCost)}},
 		{Name: "cert", CertName: "c.example"},
 	}, WithPasswordLimiter(NewPasswordLimiter(PasswordLimiterOptions{Burst: 1000})))
 	if err != nil {
@@ -89,7 +89,7 @@ func TestAuthenticate(t *testing.T) {
 		{"", []string{""}, ""},
 		{"", nil, "-"},
 	} {
-		id, err := u.Authenticate(Credentials{Authorization: c.auth, CertNames: c.certs})
+		id, _, err := u.Authenticate(Credentials{Authorization: c.auth, CertNames: c.certs})
 		switch {
 		case c.want == "-" && !errors.Is(err, ErrNoCredentials),
 			c.want == "" && !errors.Is(err, ErrRejected),
@@ -100,7 +100,7 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("secret in the error: %v", err)
 		}
 	}
-	if id, _ := u.Authenticate(Credentials{Authorization: "Bearer " + token}); id == nil || id.MaxSessions != 3 {
+	if id, _, _ := u.Authenticate(Credentials{Authorization: "Bearer " + token}); id == nil || id.MaxSessions != 3 {
 		t.Errorf("%+v", id)
 	}
 }
@@ -127,11 +127,11 @@ func TestNoUsersRejectsAll(t *testing.T) {
 	}
 	for _, u := range []*Users{nil, empty} {
 		for _, c := range []Credentials{{Authorization: "Bearer "}, {Authorization: basicAuth("", "")}, {CertNames: []string{""}}} {
-			if _, err := u.Authenticate(c); !errors.Is(err, ErrRejected) {
+			if _, _, err := u.Authenticate(c); !errors.Is(err, ErrRejected) {
 				t.Errorf("%+v: %v", c, err)
 			}
 		}
-		if _, err := u.Authenticate(Credentials{}); !errors.Is(err, ErrNoCredentials) {
+		if _, _, err := u.Authenticate(Credentials{}); !errors.Is(err, ErrNoCredentials) {
 			t.Error(err)
 		}
 		if u.Len() != 0 {
@@ -147,26 +147,29 @@ func TestNewUsersFaults(t *testing.T) {
 		users []User
 		want  []string // each a part of one error, in order
 	}{
-		"empty name":      {[]User{{TokenHash: good}}, []string{"user number 1: name: the name is empty"}},
-		"colon":           {[]User{{Name: "a:b", TokenHash: good}}, []string{"colon"}},
-		"control":         {[]User{{Name: "a\nb", TokenHash: good}}, []string{"control"}},
-		"not UTF-8":       {[]User{{Name: "a\xff", TokenHash: good}}, []string{"UTF-8"}},
-		"long name":       {[]User{{Name: strings.Repeat("a", 200), TokenHash: good}}, []string{"longer"}},
-		"duplicate":       {[]User{{Name: "a", TokenHash: good}, {Name: "a", CertName: "c"}}, []string{"two users"}},
+		"empty name":      {[]User{{TokenHashes: []string{good}}}, []string{"user number 1: name: the name is empty"}},
+		"colon":           {[]User{{Name: "a:b", TokenHashes: []string{good}}}, []string{"colon"}},
+		"control":         {[]User{{Name: "a\nb", TokenHashes: []string{good}}}, []string{"control"}},
+		"not UTF-8":       {[]User{{Name: "a\xff", TokenHashes: []string{good}}}, []string{"UTF-8"}},
+		"long name":       {[]User{{Name: strings.Repeat("a", 200), TokenHashes: []string{good}}}, []string{"longer"}},
+		"duplicate":       {[]User{{Name: "a", TokenHashes: []string{good}}, {Name: "a", CertName: "c"}}, []string{"two users"}},
 		"no way in":       {[]User{{Name: "a"}}, []string{`user "a": token-hash: neither`}},
 		"same cert":       {[]User{{Name: "a", CertName: "c"}, {Name: "b", CertName: "c"}}, []string{`user "b": cert-name: user "a"`}},
-		"same token":      {[]User{{Name: "a", TokenHash: good}, {Name: "b", TokenHash: good}}, []string{`user "a" has the same token`}},
-		"same password":   {[]User{{Name: "a", TokenHash: pass}, {Name: "b", TokenHash: pass}}, nil},
-		"raw token":       {[]User{{Name: "a", TokenHash: NewToken()}}, []string{"not its hash"}},
-		"short hash":      {[]User{{Name: "a", TokenHash: good[:20]}}, []string{"64 hex"}},
-		"plain password":  {[]User{{Name: "a", TokenHash: "hunter2"}}, []string{"neither"}},
-		"broken bcrypt":   {[]User{{Name: "a", TokenHash: pass[:59]}}, []string{"malformed bcrypt"}},
-		"2x bcrypt":       {[]User{{Name: "a", TokenHash: "$2x" + pass[3:]}}, []string{"malformed bcrypt"}},
-		"expensive":       {[]User{{Name: "a", TokenHash: "$2a$31" + pass[6:]}}, []string{"cost 31"}},
-		"negative":        {[]User{{Name: "a", TokenHash: good, MaxSessions: -1}}, []string{"negative"}},
-		"rules":           {[]User{{Name: "a", TokenHash: good, Allow: []string{"*", "ssh", "::1:2"}}}, []string{`allow: rule "*"`, "brackets"}},
-		"all of them":     {[]User{{}, {Name: "b", TokenHash: "x", Allow: []string{"?"}}}, []string{"name", "token-hash", "token-hash", "allow"}},
-		"bad then repeat": {[]User{{Name: "a", TokenHash: "x"}, {Name: "b", TokenHash: "y"}}, []string{`"a"`, `"b"`}},
+		"same token":      {[]User{{Name: "a", TokenHashes: []string{good}}, {Name: "b", TokenHashes: []string{good}}}, []string{`user "a" has the same token`}},
+		"same hash twice": {[]User{{Name: "a", TokenHashes: []string{good, good}}}, []string{"listed twice"}},
+		"many hashes":     {[]User{{Name: "a", TokenHashes: nineHashes()}}, []string{"there are 9, more than 8"}},
+		"many passwords":  {[]User{{Name: "a", TokenHashes: []string{pass, pass, pass}}}, []string{"more than 2 bcrypt hashes"}},
+		"same password":   {[]User{{Name: "a", TokenHashes: []string{pass}}, {Name: "b", TokenHashes: []string{pass}}}, nil},
+		"raw token":       {[]User{{Name: "a", TokenHashes: []string{NewToken()}}}, []string{"not its hash"}},
+		"short hash":      {[]User{{Name: "a", TokenHashes: []string{good[:20]}}}, []string{"64 hex"}},
+		"plain password":  {[]User{{Name: "a", TokenHashes: []string{"hunter2"}}}, []string{"neither"}},
+		"broken bcrypt":   {[]User{{Name: "a", TokenHashes: []string{pass[:59]}}}, []string{"malformed bcrypt"}},
+		"2x bcrypt":       {[]User{{Name: "a", TokenHashes: []string{"$2x" + pass[3:]}}}, []string{"malformed bcrypt"}},
+		"expensive":       {[]User{{Name: "a", TokenHashes: []string{"$2a$31" + pass[6:]}}}, []string{"cost 31"}},
+		"negative":        {[]User{{Name: "a", TokenHashes: []string{good}, MaxSessions: -1}}, []string{"negative"}},
+		"rules":           {[]User{{Name: "a", TokenHashes: []string{good}, Allow: []string{"*", "ssh", "::1:2"}}}, []string{`allow: rule "*"`, "brackets"}},
+		"all of them":     {[]User{{}, {Name: "b", TokenHashes: []string{"x"}, Allow: []string{"?"}}}, []string{"name", "token-hash", "token-hash", "allow"}},
+		"bad then repeat": {[]User{{Name: "a", TokenHashes: []string{"x"}}, {Name: "b", TokenHashes: []string{"y"}}}, []string{`"a"`, `"b"`}},
 	} {
 		u, err := NewUsers(c.users)
 		faults := unjoin(err)
@@ -188,14 +191,24 @@ func TestNewUsersFaults(t *testing.T) {
 	}
 }
 
-// A failure costs one check at the highest cost, whether or not the name
-// exists and whatever kind of secret the user has.
+func nineHashes() []string {
+	var list []string
+	for range 9 {
+		list = append(list, HashToken(NewToken()))
+	}
+	return list
+}
+
+// A failure costs as many checks at the highest cost as the user with the most
+// passwords needs, whether or not the name exists and whatever kind and number of
+// secrets the user has.
 func TestFailuresCostTheSame(t *testing.T) {
 	const top = 6
 	u, err := NewUsers([]User{
-		{Name: "cheap", TokenHash: bcryptHash(t, "p", bcrypt.MinCost)},
-		{Name: "dear", TokenHash: bcryptHash(t, "p", top)},
-		{Name: "tok", TokenHash: HashToken(NewToken())},
+		{Name: "cheap", TokenHashes: []string{bcryptHash(t, "p", bcrypt.MinCost)}},
+		{Name: "dear", TokenHashes: []string{bcryptHash(t, "p", top)}},
+		{Name: "two", TokenHashes: []string{HashToken(NewToken()), bcryptHash(t, "p", bcrypt.MinCost), bcryptHash(t, "q", top)}},
+		{Name: "tok", TokenHashes: []string{HashToken(NewToken())}},
 		{Name: "cert", CertName: "c"},
 	}, WithPasswordLimiter(NewPasswordLimiter(PasswordLimiterOptions{Burst: 1000})))
 	if err != nil {
@@ -214,22 +227,50 @@ func TestFailuresCostTheSame(t *testing.T) {
 		work += 1 << cost
 		return bcrypt.CompareHashAndPassword(hash, password)
 	}
-	for _, name := range []string{"cheap", "dear", "tok", "cert", "nobody", ""} {
+	for _, name := range []string{"cheap", "dear", "two", "tok", "cert", "nobody", ""} {
 		for _, password := range []string{"wrong", "", strings.Repeat("p", 100)} {
 			work = 0
-			if _, err := u.Authenticate(Credentials{Authorization: basicAuth(name, password)}); !errors.Is(err, ErrRejected) {
+			if _, _, err := u.Authenticate(Credentials{Authorization: basicAuth(name, password)}); !errors.Is(err, ErrRejected) {
 				t.Fatal(err)
 			}
-			if work != 1<<top {
-				t.Errorf("%q: %d units of work, want %d", name, work, 1<<top)
+			if work != 2<<top {
+				t.Errorf("%q: %d units of work, want %d", name, work, 2<<top)
 			}
+		}
+	}
+}
+
+// While a token is replaced, the old and the new one log in, and removing the old
+// one ends only what it had opened.
+func TestTokenRotationCutsNobodyOff(t *testing.T) {
+	users := func(hashes ...string) *Users {
+		t.Helper()
+		u, err := NewUsers([]User{{Name: "alice", TokenHashes: hashes}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	oldPassword, newPassword := bcryptHash(t, "old password", bcrypt.MinCost), bcryptHash(t, "new password", bcrypt.MinCost)
+	both := users(HashToken("old"), HashToken("new"), oldPassword, newPassword)
+	after := users(HashToken("new"), newPassword)
+	for credential, kept := range map[string]bool{
+		"Bearer old": false, basicAuth("alice", "old"): false, basicAuth("alice", "old password"): false,
+		"Bearer new": true, basicAuth("alice", "new"): true, basicAuth("alice", "new password"): true,
+	} {
+		id, proof, err := both.Authenticate(Credentials{Authorization: credential})
+		if err != nil || id.Name != "alice" || both.Proved("alice", proof) != id {
+			t.Errorf("%s: %v, %v", credential, id, err)
+		}
+		if (after.Proved("alice", proof) != nil) != kept {
+			t.Errorf("%s: still valid after the rotation: %v, want %v", credential, !kept, kept)
 		}
 	}
 }
 
 func FuzzAuthenticate(f *testing.F) {
 	token := NewToken()
-	u, err := NewUsers([]User{{Name: "tok", TokenHash: HashToken(token)}})
+	u, err := NewUsers([]User{{Name: "tok", TokenHashes: []string{HashToken(token)}}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -237,7 +278,7 @@ func FuzzAuthenticate(f *testing.F) {
 	f.Add(basicAuth("tok", "x"), "c")
 	f.Add("Basic ====", "")
 	f.Fuzz(func(t *testing.T, header, cert string) {
-		id, err := u.Authenticate(Credentials{Authorization: header, CertNames: []string{cert}, Addr: netip.Addr{}})
+		id, _, err := u.Authenticate(Credentials{Authorization: header, CertNames: []string{cert}, Addr: netip.Addr{}})
 		if id != nil || !errors.Is(err, ErrRejected) {
 			t.Fatalf("%q: %v, %v", header, id, err)
 		}

@@ -38,7 +38,7 @@ type gateway struct {
 // access returns the access of the one user of the tests, with these rules.
 func access(t *testing.T, allow ...string) server.Access {
 	t.Helper()
-	u, err := auth.NewUsers([]auth.User{{Name: "alice", TokenHash: auth.HashToken("token"), Allow: allow}})
+	u, err := auth.NewUsers([]auth.User{{Name: "alice", TokenHashes: []string{auth.HashToken("token")}, Allow: allow}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,14 +68,14 @@ func (c *core) identify(a *access, r *http.Request, rt *route) (caller, error) {
 	case len(tickets) == 1:
 		return c.redeem(a, tickets[0], rt, shown)
 	}
-	identity, err := a.users.Authenticate(shown)
+	identity, proof, err := a.users.Authenticate(shown)
 	switch {
 	case errors.Is(err, auth.ErrNoCredentials) && a.anonymous != nil:
 		return caller{identity: a.anonymous, means: byNothing}, nil
 	case err != nil:
 		return caller{}, err
 	}
-	return caller{identity, how, a.users.Proof(identity, shown)}, nil
+	return caller{identity, how, proof}, nil
 }
 
 // mayTunnel reports whether the tunnel accepts how the caller authenticated. The
@@ -103,7 +103,7 @@ func (c *core) redeem(a *access, ticket string, rt *route, shown auth.Credential
 		return caller{}, fmt.Errorf("%w: the ticket's user or their credential has been removed", auth.ErrRejected)
 	}
 	if len(shown.CertNames) > 0 {
-		holder, err := a.users.Authenticate(shown)
+		holder, _, err := a.users.Authenticate(shown)
 		if err == nil && holder != identity {
 			return caller{}, fmt.Errorf("%w: certificate of user %q with the ticket of user %q", auth.ErrRejected, holder.Name, name)
 		}

@@ -204,7 +204,7 @@ func TestTickets(t *testing.T) {
 	ticket := g.ticket(t, "/alice", "alice")
 	// A ticket ends with its user, and with the token for which it was issued.
 	other := user("alice")
-	other.TokenHash = auth.HashToken("another")
+	other.TokenHashes = []string{auth.HashToken("another")}
 	for what, now := range map[string]auth.User{"user who is gone": user("bob"), "token that is gone": other} {
 		a := Access{Users: users(t, now), Routes: []Route{{Path: "/alice", Backends: []string{"127.0.0.1:1"}, Users: []string{now.Name}}}}
 		if err := g.SetAccess(a); err != nil {

@@ -70,7 +70,7 @@ func startTLS(t *testing.T, cfg Config, a Access, ca *testnet.CA, config *tls.Co
 
 // user returns a user with the token NAME-token and with rules.
 func user(name string, allow ...string) auth.User {
-	return auth.User{Name: name, TokenHash: auth.HashToken(name + "-token"), Allow: allow}
+	return auth.User{Name: name, TokenHashes: []string{auth.HashToken(name + "-token")}, Allow: allow}
 }
 
 func users(t *testing.T, list ...auth.User) *auth.Users {

@@ -24,7 +24,7 @@ func twoWays(t *testing.T) (g *gateway, change func(auth.User)) {
 			{Path: "/open", Backends: []string{echo}},
 		}}
 	}
-	alice := auth.User{Name: "alice", TokenHash: auth.HashToken("alice-token"), CertName: "alice.example", Allow: []string{"echo"}}
+	alice := auth.User{Name: "alice", TokenHashes: []string{auth.HashToken("alice-token")}, CertName: "alice.example", Allow: []string{"echo"}}
 	g = start(t, Config{CertNames: func(c *x509.Certificate) []string { return c.DNSNames }}, access(alice))
 	return g, func(alice auth.User) {
 		t.Helper()
@@ -78,14 +78,14 @@ func TestReplacedCredentials(t *testing.T) {
 	}
 	g.log.Wait(t, 1, "link migrated")
 
-	change(auth.User{Name: "alice", TokenHash: auth.HashToken("another"), CertName: "alice.example"})
+	change(auth.User{Name: "alice", TokenHashes: []string{auth.HashToken("another")}, CertName: "alice.example"})
 	wantRevoked(t, byToken)
 	mustEcho(t, alive[byCert])
 	mustEcho(t, alive[moved])
 	if _, err := g.trySession(t, "alice"); err == nil {
 		t.Error("a session with the old token")
 	}
-	change(auth.User{Name: "alice", TokenHash: auth.HashToken("another"), CertName: "other.example"})
+	change(auth.User{Name: "alice", TokenHashes: []string{auth.HashToken("another")}, CertName: "other.example"})
 	wantRevoked(t, byCert)
 	wantRevoked(t, moved)
 	g.session(t, "bob")
@@ -107,12 +107,12 @@ func TestReplacedCredentialsOfRoutes(t *testing.T) {
 	}
 	alive(byToken, byTicket, byCert, bobs, anybodys, h2)
 
-	change(auth.User{Name: "alice", TokenHash: auth.HashToken("another"), CertName: "alice.example"})
+	change(auth.User{Name: "alice", TokenHashes: []string{auth.HashToken("another")}, CertName: "alice.example"})
 	for _, ws := range []*webSocket{byToken, byTicket, h2} {
 		ws.wantClose(1008, true)
 	}
 	alive(byCert, bobs, anybodys)
-	change(auth.User{Name: "carol", TokenHash: auth.HashToken("carol-token")})
+	change(auth.User{Name: "carol", TokenHashes: []string{auth.HashToken("carol-token")}})
 	byCert.wantClose(1008, true)
 	alive(bobs, anybodys)
 	for _, ws := range []*webSocket{bobs, anybodys} {

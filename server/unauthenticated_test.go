@@ -127,7 +127,7 @@ func TestDuplicateAuthorization(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	cert := user("carol")
-	cert.TokenHash, cert.CertName = "", "carol@example.com"
+	cert.TokenHashes, cert.CertName = nil, "carol@example.com"
 	g := start(t, Config{CertNames: func(c *x509.Certificate) []string { return c.EmailAddresses }},
 		Access{Users: users(t, user("alice"), user("bob"), cert)})
 	other := testnet.NewCA(t, "another CA")

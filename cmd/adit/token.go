@@ -78,7 +78,7 @@ func checkTokenName(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	_, err := auth.NewUsers([]auth.User{{Name: args[0], TokenHash: auth.HashToken("")}})
+	_, err := auth.NewUsers([]auth.User{{Name: args[0], TokenHashes: []string{auth.HashToken("")}}})
 	var fault *auth.UserError
 	if errors.As(err, &fault) {
 		return badUsage(fault.Hint(), "name %q: %w", args[0], fault.Err)

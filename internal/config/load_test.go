@@ -80,7 +80,7 @@ func TestServerFile(t *testing.T) {
 		t.Error(got)
 	}
 	want := []auth.User{
-		{Name: "alice", TokenHash: "sha256:00", Allow: []string{"127.0.0.1:22", "*.lan:80,443"}, MaxSessions: 3},
+		{Name: "alice", TokenHashes: []string{"sha256:00"}, Allow: []string{"127.0.0.1:22", "*.lan:80,443"}, MaxSessions: 3},
 		{Name: "bob", CertName: "bob@example.com", Allow: []string{"ssh"}},
 	}
 	if !reflect.DeepEqual(s.Users, want) {
@@ -384,6 +384,18 @@ func TestPasswordInURLHidden(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// During a rotation a user has several hashes.
+func TestSeveralTokenHashes(t *testing.T) {
+	path := write(t, "server.toml", goodServer+"\n[[user]]\nname = \"r\"\nallow = [\"*:*\"]\ntoken-hash = [\"sha256:01\",\n\"sha256:02\"]\n")
+	s, faults := LoadServer(sources(t, ServerFlags, []string{"--config", path}))
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if u := s.Users[len(s.Users)-1]; u.Name != "r" || fmt.Sprint(u.TokenHashes) != "[sha256:01 sha256:02]" {
+		t.Errorf("%+v", u)
 	}
 }
 

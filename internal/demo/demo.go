@@ -92,7 +92,7 @@ func (d *demo) startServer(web, lines string) error {
 	}
 	d.pin = certs.PinOf(cert.Leaf)
 	users, err := auth.NewUsers([]auth.User{{
-		Name: "demo", TokenHash: auth.HashToken(d.token),
+		Name: "demo", TokenHashes: []string{auth.HashToken(d.token)},
 		Allow: []string{"web", "127.0.0.1:22"},
 	}})
 	if err != nil {
