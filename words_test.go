@@ -31,7 +31,6 @@ var retiredWords = []retiredWord{
 	{pattern: `inbox(es)?`, use: "receive buffer"},
 	{pattern: `deaf`, use: "discarding"},
 	{pattern: `untold`, use: "pending wakeup"},
-	{pattern: `tell untold`, use: "notify"},
 	{pattern: `lulls?`, use: "low watermark"},
 	{pattern: `attention`, use: "priority"},
 	{pattern: `much|little`, use: "bulk, small", names: true},
@@ -55,7 +54,7 @@ var fieldTerms = map[string]string{
 	"docs_commands_test.go": "fence", // CommonMark's word for the lines around a block of code
 }
 
-// Retired words must not return, in names or comments, in tests or other code.
+// Retired words must not return: in names, comments or strings, in tests or other code.
 func TestRetiredWords(t *testing.T) {
 	patterns := make([]*regexp.Regexp, len(retiredWords))
 	for i, w := range retiredWords {
@@ -89,6 +88,12 @@ func TestRetiredWords(t *testing.T) {
 		}
 		declared(file, func(id *ast.Ident) { check(id.Pos(), splitName(id.Name), true) })
 		check(file.Name.Pos(), splitName(strings.TrimSuffix(path.Base(name), ".go")), true)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING {
+				check(text.Pos(), strings.ToLower(text.Value), false)
+			}
+			return true
+		})
 		for _, group := range file.Comments {
 			for _, c := range group.List {
 				check(c.Pos(), strings.ToLower(c.Text), false)

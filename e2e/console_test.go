@@ -248,7 +248,7 @@ func (g *console) useWithoutOrigin(b *browser) {
 	b.replace(`{"id": 4, "text": "still mine"}`)
 	b.typeKeys(keyEnter)
 	b.waitFor("#log li.received code", `{"id":4,"length":10,"text":"still mine"}`)
-	b.screenshot("1-untold")
+	b.screenshot("1-without-origin")
 	if got := b.foreign("/json"); got != "refused" {
 		b.t.Errorf("a page of another origin: %s", got)
 	}

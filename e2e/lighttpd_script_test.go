@@ -216,5 +216,5 @@ var wstunnelScript = []wstunnelStep{
 	{does: "closes without a code", send: f(fin|opClose, "")},
 	{does: "closes with 1005, which must not be sent", send: closing(1005, "")},
 	{does: "closes with a payload of one byte", send: f(fin|opClose, "x")},
-	{does: "sends data and Close in one segment", path: "/sink", send: f(fin|opBinary, "last words") + closing(1000, ""), backend: true},
+	{does: "sends data and Close in one segment", path: "/sink", send: f(fin|opBinary, "last data") + closing(1000, ""), backend: true},
 }

@@ -222,7 +222,7 @@ func wantCloseMessage(t *testing.T, conn *ws.Conn) {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(conn); err != nil || link.MessageType(b[0]) != link.MessageClose {
-		t.Fatalf("instead of a farewell came %x, %v", b, err)
+		t.Fatalf("instead of a close message came %x, %v", b, err)
 	}
 }
 

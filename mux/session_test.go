@@ -132,10 +132,10 @@ func TestCloseReasonWhileBusy(t *testing.T) {
 // Without resumption, too, a close message waits until everything written before it
 // has arrived: it could not be sent again.
 func TestCloseReasonWaits(t *testing.T) {
-	r, client := newRawServerStream(t, "the last words")
+	r, client := newRawServerStream(t, "the last data")
 	ended := async(func() error { client.CloseReason(CloseDone, ""); return nil })
 	var received []byte
-	for !bytes.HasSuffix(received, []byte("the last words")) {
+	for !bytes.HasSuffix(received, []byte("the last data")) {
 		received = append(received, r.readData()...)
 	}
 	next := make(chan []byte, 1)
@@ -146,8 +146,8 @@ func TestCloseReasonWaits(t *testing.T) {
 	case <-time.After(link.CloseTimeout / 4):
 	}
 	r.write(binary.BigEndian.AppendUint64([]byte{byte(link.MessageAck)}, uint64(len(received))))
-	if b := await(t, "farewell", next); link.MessageType(b[0]) != link.MessageClose {
-		t.Fatalf("instead of a farewell came %x", b)
+	if b := await(t, "close message", next); link.MessageType(b[0]) != link.MessageClose {
+		t.Fatalf("instead of a close message came %x", b)
 	}
 	await(t, "end", ended)
 }

@@ -132,13 +132,13 @@ func TestCloseFloodingPeer(t *testing.T) {
 					}
 				}
 			}()
-			if err := c.WriteMessage(OpText, []byte("last words")); !fault && err != nil {
+			if err := c.WriteMessage(OpText, []byte("last data")); !fault && err != nil {
 				t.Error(err)
 			}
 			closed := make(chan struct{})
 			go func() { defer close(closed); c.Close(StatusNormal, "") }()
 			if !fault {
-				if f := s.mustFrame(t, raw); f.payload != "last words" {
+				if f := s.mustFrame(t, raw); f.payload != "last data" {
 					t.Errorf("read %q", f)
 				}
 			}
