@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -95,23 +94,16 @@ func certFromServer(ctx context.Context, arg, serverName string, timeout time.Du
 	if err != nil {
 		return nil, err
 	}
-	host, _, _ := net.SplitHostPort(addr)
 	if serverName == "" {
-		serverName = host
+		serverName, _, _ = net.SplitHostPort(addr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	d := tls.Dialer{Config: &tls.Config{
-		ServerName:         serverName,
-		InsecureSkipVerify: true,
-		NextProtos:         []string{"http/1.1"},
-	}}
-	c, err := d.DialContext(ctx, "tcp", addr)
+	cert, err := certs.Fetch(ctx, addr, serverName)
 	if err != nil {
-		return nil, hint.Errorf("check the address; behind a proxy, adit check prints the pin too", "get the certificate of %s: %w", addr, err)
+		return nil, hint.With(err, "check the address; behind a proxy, adit check prints the pin too")
 	}
-	defer c.Close()
-	return c.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+	return cert, nil
 }
 
 // pinAddress reads HOST, HOST:PORT or a URL.
