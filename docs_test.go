@@ -194,6 +194,25 @@ func pathFaults(pattern *regexp.Regexp, text string) (faults []string) {
 	return faults
 }
 
+// What documents say to be in a Go file is there.
+func TestDocumentedNames(t *testing.T) {
+	found := 0
+	for _, file := range documents(t) {
+		for _, m := range regexp.MustCompile("((?:`\\w+`(?: and |, )?)+) in `([\\w/]+\\.go)`").FindAllStringSubmatch(read(t, file), -1) {
+			source := read(t, m[2])
+			for _, name := range regexp.MustCompile(`\w+`).FindAllString(strings.ReplaceAll(m[1], " and ", " "), -1) {
+				found++
+				if !regexp.MustCompile(`\b` + name + `\b`).MatchString(source) {
+					t.Errorf("%s: there is no %s in %s", file, name, m[2])
+				}
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("found %d names; the search for them is broken", found)
+	}
+}
+
 // Tests that documents name exist.
 func TestDocumentedTests(t *testing.T) {
 	var tests strings.Builder
