@@ -53,7 +53,7 @@ func TestAdvisoryFrameLengths(t *testing.T) {
 	echo := testnet.Echo(t)
 	r := setup{targets: []string{echo}}.start(t)
 	before := r.server.usage(t)
-	tunnelled := func() *tls.Conn {
+	tunneled := func() *tls.Conn {
 		conn := r.dialTLS(t)
 		status, answer := ask(t, conn, upgrade(tunnelPath, r.alice.bearer(t), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "Sec-WebSocket-Protocol: chat"))
 		if status != http.StatusSwitchingProtocols || strings.Contains(answer, "Extensions") || strings.Contains(answer, "Protocol:") {
@@ -77,7 +77,7 @@ func TestAdvisoryFrameLengths(t *testing.T) {
 		{"an unmasked frame", []byte{final | binaryFrame, 2, 1, 2}},
 		{"a ping of 126 bytes", append([]byte{final | 9, masked | 126, 0, 126}, make([]byte, 130)...)},
 	} {
-		conn := tunnelled()
+		conn := tunneled()
 		if _, err := conn.Write(c.say); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}

@@ -75,7 +75,7 @@ func TestStatusOfBothEnds(t *testing.T) {
 		}
 	}
 	for path, want := range map[string][]string{
-		serverSocket: {`^adit server \S+, up .*, ready \(unix:`, `(?m)^now +1 session, `, `(?m)^in all +1 session, 1 stream, `, `(?m)^USER +FROM +STREAMS`, `(?m)^alice +127\.0\.0\.1:\d+ +\d `, `certificate +\S+ expires in`},
+		serverSocket: {`^adit server \S+, up .*, ready \(unix:`, `(?m)^now +1 session, `, `(?m)^total +1 session, 1 stream, `, `(?m)^USER +FROM +STREAMS`, `(?m)^alice +127\.0\.0\.1:\d+ +\d `, `certificate +\S+ expires in`},
 		clientSocket: {`^adit client \S+, up .*, ready \(unix:`, `(?m)^link +up for .*, to wss://127`, `(?m)^wss://\S+ +127\.0\.0\.1:\d+ +\d `, `(?m)^` + regexp.QuoteMeta(addr) + ` +echo +\d+ +1 `},
 	} {
 		out, errs, status := output(t, adit(t, "status", "--admin", path), "")

@@ -34,19 +34,18 @@ type Handler struct {
 	NoTarget func(error)
 }
 
-// Observer is told what becomes of one stream. Its methods are called one
-// after the other, from the goroutine that serves the stream, and must not
-// block. Every stream ends with either Refused or Closed.
+// Observer observes one stream. Its methods are called from the goroutine that
+// serves the stream and must not block. The last call is Refused or Closed.
 type Observer interface {
-	// Connected says that the target has taken the connection. The peer is told
-	// afterwards.
+	// Connected is called when the target has accepted the connection, before
+	// the peer is told.
 	Connected(target net.Conn)
-	// Refused says that there is no connection, and why. The peer is told the
-	// code afterwards, but not err.
+	// Refused is called when there is no connection, before the peer is told
+	// the code. err is for this side only.
 	Refused(code mux.Code, err error)
-	// Closed says that the relay has ended after so many bytes of payload. err
-	// is nil if both directions ended in order, and the reason for the reset if
-	// not.
+	// Closed is called when the relay has ended. toTarget and toPeer are bytes
+	// of payload. err is nil if both directions ended in order, else the reason
+	// for the reset.
 	Closed(toTarget, toPeer int64, err error)
 }
 

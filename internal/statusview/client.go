@@ -37,7 +37,7 @@ func (s *Source) writeClient(b *bytes.Buffer, t *table, body []byte) error {
 	writeRows(b, append([][]string{
 		{"link", link},
 		{"now", summary(links)},
-		{"in all", fmt.Sprintf("%s, %s", plural(d.Counts.SessionsOpened, "session"), total(d.Counts.Traffic))},
+		{"total", fmt.Sprintf("%s, %s", plural(d.Counts.SessionsOpened, "session"), total(d.Counts.Traffic))},
 	}, troubleRows([]trouble{
 		{"sessions ended", only(d.Counts.SessionsEnded, "lost", "protocol", "revoked")},
 		{"handshakes failed", d.Counts.HandshakeFailures},

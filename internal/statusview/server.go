@@ -62,7 +62,7 @@ func serverFacts(d *admin.ServerDocument) [][]string {
 		{"listening", strings.Join(listen, ", ")},
 		{"certificate", strings.Join(certificates, ", ")},
 		{"now", summary(links)},
-		{"in all", fmt.Sprintf("%s, %s, %s", plural(d.Counts.SessionsOpened, "session"), plural(d.Counts.StreamsOpened, "stream"), total(traffic...))},
+		{"total", fmt.Sprintf("%s, %s, %s", plural(d.Counts.SessionsOpened, "session"), plural(d.Counts.StreamsOpened, "stream"), total(traffic...))},
 	}
 }
 

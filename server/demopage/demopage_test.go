@@ -132,7 +132,7 @@ func TestAccessible(t *testing.T) {
 		}
 	}
 	if !strings.Contains(string(pageCSS), "prefers-color-scheme: dark") || !strings.Contains(string(pageCSS), ":focus-visible") {
-		t.Error("the style sheet lacks the dark colours or the focus")
+		t.Error("the style sheet lacks the dark colors or the focus")
 	}
 }
 
