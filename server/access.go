@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -55,9 +56,8 @@ type access struct {
 func newAccess(a Access, tunnelPath string, before routeTable) (*access, error) {
 	next := &access{
 		users: a.Users, targets: make(map[string]dialout.Address, len(a.Targets)),
-		maxStreams: a.MaxStreams, trustedProxies: slices.Clone(a.TrustedProxies),
+		maxStreams: cmp.Or(a.MaxStreams, DefaultMaxStreams), trustedProxies: slices.Clone(a.TrustedProxies),
 	}
-	orDefault(&next.maxStreams, DefaultMaxStreams)
 	for name, text := range a.Targets {
 		to, err := dialout.ParseAddress(text)
 		if err != nil {

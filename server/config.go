@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/x509"
 	"log/slog"
 	"net"
@@ -88,17 +89,17 @@ type Config struct {
 
 // setDefaults replaces what is zero.
 func (c *Config) setDefaults() {
-	orDefault(&c.TunnelPath, DefaultTunnelPath)
-	orDefault(&c.MaxSessionsPerUser, DefaultMaxSessionsPerUser)
-	orDefault(&c.MaxConnsPerAddress, 256)
-	orDefault(&c.MaxConns, 4096)
-	orDefault(&c.HandshakeTimeout, 10*time.Second)
-	orDefault(&c.RequestTimeout, time.Minute)
-	orDefault(&c.IdleTimeout, time.Minute)
-	orDefault(&c.LastRequestTimeout, time.Second)
-	orDefault(&c.DialTimeout, 10*time.Second)
-	orDefault(&c.TicketLifetime, time.Minute)
-	orDefault(&c.Mux.Silence, 45*time.Second)
+	c.TunnelPath = cmp.Or(c.TunnelPath, DefaultTunnelPath)
+	c.MaxSessionsPerUser = cmp.Or(c.MaxSessionsPerUser, DefaultMaxSessionsPerUser)
+	c.MaxConnsPerAddress = cmp.Or(c.MaxConnsPerAddress, 256)
+	c.MaxConns = cmp.Or(c.MaxConns, 4096)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, time.Minute)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
+	c.LastRequestTimeout = cmp.Or(c.LastRequestTimeout, time.Second)
+	c.DialTimeout = cmp.Or(c.DialTimeout, 10*time.Second)
+	c.TicketLifetime = cmp.Or(c.TicketLifetime, time.Minute)
+	c.Mux.Silence = cmp.Or(c.Mux.Silence, 45*time.Second)
 	if c.Site == nil {
 		c.Site = DefaultSite()
 	}

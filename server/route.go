@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -86,6 +87,15 @@ const (
 	DefaultLingerTimeout  = 10 * time.Second
 	DefaultMaxRouteConns  = 16384
 )
+
+// setDefaults replaces what is zero.
+func (r *Route) setDefaults() {
+	r.PingInterval = cmp.Or(r.PingInterval, DefaultPingInterval)
+	r.PongTimeout = cmp.Or(r.PongTimeout, DefaultPongTimeout)
+	r.ConnectTimeout = cmp.Or(r.ConnectTimeout, DefaultConnectTimeout)
+	r.LingerTimeout = cmp.Or(r.LingerTimeout, DefaultLingerTimeout)
+	r.MaxConns = cmp.Or(r.MaxConns, DefaultMaxRouteConns)
+}
 
 // RouteError is an error in one Route.
 type RouteError struct {

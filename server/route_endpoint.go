@@ -47,17 +47,7 @@ func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route,
 		c.log.Debug(routeRefused, "reason", err)
 		return
 	}
-	if err := rt.origins.check(r, who.hasSecret()); err != nil {
-		c.refuse(w, http.StatusForbidden, mux.Forbidden, "403 "+errOriginForeign.Error(), err)
-		return
-	}
-	if !e.start(c) {
-		c.refuse(w, http.StatusServiceUnavailable, mux.GoingAway, "503 "+reasonStopping, reasonStopping)
-		return
-	}
-	if full := c.limit(); full != "" {
-		w.Header().Set("Retry-After", "10")
-		c.refuse(w, http.StatusServiceUnavailable, mux.Busy, "503 "+full, full)
+	if !e.admit(w, r, c) {
 		return
 	}
 	if err := c.dial(r, e.ctx); err != nil {
@@ -96,6 +86,25 @@ func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route,
 	stop := context.AfterFunc(r.Context(), func() { end.lost("the stream was reset") })
 	e.relay(c, end)
 	stop()
+}
+
+// admit checks the origin and the limits. It reports whether there may be one
+// more connection, or refuses it.
+func (e *routeEndpoint) admit(w http.ResponseWriter, r *http.Request, c *routeConn) bool {
+	if err := c.route.origins.check(r, c.who.hasSecret()); err != nil {
+		c.refuse(w, http.StatusForbidden, mux.Forbidden, "403 "+errOriginForeign.Error(), err)
+		return false
+	}
+	if !e.start(c) {
+		c.refuse(w, http.StatusServiceUnavailable, mux.GoingAway, "503 "+reasonStopping, reasonStopping)
+		return false
+	}
+	if full := c.limit(); full != "" {
+		w.Header().Set("Retry-After", "10")
+		c.refuse(w, http.StatusServiceUnavailable, mux.Busy, "503 "+full, full)
+		return false
+	}
+	return true
 }
 
 // start counts one more connection, for which drain waits until it is done. It

@@ -146,14 +146,6 @@ func (r *route) checkUsers(users *auth.Users, fault func(field string, err error
 	}
 }
 
-func (r *route) setDefaults() {
-	orDefault(&r.PingInterval, DefaultPingInterval)
-	orDefault(&r.PongTimeout, DefaultPongTimeout)
-	orDefault(&r.ConnectTimeout, DefaultConnectTimeout)
-	orDefault(&r.LingerTimeout, DefaultLingerTimeout)
-	orDefault(&r.MaxConns, DefaultMaxRouteConns)
-}
-
 // compare orders by preference: the longer path, the exact one, the one with a
 // host.
 func (r *route) compare(other *route) int {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -53,9 +54,9 @@ type ProxyOptions struct {
 // visitor gets 502 if the web server is unreachable, 504 after a timeout, and 400
 // or 408 if the body of the request is incomplete.
 func ProxySite(target string, o ProxyOptions) (http.Handler, error) {
-	orDefault(&o.ConnectTimeout, 5*time.Second)
-	orDefault(&o.ResponseTimeout, time.Minute)
-	orDefault(&o.BodyTimeout, time.Minute)
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
+	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, time.Minute)
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
