@@ -25,9 +25,9 @@ type recording struct {
 	put   func(audit.Record) // nil: no records
 }
 
-func newRecording(put func(audit.Record), kind, session, user, client, target string) *recording {
+func newRecording(put func(audit.Record), kind, id, user, client, target string) *recording {
 	return &recording{
-		Record: audit.Record{Kind: kind, Session: session, User: user, Client: client, Target: target},
+		Record: audit.Record{Kind: kind, Session: id, User: user, Client: client, Target: target},
 		start:  time.Now(), put: put,
 	}
 }

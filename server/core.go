@@ -39,8 +39,8 @@ func (c *core) clientAddr(r *http.Request) netip.AddrPort {
 }
 
 // record begins the audit record of a stream or a route connection.
-func (c *core) record(kind, session, user, client, target string) *recording {
-	return newRecording(c.cfg.Audit, kind, session, user, client, target)
+func (c *core) record(kind, id, user, client, target string) *recording {
+	return newRecording(c.cfg.Audit, kind, id, user, client, target)
 }
 
 // muxConfig returns the configuration of a new session.

@@ -37,11 +37,11 @@ const bulkRead = 2 << 10
 //     the server stops: Close 1001. The user, or the credential that was shown,
 //     is removed: Close 1008. The backend gets a reset in each case.
 type clientEnd struct {
-	conn    *ws.Conn
-	backend *tunnel.Socket
-	route   *Route // with its defaults in place
-	in      input
-	out     output
+	conn     *ws.Conn
+	backend  *tunnel.Socket
+	settings *Route // with its defaults in place
+	in       input
+	out      output
 
 	// Used by the reader goroutine only, except for the counter itself.
 	bufferedReads *atomic.Int64 // of all routes
@@ -69,7 +69,7 @@ type clientEnd struct {
 // newClientEnd returns a clientEnd for a route with these settings; text is
 // whether the route's FrameType is text.
 func newClientEnd(conn *ws.Conn, backend *tunnel.Socket, rt *Route, text bool, bufferedReads *atomic.Int64) *clientEnd {
-	c := &clientEnd{conn: conn, backend: backend, route: rt, bufferedReads: bufferedReads, finished: make(chan struct{})}
+	c := &clientEnd{conn: conn, backend: backend, settings: rt, bufferedReads: bufferedReads, finished: make(chan struct{})}
 	c.in, c.out = framing(conn, text)
 	now := clock()
 	c.received.Store(now)
@@ -194,7 +194,7 @@ func (c *clientEnd) writeBuffer(b []byte) (int, error) {
 // that takes it: both have Route.LingerTimeout.
 func (c *clientEnd) lost(cause string) {
 	c.sendingOver.Store(true)
-	c.after(c.route.LingerTimeout, func() {
+	c.after(c.settings.LingerTimeout, func() {
 		c.end(0, "", "the client is gone: "+cause)
 		c.backend.Abort()
 	})
@@ -212,7 +212,7 @@ func (c *clientEnd) CloseWrite() error {
 	c.conn.SendClose(ws.StatusNormal, "")
 	c.sendingOver.Store(true)
 	now := clock()
-	c.awaitAnswer(now, now+int64(c.route.LingerTimeout))
+	c.awaitAnswer(now, now+int64(c.settings.LingerTimeout))
 	return nil
 }
 
@@ -281,7 +281,7 @@ func (c *clientEnd) close(code ws.StatusCode, reason string) {
 		} else {
 			c.conn.Close(code, reason)
 		}
-		c.after(c.route.LingerTimeout, c.backend.Abort)
+		c.after(c.settings.LingerTimeout, c.backend.Abort)
 	}()
 }
 

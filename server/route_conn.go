@@ -51,8 +51,8 @@ func (c *routeConn) limit() (full string) {
 	return full
 }
 
-// refuse answers without a WebSocket, and ends the connection. The client gets text, the log and the
-// audit record reason.
+// refuse answers without a WebSocket, and ends the connection. The client gets
+// text; the log and the audit record get reason.
 func (c *routeConn) refuse(w http.ResponseWriter, status int, result mux.Code, text string, reason any) {
 	c.route.counters.refused.Add(routeRefusals[status])
 	if c.core.refusals.allow(c.client) {

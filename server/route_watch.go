@@ -22,7 +22,7 @@ type watch struct {
 
 // startWatch starts the watch of a connection, which ends with the relay.
 func startWatch(c *clientEnd) {
-	w := &watch{c: c, interval: int64(c.route.PingInterval), pong: int64(c.route.PongTimeout), idle: int64(c.route.IdleTimeout)}
+	w := &watch{c: c, interval: int64(c.settings.PingInterval), pong: int64(c.settings.PongTimeout), idle: int64(c.settings.IdleTimeout)}
 	if w.interval > 0 {
 		// Clients that connected together are not pinged together.
 		w.interval -= rand.Int64N(w.interval/8 + 1)

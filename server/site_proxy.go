@@ -118,9 +118,9 @@ func proxyTarget(target string, d *net.Dialer) (*url.URL, dialFunc, error) {
 	case u.Hostname() == "":
 		return nil, nil, errors.New("the host is missing")
 	case u.User != nil:
-		return nil, nil, errors.New("a user name has no place in it")
+		return nil, nil, errors.New("a user name is not allowed")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, nil, errors.New("a query or a fragment has no place in it")
+		return nil, nil, errors.New("a query or a fragment is not allowed")
 	}
 	return u, d.DialContext, nil
 }
@@ -177,7 +177,7 @@ func isForwardingField(name string) bool {
 }
 
 func (p *proxySite) answered(resp *http.Response) error {
-	visitOf(resp.Request).now(notAsked) // later failures do not mean that it is unreachable
+	visitOf(resp.Request).now(stepNone) // later failures do not mean that it is unreachable
 	if p.down.CompareAndSwap(true, false) {
 		p.log.Info("site recovered", "site", p.target.Redacted())
 	}

@@ -30,10 +30,10 @@ type visit struct {
 type visitStep int
 
 const (
-	notAsked visitStep = iota // or the site has answered
-	dialing
-	sending // or sending has failed
-	sent
+	stepNone visitStep = iota // or the site has answered
+	stepDialing
+	stepSending // or sending has failed
+	stepSent
 )
 
 // beginVisit returns a copy of r that has a visit in its context. The caller calls
@@ -41,11 +41,11 @@ const (
 func beginVisit(w http.ResponseWriter, r *http.Request, timeout time.Duration) (watched *http.Request, over func()) {
 	v := &visit{rc: http.NewResponseController(w), timeout: timeout}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { v.now(dialing) },
-		GotConn: func(httptrace.GotConnInfo) { v.now(sending) },
+		GetConn: func(string) { v.now(stepDialing) },
+		GotConn: func(httptrace.GotConnInfo) { v.now(stepSending) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil {
-				v.now(sent)
+				v.now(stepSent)
 			}
 		},
 	})
@@ -76,7 +76,7 @@ func (v *visit) now(step visitStep) {
 func (v *visit) asked() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.step == dialing || v.step == sent
+	return v.step == stepDialing || v.step == stepSent
 }
 
 // fault returns the status for a body that did not arrive, or 0.
