@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,20 +28,21 @@ func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token [NAME]",
 		Short: "make a token for a user",
-		Long: `Prints two lines of TOML on stdout: the token, for the client, and its hash, for
-the server. The token is 256 random bits. It is not stored, and cannot be computed
-from its hash.
+		Long: `Prints TOML on stdout: the token, for the client, and the [[user]] table with
+NAME and the token's hash, for the server. The token is 256 random bits. It is not
+stored, and cannot be computed from its hash. A file that every user of this
+machine can read gets no token: set umask 077.
 
 The client takes the token in a file that only its user can read, named by
 --token-file (alone, or as the line token = "…"), or in the variable ADIT_TOKEN.
-The server takes the line token-hash = "…" below [[user]].
+The server takes the [[user]] table in its configuration; add allow = ["…"].
 
 With --password it reads a password from stdin, one line, and prints only the
-line for the server. The client then needs --user NAME, and the password in its
+table for the server. The client then needs --user NAME, and the password in its
 token file.`,
 		Example: `  adit token alice
   (umask 077; adit token alice > alice.token)
-      the file suits --token-file; its second line goes to the server
+      the file suits --token-file; the [[user]] table in it is for the server
   adit token --password bob < password.txt`,
 	}
 	password := cmd.Flags().Bool("password", false, "hash a password read from stdin instead of making a token")
@@ -51,9 +53,16 @@ token file.`,
 		if err := checkTokenName(args); err != nil {
 			return err
 		}
+		user := ""
+		if len(args) > 0 {
+			user = fmt.Sprintf("[[user]]\nname = %s\n", tomlString(args[0]))
+		}
 		if !*password {
+			if err := checkTokenOutput(cmd.OutOrStdout()); err != nil {
+				return err
+			}
 			t := auth.NewToken()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "token = %q\ntoken-hash = %q\n", t, auth.HashToken(t))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "token = %q\n%stoken-hash = %q\n", t, user, auth.HashToken(t))
 			return err
 		}
 		if len(args) == 0 {
@@ -67,10 +76,34 @@ token file.`,
 		if err != nil {
 			return fmt.Errorf("hash the password: %w", err)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token-hash = %q\n", hash)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%stoken-hash = %q\n", user, hash)
 		return err
 	}
 	return cmd
+}
+
+// tomlString returns s as a basic string of TOML. It contains no control
+// characters: checkTokenName has refused them.
+func tomlString(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// checkTokenOutput refuses to write a token to a file that every user can read.
+func checkTokenOutput(out io.Writer) error {
+	f, ok := out.(*os.File)
+	if !ok || runtime.GOOS == "windows" { // which has no permission bits
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o004 == 0 {
+		return nil
+	}
+	name := "a file"
+	if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err == nil { // on Linux
+		name = path
+	}
+	return badUsage("make it for its owner alone: (umask 077; adit token alice > alice.token); of a file that exists already, chmod 600 changes the mode",
+		"standard output is %s, which every user of this machine can read (mode %04o): no token is written", name, info.Mode().Perm())
 }
 
 // checkTokenName rejects a name that the server would reject later.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -24,7 +25,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// versionText returns the release, or the revision that the Go tool recorded.
+// versionText returns the release, or else what the Go tool recorded.
 func versionText() string {
 	if version != "" {
 		return version
@@ -33,19 +34,27 @@ func versionText() string {
 	if !ok {
 		return "unknown"
 	}
-	text := info.Main.Version
-	if text == "" || text == "(devel)" {
-		text = "devel"
-		var modified string
-		for _, s := range info.Settings {
-			switch {
-			case s.Key == "vcs.revision":
-				text += "-" + s.Value[:min(len(s.Value), 12)]
-			case s.Key == "vcs.modified" && s.Value == "true":
-				modified = "-modified"
-			}
+	return buildVersion(info)
+}
+
+// buildVersion returns the tag that was built, or the first 12 digits of the commit
+// as git describe --always --dirty writes it, or "devel" when neither is recorded.
+func buildVersion(info *debug.BuildInfo) string {
+	var revision, dirty string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
 		}
-		text += modified
 	}
-	return text
+	module := info.Main.Version
+	switch {
+	case revision != "" && (module == "" || module == "(devel)" || strings.Contains(module, revision)): // no tag
+		return revision + dirty
+	case module == "" || module == "(devel)":
+		return "devel"
+	}
+	return module
 }
