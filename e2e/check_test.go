@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,22 +25,24 @@ func TestCheckNamesFailingHop(t *testing.T) {
 	url := "wss://" + r.server.addr + tunnelPath
 	_, port, _ := strings.Cut(r.server.addr, ":")
 
+	trusted := []string{"--ca", r.pair.ca, "--token-file", r.alice.tokenFile}
 	known := []string{"--proxy", "none", "--ca", r.pair.ca, "--token-file", r.alice.tokenFile}
 	for _, c := range []struct {
 		name   string
 		args   []string
-		passed string // the last hop that passes
-		failed string // the hop that fails; "" for none
-		why    string // the reason on its line
+		env    []string // of the command, besides its own
+		passed string   // the last hop that passes
+		failed string   // the hop that fails; "" for none
+		why    string   // the reason on its line
 		hint   string
 	}{
 		{name: "all good", args: append(known, "--target", echo, "--throughput", echo, url), passed: "throughput"},
 		{name: "wrong name", args: append(known, "wss://gw.nowhere.invalid"+tunnelPath), passed: "configuration", failed: "DNS", why: `gw\.nowhere\.invalid`, hint: "."},
 		{name: "closed port", args: append(known, "wss://"+dead+tunnelPath), passed: "configuration", failed: "TCP", why: "connection refused", hint: "."},
 		{name: "proxy wants a password", args: append(known, "--proxy", "http://"+proxy.Addr(), url), passed: "TCP", failed: "proxy", why: "407", hint: "password|credentials|user"},
-		{name: "proxy wants another password", args: append(known, "--proxy", "http://carol:wrong@"+proxy.Addr(), url), passed: "TCP", failed: "proxy", why: "407", hint: "."},
+		{name: "proxy wants another password", env: []string{"HTTPS_PROXY=http://carol:wrong@" + proxy.Addr()}, args: append(trusted, url), passed: "TCP", failed: "proxy", why: "407", hint: "."},
 		{name: "proxy forbids", args: append(known, "--proxy", "http://"+forbidding.Addr(), url), passed: "TCP", failed: "proxy", why: "403", hint: "."},
-		{name: "proxy good", args: append(known, "--proxy", proxy.URL().String(), url), passed: "round trip"},
+		{name: "proxy good", env: []string{"ADIT_PROXY=" + proxy.URL().String()}, args: append(trusted, url), passed: "round trip"},
 		{name: "untrusted authority", args: []string{"--proxy", "none", "--token-file", r.alice.tokenFile, url}, passed: "TCP", failed: "TLS", why: "adit e2e CA", hint: "--ca|--pin"},
 		{name: "another authority", args: append(known, "--ca", other.ca, url), passed: "TCP", failed: "TLS", why: "adit e2e CA", hint: "--ca|--pin"},
 		{name: "wrong pin", args: []string{"--proxy", "none", "--token-file", r.alice.tokenFile, "--pin", strings.TrimSpace(r.host.adit(t, "pin", other.cert)), url}, passed: "TCP", failed: "TLS", why: "pin", hint: "."},
@@ -53,7 +56,8 @@ func TestCheckNamesFailingHop(t *testing.T) {
 		{name: "unknown target", args: append(known, "--target", "nobody", url), passed: "authentication", failed: "policy", why: "nobody", hint: "allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := r.host.try(t, patience, "", append([]string{aditBin, "check"}, c.args...)...)
+			argv := slices.Concat([]string{"env"}, c.env, []string{aditBin, "check"}, c.args)
+			out, err := r.host.try(t, patience, "", argv...)
 			line := func(mark, hop string) string {
 				return regexp.MustCompile(`(?m)^` + mark + ` ` + regexp.QuoteMeta(hop) + ` .*$`).FindString(out)
 			}

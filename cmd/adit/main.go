@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"adit/internal/config"
+
 	// WebSockets over HTTP/2 are off in net/http unless this package turns them on
 	// before net/http starts.
 	_ "adit/internal/extendedconnect"
@@ -68,8 +70,10 @@ locally, the server connects to the targets.`,
 		advice := theCommands(root)
 		if s := root.SuggestionsFor(args[0]); len(s) > 0 {
 			advice = "did you mean adit " + s[0] + "?"
+		} else if strings.Contains(args[0], "://") {
+			advice = "did you mean adit client, or adit check, with this URL?"
 		}
-		return badUsage(advice, "unknown command %q", args[0])
+		return badUsage(advice, "unknown command %q", config.Redact(args[0]))
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)

@@ -110,7 +110,10 @@ func certFromServer(ctx context.Context, arg, serverName string, timeout time.Du
 func pinAddress(arg string) (string, error) {
 	const advice = "write adit pin gw.example.com, adit pin gw.example.com:8443 or adit pin cert.pem"
 	if _, rest, ok := strings.Cut(arg, "://"); ok { // the URL of adit client
-		arg, _, _ = strings.Cut(rest, "/")
+		arg = rest[strings.LastIndexByte(rest, '@')+1:] // a password is not shown
+		if i := strings.IndexAny(arg, "/?#"); i >= 0 {
+			arg = arg[:i]
+		}
 	}
 	withPort := arg
 	if i := strings.LastIndexByte(arg, ':'); i < 0 || strings.HasSuffix(arg, "]") {

@@ -34,7 +34,7 @@ func badUsage(advice, format string, args ...any) error {
 // noArgs is the Args of a command that takes none.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return badUsage("adit "+cmd.Name()+" takes none", "unexpected argument %q", args[0])
+		return badUsage("adit "+cmd.Name()+" takes none", "unexpected argument %q", config.Redact(args[0]))
 	}
 	return nil
 }

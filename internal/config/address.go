@@ -48,7 +48,7 @@ func ParseListen(s string) (Address, error) {
 		return a, err
 	}
 	if strings.Contains(s, "://") {
-		return Address{}, bad(addressHint, "%q is a URL, not an address", s)
+		return Address{}, bad(addressHint, "%q is a URL, not an address", Redact(s))
 	}
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return Address{}, bad(`a bare port would be ambiguous: write ":`+s+`" for every interface or "127.0.0.1:`+s+`" for this machine only`, "%q has no colon", s)
@@ -76,7 +76,7 @@ func ParseTarget(s string) (Address, error) {
 		return a, nil
 	}
 	if strings.Contains(s, "://") {
-		return Address{}, bad(hint, "%q is a URL, not an address", s)
+		return Address{}, bad(hint, "%q is a URL, not an address", Redact(s))
 	}
 	host, port, err := splitHostPort(s, hint)
 	if err != nil {
@@ -89,7 +89,7 @@ func ParseTarget(s string) (Address, error) {
 func ParseHostPort(s string) (string, error) {
 	const hint = "write HOST:PORT, e.g. gw.example.com:443 or [2001:db8::1]:443"
 	if strings.Contains(s, "://") {
-		return "", bad(hint, "%q is a URL, not an address", s)
+		return "", bad(hint, "%q is a URL, not an address", Redact(s))
 	}
 	host, port, err := splitHostPort(s, hint)
 	if err != nil {

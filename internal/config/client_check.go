@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+)
 
 // check reports faults between values.
 func (c *Client) check(l *loader, needWork bool) {
@@ -17,8 +20,26 @@ func (c *Client) check(l *loader, needWork bool) {
 		l.report("tls.key", "add --cert FILE, or cert = \"…\" below [tls]", "has no certificate")
 	}
 	c.checkPlain(l)
+	c.checkProxy(l)
 	if t.InsecureSkipVerify && (t.CA != "" || len(t.Pins) > 0) {
 		l.report("tls.insecure-skip-verify", "leave it out: a pin or a CA is enough for a self-signed server", "contradicts the pin or CA that is also given")
+	}
+}
+
+// checkProxy refuses a password on the command line.
+func (c *Client) checkProxy(l *loader) {
+	if l.origins["proxy"] != "--proxy" {
+		return
+	}
+	s := c.Proxy
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	if u, err := url.Parse(s); err == nil && u.User != nil {
+		if _, has := u.User.Password(); has {
+			l.report("proxy", `put the URL into the variable HTTPS_PROXY or ADIT_PROXY, or as proxy = "…" into a configuration file that only you can read`,
+				"%q would show a password to other users of this machine", Redact(c.Proxy))
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ const forwardHint = "write PORT:HOST:HOSTPORT, e.g. -L 5432:db.lan:5432; PORT:NA
 func ParseForward(s string) (Forward, error) {
 	f, err := parseForward(s)
 	if err != nil {
-		return Forward{}, bad(cmp.Or(hint.Of(err), forwardHint), "forward %q: %s", s, err)
+		return Forward{}, bad(cmp.Or(hint.Of(err), forwardHint), "forward %q: %s", Redact(s), err)
 	}
 	return f, nil
 }

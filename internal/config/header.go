@@ -13,6 +13,10 @@ func parseHeader(s string) (Header, error) {
 	const hint = `write "Name: value", e.g. --header "X-Team: db"`
 	name, val, ok := strings.Cut(s, ":")
 	if !ok {
+		// What follows the name may be a secret.
+		if i := strings.IndexAny(s, " \t="); i >= 0 {
+			s = s[:i] + " …"
+		}
 		return Header{}, bad(hint, "header %q has no colon", s)
 	}
 	if name == "" || !onlyTokenChars(name) {

@@ -319,7 +319,14 @@ func TestClientFaults(t *testing.T) {
 		{"https", []string{"https://gw/tunnel"}, "", "scheme https is not", "did you mean wss://gw/tunnel?"},
 		{"other scheme", []string{"ftp://gw"}, "", `scheme "ftp"`, "wss://HOST"},
 		{"password in URL", []string{"wss://u:hunter2@gw/t"}, "", "carries a user name or password", "--token-file"},
-		{"query", []string{url + "?x=1"}, "", "query", "wss://HOST"},
+		{"query", []string{url + "?token=hunter2"}, "", `"wss://gw.example.com/tunnel?xxxxx" has a query`, "--token-file"},
+		{"query without a scheme", []string{"gw.example.com/tunnel?token=hunter2"}, "", "has no scheme", "did you mean wss://gw.example.com/tunnel?"},
+		{"fragment", []string{"https://gw.example.com/tunnel#hunter2"}, "", "scheme https", "did you mean wss://gw.example.com/tunnel?"},
+		{"proxy with a password", []string{"--proxy", "http://u:hunter2@proxy:3128", url}, "", "would show a password to other users", "HTTPS_PROXY or ADIT_PROXY"},
+		{"bare proxy with a password", []string{"--proxy", "u:hunter2@proxy:3128", url}, "", "would show a password to other users", "configuration file"},
+		{"forward with a password", []string{"-L", "socks5://1080?login=a&password=hunter2", url}, "", "xxxxx", "-L"},
+		{"connect-to with a query", []string{"--connect-to", "wss://h?token=hunter2", url}, "", "is a URL", "HOST:PORT"},
+		{"header without a colon", []string{"--header", "X-Api-Key hunter2", url}, "", `header "X-Api-Key …" has no colon`, "X-Team"},
 		{"no host", []string{"wss:///t"}, "", "no host", "wss://HOST"},
 		{"bad port", []string{"wss://h:99999/t"}, "", "99999", "wss://HOST"},
 		{"bad escape", []string{"wss://h/%zz"}, "", "invalid URL escape", "wss://HOST"},
@@ -376,7 +383,7 @@ func TestPasswordInURLHidden(t *testing.T) {
 		"alice:99999/hunter2@gw", "alice:[hunter2@gw",
 	} {
 		for name, parse := range map[string]func(string) (string, error){
-			"server": ServerURL, "proxy": ProxyURL, "site": siteURL, "directory": directoryURL,
+			"server": ServerURL, "proxy": ProxyURL, "site": siteURL, "directory": directoryURL, "origin": ParseOrigin,
 		} {
 			for _, scheme := range []string{"", "wss://", "http://", "https://", "ftp://"} {
 				if _, err := parse(scheme + rest); err != nil && strings.Contains(err.Error()+hint.Of(err), "hunter2") {

@@ -71,7 +71,7 @@ func LoadServer(src Sources) (*Server, Faults) {
 	s.File = l.load(s.schema(), src)
 	s.origins = l.origins
 	for _, a := range src.Args {
-		l.faults.Add("argument "+quoted(a), bad("adit server takes flags only, e.g. adit server --config /etc/adit/server.toml", "unexpected"))
+		l.faults.Add("argument "+quoted(Redact(a)), bad("adit server takes flags only, e.g. adit server --config /etc/adit/server.toml", "unexpected"))
 	}
 	if s.UsersFile != "" {
 		l.readFile(s.UsersFile, s.Origin("users"), s.usersSchema())

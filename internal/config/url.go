@@ -15,21 +15,21 @@ func ServerURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		if !strings.Contains(s, "://") {
-			return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
+			return "", bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
 		}
-		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
+		return "", bad(hint, "URL %q %s", Redact(s), urlFault(s, err))
 	}
 	switch {
 	case !strings.Contains(s, "://"):
-		return "", bad("did you mean wss://"+redact(s)+"?", "URL %q has no scheme", redact(s))
+		return "", bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
 	case u.Scheme == "http" || u.Scheme == "https":
-		return "", bad("did you mean "+strings.Replace(redact(s), "http", "ws", 1)+"?", "URL %q: scheme %s is not a WebSocket's", redact(s), u.Scheme)
+		return "", bad("did you mean "+strings.Replace(withoutQuery(s), "http", "ws", 1)+"?", "URL %q: scheme %s is not a WebSocket's", Redact(s), u.Scheme)
 	case u.Scheme != "wss" && u.Scheme != "ws":
-		return "", bad(hint, "URL %q: scheme %q is not wss or ws", redact(s), u.Scheme)
+		return "", bad(hint, "URL %q: scheme %q is not wss or ws", Redact(s), u.Scheme)
 	case u.User != nil:
-		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which other users of this machine can read", redact(s))
+		return "", bad("put the token into a file and name it with --token-file, or set ADIT_TOKEN; a password too, with --user NAME", "URL %q carries a user name or password, which other users of this machine can read", Redact(s))
 	case u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "?"):
-		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
+		return "", bad("write "+withoutQuery(s)+"; a token goes into a file that --token-file names, or into ADIT_TOKEN", "URL %q has a query or a fragment", Redact(s))
 	}
 	if err := checkURLHost(u, hint); err != nil {
 		return "", err
@@ -53,18 +53,18 @@ func ProxyURL(s string) (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" {
-		return "", bad(hint, "proxy %q is not a URL with a host", redact(s))
+		return "", bad(hint, "proxy %q is not a URL with a host", Redact(s))
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
 	default:
-		return "", bad(hint, "proxy %q: scheme %q is not known", redact(s), u.Scheme)
+		return "", bad(hint, "proxy %q: scheme %q is not known", Redact(s), u.Scheme)
 	}
 	if err := checkURLHost(u, hint); err != nil {
 		return "", err
 	}
 	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return "", bad(hint, "proxy %q: a proxy has no path", redact(s))
+		return "", bad(hint, "proxy %q: a proxy has no path", Redact(s))
 	}
 	return s, nil
 }
@@ -74,7 +74,7 @@ func directoryURL(s string) (string, error) {
 	const hint = "write https://acme-v02.api.letsencrypt.org/directory or your own server's directory URL"
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", bad(hint, "%q is not an https URL", redact(s))
+		return "", bad(hint, "%q is not an https URL", Redact(s))
 	}
 	return s, checkURLHost(u, hint)
 }
@@ -83,38 +83,52 @@ func directoryURL(s string) (string, error) {
 func checkURLHost(u *url.URL, hint string) error {
 	host := u.Hostname()
 	if host == "" {
-		return bad(hint, "URL %q has no host", redact(u.String()))
+		return bad(hint, "URL %q has no host", Redact(u.String()))
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
 	if _, err := parseHost(host, false); err != nil {
-		return bad(hint, "URL %q: %v", redact(u.String()), err)
+		return bad(hint, "URL %q: %v", Redact(u.String()), err)
 	}
 	if strings.HasSuffix(u.Host, ":") {
-		return bad(hint, "URL %q: the port is empty", redact(u.String()))
+		return bad(hint, "URL %q: the port is empty", Redact(u.String()))
 	}
 	if p := u.Port(); p != "" {
 		if n, err := parsePort(p); err != nil || n == "0" {
-			return bad(hint, "URL %q: port %q is not between 1 and 65535", redact(u.String()), p)
+			return bad(hint, "URL %q: port %q is not between 1 and 65535", Redact(u.String()), p)
 		}
 	}
 	return nil
 }
 
-// redact hides the user name and the password in a URL. It hides everything
-// before the last @: a password that is not escaped may contain what the parser
-// takes for the end of a host, a port or a path.
-func redact(s string) string {
-	at := strings.LastIndexByte(s, '@')
-	if at < 0 {
+// Redact returns a text that may be a URL for messages: without its user name,
+// password, query and fragment. A password that is not escaped may contain what
+// the parser takes for the end of a host, a port or a path: everything before the
+// last @ is hidden, and everything behind the scheme if there is a query too.
+func Redact(s string) string {
+	at, query := strings.LastIndexByte(s, '@'), strings.IndexAny(s, "?#")
+	if at < 0 && query < 0 {
 		return s
 	}
-	from := 0
-	if i := strings.Index(s[:at], "://"); i >= 0 {
-		from = i + len("://")
+	if at < 0 {
+		return s[:query+1] + "xxxxx"
 	}
-	return s[:from] + "xxxxx" + s[at:]
+	scheme := ""
+	if i := strings.Index(s[:at], "://"); i >= 0 {
+		scheme = s[:i+len("://")]
+	}
+	if query >= 0 {
+		return scheme + "xxxxx"
+	}
+	return scheme + "xxxxx" + s[at:]
+}
+
+// withoutQuery returns what Redact leaves of a URL, for hints that suggest one.
+func withoutQuery(s string) string {
+	s, _, _ = strings.Cut(Redact(s), "?")
+	s, _, _ = strings.Cut(s, "#")
+	return s
 }
 
 // urlFault says why a URL does not parse. It says no more than that when the
@@ -149,17 +163,17 @@ func siteURL(s string) (string, error) {
 	switch {
 	case !strings.Contains(s, "://"):
 		if !strings.HasPrefix(s, "/") {
-			return "", bad("did you mean http://"+redact(s)+"?", "%q is not an http or https URL", redact(s))
+			return "", bad("did you mean http://"+withoutQuery(s)+"?", "%q is not an http or https URL", Redact(s))
 		}
 		return "", bad(hint, "%q is not an http or https URL", s)
 	case err != nil:
-		return "", bad(hint, "URL %q %s", redact(s), urlFault(s, err))
+		return "", bad(hint, "URL %q %s", Redact(s), urlFault(s, err))
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return "", bad(hint, "%q is not an http or https URL", redact(s))
+		return "", bad(hint, "%q is not an http or https URL", Redact(s))
 	case u.User != nil:
-		return "", bad(hint, "URL %q carries a user name, which is not supported", redact(s))
+		return "", bad(hint, "URL %q carries a user name, which is not supported", Redact(s))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", bad(hint, "URL %q has a query or a fragment", redact(s))
+		return "", bad(hint, "URL %q has a query or a fragment", Redact(s))
 	}
 	return s, checkURLHost(u, hint)
 }
@@ -173,6 +187,7 @@ func isSiteURL(s string) bool {
 // scheme://host[:port], or scheme://*.domain[:port] for all subdomains.
 func ParseOrigin(s string) (string, error) {
 	const hint = "write https://app.example.com, https://*.example.com, or http://localhost:3000"
+	shown := Redact(s)
 	scheme, rest, ok := strings.Cut(s, "://")
 	switch {
 	case s == "*":
@@ -180,13 +195,13 @@ func ParseOrigin(s string) (string, error) {
 	case s == "null":
 		return "", bad("serve the page from a web server: "+hint, "origin %q is that of every file and sandboxed frame", s)
 	case !ok:
-		return "", bad(`did you mean "https://`+s+`"?`, "origin %q has no scheme", s)
+		return "", bad(`did you mean "https://`+withoutQuery(s)+`"?`, "origin %q has no scheme", shown)
 	case scheme == "" || strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "":
-		return "", bad(hint, "origin %q: scheme %q is not valid", s, scheme)
-	case strings.ContainsAny(rest, "/?#"):
-		return "", bad(`write "`+scheme+"://"+rest[:strings.IndexAny(rest, "/?#")]+`"`, "origin %q: an origin has no path, not even a slash", s)
+		return "", bad(hint, "origin %q: scheme %q is not valid", shown, scheme)
 	case strings.Contains(rest, "@"):
-		return "", bad(hint, "origin %q: an origin has no user", s)
+		return "", bad(hint, "origin %q: an origin has no user", shown)
+	case strings.ContainsAny(rest, "/?#"):
+		return "", bad(`write "`+scheme+"://"+rest[:strings.IndexAny(rest, "/?#")]+`"`, "origin %q: an origin has no path, not even a slash", shown)
 	}
 	host := strings.TrimPrefix(rest, "*.")
 	fields, err := splitFields(host)

@@ -18,10 +18,10 @@ func redactURL(u *url.URL) string {
 }
 
 // redactRaw returns a text that may not be a URL for errors: without anything that could be user information or
-// a query. If it has both an @ and a ?, only the scheme remains.
+// a query or fragment. If it has both an @ and a ? or #, only the scheme remains.
 func redactRaw(raw string) string {
 	at := strings.LastIndexByte(raw, '@')
-	query := strings.IndexByte(raw, '?')
+	query := strings.IndexAny(raw, "?#")
 	switch {
 	case at < 0 && query < 0:
 		return printable(raw)
