@@ -40,7 +40,7 @@ func TestCheckNamesFailingHop(t *testing.T) {
 		{name: "wrong name", args: append(known, "wss://gw.nowhere.invalid"+tunnelPath), passed: "configuration", failed: "DNS", why: `gw\.nowhere\.invalid`, hint: "."},
 		{name: "closed port", args: append(known, "wss://"+dead+tunnelPath), passed: "configuration", failed: "TCP", why: "connection refused", hint: "."},
 		{name: "proxy wants a password", args: append(known, "--proxy", "http://"+proxy.Addr(), url), passed: "TCP", failed: "proxy", why: "407", hint: "password|credentials|user"},
-		{name: "proxy wants another password", env: []string{"HTTPS_PROXY=http://carol:wrong@" + proxy.Addr()}, args: append(trusted, url), passed: "TCP", failed: "proxy", why: "407", hint: "."},
+		{name: "proxy wants another password", env: []string{"ADIT_PROXY=http://carol:wrong@" + proxy.Addr()}, args: append(trusted, url), passed: "TCP", failed: "proxy", why: "407", hint: "."},
 		{name: "proxy forbids", args: append(known, "--proxy", "http://"+forbidding.Addr(), url), passed: "TCP", failed: "proxy", why: "403", hint: "."},
 		{name: "proxy good", env: []string{"ADIT_PROXY=" + proxy.URL().String()}, args: append(trusted, url), passed: "round trip"},
 		{name: "untrusted authority", args: []string{"--proxy", "none", "--token-file", r.alice.tokenFile, url}, passed: "TCP", failed: "TLS", why: "adit e2e CA", hint: "--ca|--pin"},
