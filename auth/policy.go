@@ -113,7 +113,7 @@ func (p *Policy) Authorize(host string, addr netip.AddrPort) error {
 	}
 	ip = ip.Unmap()
 	kind := specialKind(ip)
-	loopback := ip.IsLoopback() || embedded(ip).IsLoopback()
+	loopback := isLoopback(ip)
 	name := trimDot(host)
 	exempted := false // a rule matches, but does not cover this special address
 	for _, r := range p.list() {

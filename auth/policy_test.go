@@ -231,6 +231,42 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
+// A rule for every address reaches no metadata service, neither by its own address nor by one that a NAT64
+// translator maps to it.
+func TestWideRulesDoNotReachMetadataServices(t *testing.T) {
+	wide := mustPolicy(t, "*:*", "[::/0]:*", "[fd00::/8]:*", "0.0.0.0/0:*", "[64:ff9b:1::/48]:*")
+	for _, addr := range []string{
+		"fd00:ec2::254", "fd00:ec2::23", "fd00:ec2::253", "fd00:ec2:1::1",
+		"fd00:42::42", "fd00:c1::a9fe:a9fe", "192.0.0.192", "fd00:a9fe:a9fe::1", "fd00:100::100:200",
+		"64:ff9b:1::a9fe:a9fe",         // NAT64, prefix of 96 bits
+		"64:ff9b:1:7:8:9:a9fe:a9fe",    // the same, in a subnet
+		"64:ff9b:1:7:a9:fea9:fe00:0",   // 64 bits
+		"64:ff9b:1:7a9:fe:a9fe::",      // 56 bits
+		"64:ff9b:1:a9fe:a9:fe00::",     // 48 bits
+		"64:ff9b:1:a9fe:a9:fe00::beef", // bits after the address are ignored
+		"64:ff9b:1::c000:c0",           // 192.0.0.192
+	} {
+		ip := netip.MustParseAddr(addr)
+		err := wide.Authorize(addr, netip.AddrPortFrom(ip, 80))
+		if err == nil || !strings.Contains(err.Error(), "cloud metadata") {
+			t.Errorf("%s: %v", addr, err)
+		}
+		rule := netip.AddrPortFrom(ip, 80).String()
+		if err := mustPolicy(t, rule).Authorize(addr, netip.AddrPortFrom(ip, 80)); err != nil {
+			t.Errorf("the rule %s: %v", rule, err)
+		}
+	}
+	for _, addr := range []string{"fd00::42", "64:ff9b:1::a00:1", "64:ff9b:1:7:a:0:100:0", "192.0.0.8"} {
+		if err := wide.Authorize(addr, netip.AddrPortFrom(netip.MustParseAddr(addr), 80)); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	suffix := mustPolicy(t, "*.lan:80")
+	if suffix.Authorize("a.lan", netip.MustParseAddrPort("[64:ff9b:1::7f00:1]:80")) == nil {
+		t.Error("a suffix rule reaches loopback through NAT64")
+	}
+}
+
 // Authorize refuses every address of a host that MayAsk refuses: otherwise the
 // check before DNS would change what is allowed.
 func FuzzMayAskCoversAuthorize(f *testing.F) {
