@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"time"
@@ -114,14 +115,26 @@ func (c *core) redeem(a *access, ticket string, rt *route, shown auth.Credential
 // subprotocolTokens returns the tokens among the offered subprotocols.
 func subprotocolTokens(h http.Header) []string {
 	var tokens []string
-	for _, v := range h.Values("Sec-WebSocket-Protocol") {
-		for p := range strings.SplitSeq(v, ",") {
-			if token, ok := strings.CutPrefix(strings.TrimSpace(p), tokenSubprotocol); ok {
-				tokens = append(tokens, token)
-			}
+	for p := range offeredSubprotocols(h) {
+		if token, ok := strings.CutPrefix(p, tokenSubprotocol); ok {
+			tokens = append(tokens, token)
 		}
 	}
 	return tokens
+}
+
+// offeredSubprotocols iterates over the offered subprotocols, of which each may be
+// malformed.
+func offeredSubprotocols(h http.Header) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range h.Values("Sec-WebSocket-Protocol") {
+			for p := range strings.SplitSeq(v, ",") {
+				if !yield(strings.TrimSpace(p)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // queryTickets returns the tickets in the query, which it parses only if there may

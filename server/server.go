@@ -154,7 +154,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !ws.IsUpgrade(r) && !ws.IsExtendedConnect(r) {
 		if !s.serveTicket(w, r) {
-			s.cfg.Site.ServeHTTP(w, r)
+			s.serveSite(w, r)
 		}
 		return
 	}
@@ -186,7 +186,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.counters.sessionsRefused.Add("origin")
 		s.logSessionRefused(s.clientAddr(r), who.identity.Name, "a web page of another site asks for it")
 	}
-	s.cfg.Site.ServeHTTP(w, r)
+	s.serveSite(w, r)
 }
 
 // refuseRoute counts, logs and records that a route does not admit a user. The

@@ -30,6 +30,9 @@ var (
 // a name of up to 128 bytes and a signature of 32, in base64.
 const maxTicket = 256
 
+// minTicket is the length of the shortest ticket, in bytes, not encoded.
+const minTicket = 8 + len(auth.Proof{}) + sha256.Size
+
 // make returns a ticket: the time when it expires in Unix seconds (8 bytes, big
 // endian), the proof, the user's name, and the signature of all that and the
 // route; all in base64url without padding.
@@ -47,7 +50,7 @@ func (k *ticketKey) check(ticket string, id routeID, now time.Time) (user string
 		return "", proof, errTicketForged
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(ticket)
-	if err != nil || len(b) < 8+len(proof)+sha256.Size {
+	if err != nil || len(b) < minTicket {
 		return "", proof, errTicketForged
 	}
 	content, signature := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
