@@ -42,6 +42,12 @@ func (g *gateway) h2(t *testing.T) *http2.Transport {
 
 func h2Knock(t *testing.T, tr *http2.Transport, url string, header http.Header) *webSocket {
 	t.Helper()
+	return h2KnockFor(t, tr, url, header, "websocket")
+}
+
+// h2KnockFor is h2Knock with another spelling of the protocol.
+func h2KnockFor(t *testing.T, tr *http2.Transport, url string, header http.Header, protocol string) *webSocket {
+	t.Helper()
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -56,7 +62,7 @@ func h2Knock(t *testing.T, tr *http2.Transport, url string, header http.Header) 
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
-	req.Header.Set(":protocol", "websocket")
+	req.Header.Set(":protocol", protocol)
 	req.Header.Set("Sec-WebSocket-Version", "13")
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -301,4 +307,15 @@ func TestALPN(t *testing.T) {
 	if got := offered(); got == "h2" {
 		t.Error("HTTP/2 when the routes are gone")
 	}
+}
+
+// haproxy passes on the case in which a client writes "Upgrade: WebSocket".
+func TestExtendedConnectProtocolInAnyCase(t *testing.T) {
+	g := startRoutes(t, Route{Path: "/r", Backends: []string{testnet.Echo(t)}})
+	ws := h2KnockFor(t, g.h2(t), "https://"+g.addr+"/r", nil, "WebSocket")
+	if ws.resp.StatusCode != 200 {
+		t.Fatal(ws.resp.Status)
+	}
+	ws.send(binMsg, "x")
+	ws.want(binMsg, "x")
 }

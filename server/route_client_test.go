@@ -538,3 +538,25 @@ func TestDrain(t *testing.T) {
 		t.Errorf("Shutdown: %v", err)
 	}
 }
+
+// What the backend sends after the client has closed is not counted as sent.
+func TestSentCountsWhatWasSent(t *testing.T) {
+	b := accepting(t)
+	g := startRoutes(t, Route{Path: "/r", Backends: []string{b.addr}})
+	ws := g.enter(t, "/r")
+	c := b.next(t)
+	io.WriteString(c, "hello")
+	ws.want(binMsg, "hello")
+	ws.send(closeF, closePayload(1000, ""))
+	wantEOF(t, c)
+	c.Write(make([]byte, 1<<20))
+	c.Close()
+	ws.wantClose(1000, false)
+	eventually(t, "the end is logged", func() bool { return len(g.log.Lines("route closed")) == 1 })
+	if line := g.log.Lines("route closed")[0]; !strings.Contains(line, "sent=5 ") {
+		t.Error(line)
+	}
+	if sent := g.access.Load().routes[0].counters.totals().sent; sent != 5 {
+		t.Errorf("%d bytes are counted", sent)
+	}
+}

@@ -133,8 +133,9 @@ func (e *routeEndpoint) relay(c *routeConn, end *clientEnd) {
 	startWatch(end)
 	n, err := tunnel.Relay(end, &backendEnd{Socket: end.backend, failed: end.backendFailed})
 	stop()
-	c.rec.relayed(n.AToB, n.BToA, err, end.ending())
-	c.log.Info("route closed", "received", n.AToB, "sent", n.BToA, "after", time.Since(start).Round(time.Millisecond), "end", end.ending())
+	sent := int64(end.sentBytes.Load()) // n.BToA counts also what was discarded because the client had closed
+	c.rec.relayed(n.AToB, sent, err, end.ending())
+	c.log.Info("route closed", "received", n.AToB, "sent", sent, "after", time.Since(start).Round(time.Millisecond), "end", end.ending())
 }
 
 // enlist keeps the connection of a user for review, until strike is called.

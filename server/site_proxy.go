@@ -127,7 +127,7 @@ func proxyTarget(target string, d *net.Dialer) (*url.URL, dialFunc, error) {
 
 func (p *proxySite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
-		if r.Header.Get(":protocol") != "websocket" {
+		if !strings.EqualFold(r.Header.Get(":protocol"), "websocket") {
 			notAllowed(w)
 			return
 		}

@@ -22,10 +22,11 @@ func IsUpgrade(r *http.Request) bool {
 }
 
 // IsExtendedConnect reports whether r asks for a WebSocket over HTTP/2: CONNECT with the protocol
-// websocket (RFC 8441). It does not check the rest of the handshake. Go's HTTP/2 server accepts such
-// requests only if GODEBUG has http2xconnect=1 when the process starts.
+// websocket (RFC 8441), in any case: a proxy may pass on how its client writes Upgrade. It does not check
+// the rest of the handshake. Go's HTTP/2 server accepts such requests only if GODEBUG has http2xconnect=1
+// when the process starts.
 func IsExtendedConnect(r *http.Request) bool {
-	return r.Method == http.MethodConnect && r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket"
+	return r.Method == http.MethodConnect && r.ProtoMajor == 2 && strings.EqualFold(r.Header.Get(":protocol"), "websocket")
 }
 
 // CheckHandshake checks a request for which IsUpgrade or IsExtendedConnect is true, as Accept and
