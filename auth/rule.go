@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // maxRule bounds the text of a rule, in bytes.
@@ -138,9 +140,15 @@ func parseHost(host string, bracketed bool) (r Rule, reason, hint string) {
 	}
 	name, isSuffix := strings.CutPrefix(host, "*.")
 	name = strings.ToLower(trimDot(name))
+	if ascii, err := idna.Lookup.ToASCII(name); err == nil && strings.ContainsFunc(name, func(c rune) bool { return c >= 0x80 }) {
+		if isSuffix {
+			ascii = "*." + ascii
+		}
+		return r, quote(host) + " is not ASCII", "write " + quote(ascii)
+	}
 	if !validName(name) {
 		return r, quote(host) + " is neither an address nor a host name",
-			`names are ASCII (xn-- form for others); "*" stands alone or as "*.lan" for the names below lan`
+			`"*" stands alone or as "*.lan" for the names below lan`
 	}
 	if isSuffix {
 		return Rule{kind: suffixHost, text: "." + name}, "", ""

@@ -72,7 +72,7 @@ func TestRuleFaults(t *testing.T) {
 		"a.*.lan:80":               "nor a host name",
 		"*.:80":                    "nor a host name",
 		"*.10:80":                  "not an IP address",
-		"bücher.example:80":        "nor a host name",
+		"bücher.example:80":        "not ASCII",
 		"-a.lan:80":                "nor a host name",
 		"a..lan:80":                "nor a host name",
 		"unix:run/x":               "absolute",
@@ -93,6 +93,16 @@ func TestRuleFaults(t *testing.T) {
 			continue
 		}
 		hinted(t, err)
+	}
+}
+
+func TestRuleHintHasTheASCIIForm(t *testing.T) {
+	for in, want := range map[string]string{"Bücher.example.:80": `"xn--bcher-kva.example"`, "*.bücher.example:80": `"*.xn--bcher-kva.example"`} {
+		_, err := ParseRule(in)
+		var re *RuleError
+		if !errors.As(err, &re) || !strings.Contains(re.Hint(), want) {
+			t.Errorf("%s: %v", in, err)
+		}
 	}
 }
 

@@ -188,13 +188,13 @@ func TestProxyFromTheEnvironment(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	c := load(t, "--insecure-skip-verify", "--server", "ws://gw.example.com", "--server", "ws://127.0.0.1")
-	got := strings.Join(Warnings(c, environment{"NO_PROXY": "localhost, 10.0.0.0/99"}.get), "\n")
+	got := strings.Join(Warnings(c, environment{"NO_PROXY": "localhost [fd00::]/8 10.0.0.0/99,[fd01::1]"}.get), "\n")
 	for _, want := range []string{"--insecure-skip-verify", `"10.0.0.0/99"`, "ws://gw.example.com"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "127.0.0.1") || strings.Contains(got, "localhost") {
+	if strings.Contains(got, "127.0.0.1") || strings.Contains(got, "localhost") || strings.Contains(got, "fd0") {
 		t.Errorf("too much:\n%s", got)
 	}
 	if got := Warnings(load(t), environment{}.get); len(got) > 0 {

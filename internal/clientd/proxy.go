@@ -52,8 +52,7 @@ func proxyVariable(getenv func(string) string, name string) string {
 // badNoProxy returns the entries of NO_PROXY that look like networks but are not.
 func badNoProxy(noProxy string) []string {
 	var bad []string
-	for entry := range strings.SplitSeq(noProxy, ",") {
-		entry = strings.TrimSpace(entry)
+	for _, entry := range dial.SplitNoProxy(noProxy) {
 		if !strings.Contains(entry, "/") {
 			continue
 		}

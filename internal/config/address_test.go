@@ -41,7 +41,7 @@ func TestParseListen(t *testing.T) {
 		"systemd:a b":     "contains",
 		"https://x:80":    "is a URL",
 		"[::1":            "closing bracket",
-		"h\u00f6st:80":    "xn--",
+		"h\u00f6st:80":    "xn--hst-sna",
 		"a..b:80":         "empty or overlong label",
 		"127.0.0.1:70000": "above 65535",
 	} {

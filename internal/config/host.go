@@ -1,9 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // splitHostPort cuts HOST:PORT. Brackets around HOST stay.
@@ -115,7 +118,10 @@ func hostNameFault(s string) string {
 			switch {
 			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
 			case c >= 0x80:
-				return `is not ASCII: write the name in its "xn--" form`
+				if ascii, err := idna.Lookup.ToASCII(s); err == nil {
+					return fmt.Sprintf("is not ASCII: write %q", ascii)
+				}
+				return "is not ASCII, and no internationalized name either"
 			default:
 				return "contains " + strconv.QuoteRune(rune(c))
 			}

@@ -238,6 +238,23 @@ func TestDialRequest(t *testing.T) {
 	}
 }
 
+// Errors and events have the host as it is sent: other characters may look the same.
+func TestInternationalHostsArePrintedInASCII(t *testing.T) {
+	const form = "xn--bcher-kva.example"
+	for _, d := range []Options{
+		{ConnectTo: testnet.RefusedAddr(t)},
+		{Proxy: always(&url.URL{Scheme: "http", Host: "b\u00fccher.example:1"}), Resolver: testnet.NewResolver(t, nil)},
+		{ConnectTo: testnet.Reply(t, "HTTP/1.1 302 Found\r\nLocation: https://b\u00fccher.example/\r\n\r\n")},
+	} {
+		var said strings.Builder
+		d.Trace = func(e Event) { fmt.Fprintln(&said, e.Addr, e.Detail, e.Err) }
+		_, err := Dial(dialCtx(t), "ws://b\u00fccher.example/tunnel", &d)
+		if fmt.Fprintln(&said, err); err == nil || !strings.Contains(said.String(), form) || strings.Contains(said.String(), "\u00fc") {
+			t.Errorf("%s", said.String())
+		}
+	}
+}
+
 // The first frame may arrive in the same segment as the 101.
 func TestDialKeepsBytesBehind101(t *testing.T) {
 	addr := testnet.Serve(t, func(c net.Conn) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/http/httpproxy"
 )
@@ -27,8 +28,7 @@ func FixedProxy(rawURL string) (func(*url.URL) (*url.URL, error), error) {
 
 // ProxyFromValues returns a function for Options.Proxy that follows the values of the environment variables
 // HTTPS_PROXY (for wss), HTTP_PROXY (for ws), ALL_PROXY (where the former is empty) and NO_PROXY. There is no
-// proxy for hosts that NO_PROXY lists (names with their subdomains, .suffixes, addresses, CIDRs, each with an
-// optional port, or *), nor for localhost and loopback addresses. Proxies are written as for FixedProxy. All
+// proxy for hosts that NO_PROXY lists (see SplitNoProxy), nor for localhost and loopback addresses. Proxies are written as for FixedProxy. All
 // values may be empty. An error is an *Error that names the variable, without the password.
 func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url.URL) (*url.URL, error), error) {
 	byScheme := [...]struct {
@@ -57,7 +57,7 @@ func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url
 	choose := (&httpproxy.Config{
 		HTTPSProxy: text(byScheme[0].parsed, byScheme[2].parsed),
 		HTTPProxy:  text(byScheme[1].parsed, byScheme[2].parsed),
-		NoProxy:    noProxy,
+		NoProxy:    strings.Join(SplitNoProxy(noProxy), ","),
 	}).ProxyFunc()
 	return func(u *url.URL) (*url.URL, error) {
 		// httpproxy knows only http and https, and compares names byte by byte: use lower case, and
@@ -72,6 +72,25 @@ func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url
 		as.Host = hostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port())
 		return choose(as)
 	}, nil
+}
+
+// SplitNoProxy returns the entries of a NO_PROXY variable: names with their subdomains, .suffixes, addresses,
+// CIDRs, each with an optional port, or *. Commas and blanks separate them. Brackets around an IPv6 address
+// without a port, and the trailing dot of a full name, are removed: httpproxy would not match such an entry.
+func SplitNoProxy(list string) []string {
+	entries := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	for i, e := range entries {
+		host, port, err := net.SplitHostPort(e)
+		switch {
+		case err != nil && strings.HasPrefix(e, "["):
+			entries[i] = strings.NewReplacer("[", "", "]", "").Replace(e)
+		case err != nil:
+			entries[i] = strings.TrimSuffix(e, ".")
+		default:
+			entries[i] = net.JoinHostPort(strings.TrimSuffix(host, "."), port)
+		}
+	}
+	return entries
 }
 
 // parseProxyURL reads a proxy's address as a user writes it; source names the flag or variable in errors.

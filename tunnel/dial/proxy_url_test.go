@@ -100,6 +100,20 @@ func TestProxyFromValues(t *testing.T) {
 		{s, h, a, "10.0.0.0/8", "wss://11.1.2.3:8443", s},
 		{s, h, a, "fd00::/8", "wss://[fd00::1]", ""},
 		{s, h, a, "10.1.2.3", "wss://10.1.2.3", ""},
+		{s, h, a, "[fd00::1]", "wss://[fd00::1]", ""},
+		{s, h, a, "[fd00::1]", "wss://[fd00::2]", s},
+		{s, h, a, "[fd00::1]:443", "wss://[fd00::1]", ""},
+		{s, h, a, "[fd00::1]:80", "wss://[fd00::1]", s},
+		{s, h, a, "[fd00::]/8", "wss://[fd00::1]", ""},
+		{s, h, a, "[fd00::/8]", "wss://[fd00::1]", ""},
+		{s, h, a, "x.lan gw.example.com", "wss://gw.example.com", ""},
+		{s, h, a, "x.lan gw.example.com\t10.0.0.0/8", "wss://10.1.2.3", ""},
+		{s, h, a, "x.lan *", "wss://gw.example.com", ""},
+		{s, h, a, "gw.example.com.", "wss://gw.example.com", ""},
+		{s, h, a, ".example.com.", "wss://gw.example.com", ""},
+		{s, h, a, "gw.example.com.:443", "wss://gw.example.com", ""},
+		{s, h, a, "b\u00fccher.example.", "wss://xn--bcher-kva.example", ""},
+		{s, h, a, ". , :1 []", "wss://gw.example.com", s},
 	} {
 		f, err := ProxyFromValues(tt.https, tt.http, tt.all, tt.no)
 		if err != nil {

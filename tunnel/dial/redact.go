@@ -6,14 +6,19 @@ import (
 	"unicode"
 )
 
-// redactURL returns a URL for errors: without user information, query and fragment.
+// redactURL returns a URL for errors: without user information, query and fragment, and with the host as it is
+// sent, in ASCII.
 func redactURL(u *url.URL) string {
 	var b strings.Builder
 	b.WriteString(u.Scheme + "://")
 	if u.User != nil {
 		b.WriteString("***@")
 	}
-	b.WriteString(u.Host + u.EscapedPath())
+	host := u.Host
+	if ascii, err := asciiHost(u.Hostname()); err == nil && ascii != u.Hostname() {
+		host = hostPort(ascii, u.Port())
+	}
+	b.WriteString(host + u.EscapedPath())
 	return printable(b.String())
 }
 
