@@ -411,7 +411,7 @@ func openFiles(t *testing.T) int {
 	return len(list)
 }
 
-func TestDialCancelledBefore(t *testing.T) {
+func TestDialCanceledBefore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := Dial(ctx, "ws://"+testnet.Silent(t), nil)
