@@ -24,7 +24,7 @@ import (
 // each wait then wakes the runtime's monitor thread, which looks every 20 µs from then on and takes
 // the processor away from calls that move bulk data. Over a veth pair, without direct system calls, a
 // tunnel takes 4 to 12 % more processor time per GiB and moves 3 to 7 % less (1 and 8 streams, both
-// directions, CUBIC; neither with corking, see corkConn).
+// directions, CUBIC).
 //
 // Never on a path that can block: a thread in a call that the scheduler does not know of keeps its
 // processor, and with it every goroutine that is queued there. MSG_DONTWAIT makes both calls return
@@ -39,18 +39,17 @@ type rawConn struct {
 	conn net.Conn
 	raw  syscall.RawConn
 	in   transfer // by Read
-	out  transfer // by Write and WriteMore
+	out  transfer // by Write
 }
 
 // A transfer is one direction of a rawConn: the state of the Read or Write that is under way.
 type transfer struct {
 	try func(fd uintptr) (done bool) // read or write, bound once, so that no call allocates
 
-	mu    sync.Mutex // held during a Read or Write
-	p     []byte
-	n     int
-	err   error
-	flags int // of sendto(2)
+	mu  sync.Mutex // held during a Read or Write
+	p   []byte
+	n   int
+	err error
 }
 
 // readWriter returns the best way to read from and write to nc.
@@ -101,17 +100,11 @@ func (t *transfer) read(fd uintptr) (done bool) {
 }
 
 // Write is that of net.Conn.
-func (c *rawConn) Write(p []byte) (int, error) { return c.write(p, 0) }
-
-// WriteMore is Write for data that the kernel may keep back until the next Write (MSG_MORE), or for
-// 200 ms.
-func (c *rawConn) WriteMore(p []byte) (int, error) { return c.write(p, unix.MSG_MORE) }
-
-func (c *rawConn) write(p []byte, flags int) (int, error) {
+func (c *rawConn) Write(p []byte) (int, error) {
 	t := &c.out
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.p, t.n, t.err, t.flags = p, 0, nil, flags
+	t.p, t.n, t.err = p, 0, nil
 	err := c.raw.Write(t.try)
 	t.p = nil
 	if err == nil && t.err != nil {
@@ -122,7 +115,7 @@ func (c *rawConn) write(p []byte, flags int) (int, error) {
 
 func (t *transfer) write(fd uintptr) (done bool) {
 	for t.n < len(t.p) {
-		n, err := writeNow(fd, t.p[t.n:], t.flags)
+		n, err := writeNow(fd, t.p[t.n:])
 		if err != nil {
 			t.err = err
 			return err != unix.EAGAIN
@@ -140,10 +133,10 @@ func readNow(fd uintptr, p []byte) (int, error) {
 	return n, err
 }
 
-// writeNow writes what the socket takes of p without waiting. flags are further ones of sendto(2).
-func writeNow(fd uintptr, p []byte, flags int) (int, error) {
+// writeNow writes what the socket takes of p without waiting.
+func writeNow(fd uintptr, p []byte) (int, error) {
 	raceWrite(p)
-	return callNow(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|uintptr(flags))
+	return callNow(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // callNow makes recvfrom or sendto, which return at once, without telling Go's scheduler.

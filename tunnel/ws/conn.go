@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"adit/tunnel"
 )
 
 // Opcode is the type of a data message, RFC 6455 section 5.2.
@@ -65,9 +63,8 @@ type Options struct {
 // is seen only while a goroutine reads. Every Conn must end in Close or CloseNow.
 type Conn struct {
 	nc          net.Conn
-	writeConn   func([]byte) (int, error) // writes a whole message to nc, or a part of one
-	client      bool                      // we mask, the peer must not
-	zeroMask    bool                      // we mask with key zero, which changes nothing
+	client      bool // we mask, the peer must not
+	zeroMask    bool // we mask with key zero, which changes nothing
 	opts        Options
 	subprotocol string
 	onPong      func([]byte)
@@ -125,7 +122,7 @@ func newConn(nc net.Conn, br *bufio.Reader, client bool, secure bool, opts Optio
 	if opts.CloseTimeout <= 0 {
 		opts.CloseTimeout = DefaultCloseTimeout
 	}
-	c := &Conn{nc: nc, writeConn: tunnel.MessageWriter(nc), client: client, zeroMask: client && secure, opts: opts}
+	c := &Conn{nc: nc, client: client, zeroMask: client && secure, opts: opts}
 	c.room.L = &c.controlMu
 	early := 0
 	if br != nil {

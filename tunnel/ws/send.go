@@ -26,7 +26,7 @@ func (c *Conn) send(b []byte) error {
 	if c.writeErr != nil {
 		return c.writeErr
 	}
-	if _, err := c.writeConn(b); err != nil {
+	if _, err := c.nc.Write(b); err != nil {
 		c.writeErr = fmt.Errorf("websocket: writing: %w", err)
 		c.controlMu.Lock()
 		c.stuck = true

@@ -19,27 +19,20 @@ import (
 // maxRecord is the maximal payload of a TLS record, in bytes.
 const maxRecord = 16 << 10
 
-// A countedConn counts the writes after which the kernel may send, and knows whether the last write held data back.
+// A countedConn counts writes.
 type countedConn struct {
 	net.Conn
 	writes atomic.Int64
-	held   atomic.Bool // the last write was WriteMore
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
-	c.held.Store(false)
 	return c.Conn.Write(p)
 }
 
-func (c *countedConn) WriteMore(p []byte) (int, error) {
-	c.held.Store(true)
-	return c.Conn.Write(p)
-}
-
-// corkedPair returns the two ends of a WebSocket over TLS of the given version, and the connection beneath the
+// tlsConns returns the two ends of a WebSocket over TLS of the given version, and the connection beneath the
 // client's TLS.
-func corkedPair(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
+func tlsConns(t testing.TB, version uint16) (client, server *Conn, below *countedConn) {
 	t.Helper()
 	x, y := testnet.Pair(t, "tcp")
 	ca := testnet.NewCA(t, "records")
@@ -61,17 +54,15 @@ func corkedPair(t testing.TB, version uint16) (client, server *Conn, below *coun
 	return client, server, below
 }
 
-// Messages of all sizes arrive whole. Each is sent at once, or in two parts while crypto/tls writes small records.
-// Nothing is held back after a message.
-func TestCork(t *testing.T) {
+// Messages of all sizes arrive whole over TLS.
+func TestTLSMessages(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		client, server, below := corkedPair(t, version)
+		client, server, _ := tlsConns(t, version)
 		p := make([]byte, 1<<20)
 		for _, size := range []int{0, 1, maxRecord - 20, maxRecord, maxRecord + 1, 64 << 10, tunnel.BufferSize, tunnel.BufferSize + 100, 1 << 20} {
 			sent := make([]byte, size)
 			rand.NewChaCha8([32]byte{byte(size)}).Read(sent)
 			for range 3 { // at first, crypto/tls writes small records
-				before := below.writes.Load()
 				failed := make(chan error, 1)
 				go func() { failed <- client.WriteBuffer(OpBinary, append(make([]byte, client.Headroom()), sent...)) }()
 				if _, err := server.NextMessage(); err != nil {
@@ -89,20 +80,14 @@ func TestCork(t *testing.T) {
 				case <-time.After(watchdog):
 					t.Fatalf("WriteBuffer takes more than %v", watchdog)
 				}
-				if writes := below.writes.Load() - before; writes < 1 || writes > 2 {
-					t.Errorf("sent %d times for %d bytes", writes, size)
-				}
-				if below.held.Load() {
-					t.Errorf("the end of %d bytes is held back", size)
-				}
 			}
 		}
 	}
 }
 
 // Nothing is written after a record that was cut short.
-func TestCorkCutShort(t *testing.T) {
-	client, _, below := corkedPair(t, tls.VersionTLS13)
+func TestTLSCutShort(t *testing.T) {
+	client, _, below := tlsConns(t, tls.VersionTLS13)
 	below.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	b := make([]byte, client.Headroom()+64<<20) // more than the socket's buffers take
 	if err := client.WriteBuffer(OpBinary, b); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -117,8 +102,8 @@ func TestCorkCutShort(t *testing.T) {
 }
 
 // A read that ends by a deadline loses no data.
-func TestCorkReadDeadline(t *testing.T) {
-	client, server, _ := corkedPair(t, tls.VersionTLS13)
+func TestTLSReadDeadline(t *testing.T) {
+	client, server, _ := tlsConns(t, tls.VersionTLS13)
 	b := make([]byte, client.Headroom()+tunnel.BufferSize)
 	p := make([]byte, tunnel.BufferSize)
 	for range 20 {
@@ -140,8 +125,8 @@ func TestCorkReadDeadline(t *testing.T) {
 }
 
 // Writing messages over TLS allocates nothing; crypto/tls allocates a reader for each read.
-func TestCorkNoAllocations(t *testing.T) {
-	client, server, _ := corkedPair(t, tls.VersionTLS13)
+func TestTLSNoAllocations(t *testing.T) {
+	client, server, _ := tlsConns(t, tls.VersionTLS13)
 	done := sink(server.nc)
 	b := make([]byte, client.Headroom()+tunnel.BufferSize)
 	if n := testing.AllocsPerRun(300, func() {
@@ -155,8 +140,8 @@ func TestCorkNoAllocations(t *testing.T) {
 	<-done
 }
 
-func BenchmarkCork(b *testing.B) {
-	client, server, _ := corkedPair(b, tls.VersionTLS13)
+func BenchmarkTLS(b *testing.B) {
+	client, server, _ := tlsConns(b, tls.VersionTLS13)
 	done := sink(server.nc)
 	p := make([]byte, client.Headroom()+tunnel.BufferSize)
 	b.SetBytes(tunnel.BufferSize)
