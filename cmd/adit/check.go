@@ -33,12 +33,13 @@ to do. Exit status: 0 all good, 1 a hop failed, 2 bad configuration.`,
   adit check --proxy http://proxy.corp:3128 --token-file token wss://gw.example.com`,
 	}
 	config.ClientFlags(cmd.Flags())
+	acceptNoCommand(cmd)
 	for _, name := range []string{"stdio", "link-wait", "exit-on-refusal", "ping-interval", "log-level", "log-format"} {
 		cmd.Flags().Lookup(name).Hidden = true // accepted, so that a client's command line can be pasted
 	}
 	targets := cmd.Flags().StringArray("target", nil, "test this HOST:PORT, unix:PATH or NAME too (repeatable)")
 	throughput := cmd.Flags().String("throughput", "", "send data to this target for two seconds")
-	timeout := cmd.Flags().Duration("timeout", 10*time.Second, "time limit for each hop")
+	timeout := durationFlag(cmd.Flags(), "timeout", 10*time.Second, "time limit for each hop")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return runCheck(cmd, args, *targets, *throughput, *timeout)
 	}

@@ -22,13 +22,18 @@ the form '*:8080:…', and as with ssh ':8080:…', also accepts other machines.
 
 Several servers are tried in order. Every flag has a variable (--token-file:
 ADIT_TOKEN_FILE) and a key in the configuration file. The flag takes precedence
-over the variable, and the variable over the file. SIGHUP tests the link at once.
+over the variable, and the variable over the file. Without --config, that is
+~/.config/adit/client.toml, except for root, or else /etc/adit/client.toml, if
+there is one; the log names the file. SIGHUP tests the link at once.
 
 The token comes from --token-file or the variable ADIT_TOKEN, never from a flag,
 which every user of this machine could read. Exit status: 0 stopped, 1 failed,
 2 bad configuration.`,
 		Example: `  adit client -L 5432:db.lan:5432 --token-file token wss://gw.example.com/tunnel
       psql -h 127.0.0.1 then reaches db.lan, a name that the server resolves
+
+  adit client -L 8080 --token-file token wss://gw.example.com
+      port 8080 of the server's own loopback, on the same port here
 
   adit client -L 2222:ssh -L '*:8080:10.0.0.5:80' --token-file token wss://gw.example.com
       a target that the server defines, and a port open to the local network
@@ -49,6 +54,7 @@ which every user of this machine could read. Exit status: 0 stopped, 1 failed,
       pin = ["sha256:…"]          # of a self-signed server: adit pin`,
 	}
 	config.ClientFlags(cmd.Flags())
+	acceptNoCommand(cmd)
 	check := checkConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return runClient(cmd, args, *check)
@@ -65,7 +71,7 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 		return err
 	}
 	if checkOnly {
-		return configurationIsGood(cmd)
+		return configurationIsGood(cmd, d.ConfigFile())
 	}
 	ctx, reload, release := handleSignals(cmd.Context(), d.Logger())
 	defer release()

@@ -25,16 +25,13 @@ through a plain WebSocket; then keeps running, with a page for the browser, and
 prints what to try. Nothing is written to disk and nothing is reachable from
 outside.`,
 		Example: `  adit demo
-  adit demo --once --size 1024      prove it with 1 GiB each way and exit`,
+  adit demo --once --size 1GiB      prove it with 1 GiB each way and exit`,
 		Args: noArgs,
 	}
-	mib := cmd.Flags().Int("size", 256, "MiB to send each way")
+	mib := sizeFlag(cmd.Flags(), "size", 256, "how much to send each way; a number alone is in MiB")
 	once := cmd.Flags().Bool("once", false, "exit after the proof")
 	verbose := cmd.Flags().BoolP("verbose", "v", false, "show the logs of server and client")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *mib < 1 || *mib > 1<<20 {
-			return badUsage("write a number of MiB, e.g. --size 256", "--size %d is out of range", *mib)
-		}
 		log := slog.New(slog.DiscardHandler)
 		if *verbose {
 			log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))

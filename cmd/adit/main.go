@@ -75,6 +75,8 @@ locally, the server connects to the targets.`,
 		}
 		return badUsage(advice, "unknown command %q", config.Redact(args[0]))
 	}
+	root.Version = versionText()
+	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(commands()...)
@@ -87,6 +89,9 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 		Use:   "help [COMMAND]",
 		Short: "show the help of a command",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] == root.Name() { // adit help adit server
+				args = args[1:]
+			}
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
 				return badUsage(theCommands(root), "no help for %q", strings.Join(args, " "))

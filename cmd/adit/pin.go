@@ -36,7 +36,7 @@ it with the one in the server's log, or take it from the file.`,
   adit client --pin "$(adit pin cert.pem)" -L 2222:ssh wss://gw.example.com/tunnel`,
 	}
 	serverName := cmd.Flags().String("server-name", "", "name to ask for (SNI), instead of HOST")
-	timeout := cmd.Flags().Duration("timeout", 10*time.Second, "give up after this long")
+	timeout := durationFlag(cmd.Flags(), "timeout", 10*time.Second, "give up after this long")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return badUsage("write adit pin gw.example.com, or adit pin cert.pem", "name one server or file")

@@ -23,7 +23,8 @@ a user's token. A route without users is open to everyone, and the log says so.
 
 Every flag has a variable (--tls-cert: ADIT_TLS_CERT) and a key in the
 configuration file. The flag takes precedence over the variable, and the variable
-over the file.
+over the file. Without --config, that is ~/.config/adit/server.toml, except for
+root, or else /etc/adit/server.toml, if there is one; the log names the file.
 
 SIGHUP reloads the configuration. The log names settings that require a restart;
 an invalid file changes nothing. Either way the audit file is reopened, for
@@ -85,7 +86,7 @@ func runServer(cmd *cobra.Command, args []string, checkOnly bool) error {
 		return err
 	}
 	if checkOnly {
-		return configurationIsGood(cmd)
+		return configurationIsGood(cmd, d.ConfigFile())
 	}
 	ctx, reload, release := handleSignals(cmd.Context(), d.Logger())
 	defer release()

@@ -27,10 +27,10 @@ status: 0 every one answered, 1 one did not, 2 bad command line.`,
   adit status --json | jq '.sessions[] | {user, address, streams}'`,
 		Args: noArgs,
 	}
-	address := cmd.Flags().String("admin", "", "admin address to ask: unix:PATH or HOST:PORT, as its --admin-listen")
+	address := cmd.Flags().String("admin", "", "admin address to ask: unix:PATH, HOST:PORT or the status page's URL, as its --admin-listen")
 	watch := cmd.Flags().BoolP("watch", "w", false, "refresh every --interval, with rates, until interrupted")
 	asJSON := cmd.Flags().Bool("json", false, "print the JSON of /status; with --watch one document per line")
-	interval := cmd.Flags().Duration("interval", 2*time.Second, "time between refreshes with --watch")
+	interval := durationFlag(cmd.Flags(), "interval", 2*time.Second, "time between refreshes with --watch")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *interval < 100*time.Millisecond {
 			return badUsage("write 100ms or more, e.g. --interval 5s", "--interval %v is too short", *interval)
@@ -51,7 +51,12 @@ func statusSources(given string) ([]*statusview.Source, error) {
 	if given == "" {
 		return statusview.FindSources(statusview.ServiceSockets)
 	}
-	a, err := config.ParseTarget(given)
+	// The URL of the page that a browser shows.
+	address, isURL := strings.CutPrefix(given, "http://")
+	if isURL {
+		address, _, _ = strings.Cut(address, "/")
+	}
+	a, err := config.ParseTarget(address)
 	if err != nil {
 		return nil, badUsage("write unix:/run/adit/admin.sock or 127.0.0.1:9090", "--admin: %w", err)
 	}

@@ -57,7 +57,7 @@ func (e *reported) Unwrap() error { return e.error }
 
 // flagError makes a usageError of an error of pflag.
 func flagError(cmd *cobra.Command, err error) error {
-	fault, advice := err.Error(), "adit help "+cmd.Name()+" lists the flags"
+	fault, advice := err.Error(), helpOf(cmd)+" lists the flags"
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
@@ -87,11 +87,8 @@ func flagHint(f *pflag.Flag) string {
 }
 
 func unknownFlagHint(cmd *cobra.Command, name string) string {
-	switch name {
-	case "admin":
-		return "write --admin-listen unix:/run/adit/admin.sock; adit status --admin asks there"
-	case "token", "password", "secret", "auth":
-		return "a secret on the command line can be read by everyone on this machine: put it into a file and use --token-file FILE, or set ADIT_TOKEN"
+	if advice := foreignFlag(cmd, name); advice != "" {
+		return advice
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -102,7 +99,15 @@ func unknownFlagHint(cmd *cobra.Command, name string) string {
 	if m := config.Nearest(name, names); m != "" {
 		return "did you mean --" + m + "?"
 	}
-	return "adit help " + cmd.Name() + " lists the flags"
+	return helpOf(cmd) + " lists the flags"
+}
+
+// helpOf returns the command that shows the help of a command.
+func helpOf(cmd *cobra.Command) string {
+	if !cmd.HasParent() {
+		return "adit help"
+	}
+	return "adit help " + cmd.Name()
 }
 
 // dashed returns a flag as it was given.
@@ -138,11 +143,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	if example := firstExample(cmd); example != "" {
 		fmt.Fprintf(w, "\nexample: %s\n", example)
 	}
-	if cmd.HasParent() {
-		fmt.Fprintf(w, "more:    adit help %s\n", cmd.Name())
-	} else {
-		fmt.Fprintf(w, "more:    adit help\n")
-	}
+	fmt.Fprintf(w, "more:    %s\n", helpOf(cmd))
 	return exitUsage
 }
 

@@ -61,9 +61,15 @@ func (d *Daemon) Stdio() bool { return !d.cfg.Stdio.IsZero() }
 // Logger is the logger that the configuration asks for.
 func (d *Daemon) Logger() *slog.Logger { return d.log }
 
+// ConfigFile is the configuration file that was read, or "".
+func (d *Daemon) ConfigFile() string { return d.cfg.File }
+
 // Run runs the client until ctx ends, and returns nil then. A value on reload
 // makes it check the link at once.
 func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
+	if d.cfg.File != "" {
+		d.log.Info("configuration read", "file", d.cfg.File)
+	}
 	for _, w := range Warnings(d.cfg, d.Getenv) {
 		d.log.Warn("configuration warning", "warning", w)
 	}

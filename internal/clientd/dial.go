@@ -56,6 +56,9 @@ func clientTLS(c *config.Client, log *slog.Logger, faults *config.Faults) *tls.C
 			}
 		},
 	}
+	if o.CertFile == "" || o.KeyFile == "" { // config reports that one is missing
+		o.CertFile, o.KeyFile = "", ""
+	}
 	before := len(*faults)
 	if o.CAFile != "" {
 		if _, err := certs.LoadPool(o.CAFile); err != nil {

@@ -49,7 +49,7 @@ func LoadClient(src Sources, needWork bool) (*Client, Faults) {
 	c.File = l.load(c.schema(), src)
 	c.origins = l.origins
 	c.check(l, needWork)
-	return c, l.faults
+	return c, l.finish()
 }
 
 // Origin says where the value of a key came from, as Server.Origin does.

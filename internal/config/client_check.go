@@ -21,6 +21,7 @@ func (c *Client) check(l *loader, needWork bool) {
 	}
 	c.checkPlain(l)
 	c.checkProxy(l)
+	c.checkImplied(l)
 	if t.InsecureSkipVerify && (t.CA != "" || len(t.Pins) > 0) {
 		l.report("tls.insecure-skip-verify", "leave it out: a pin or a CA is enough for a self-signed server", "contradicts the pin or CA that is also given")
 	}
@@ -40,6 +41,33 @@ func (c *Client) checkProxy(l *loader) {
 			l.report("proxy", `put the URL into the variable HTTPS_PROXY or ADIT_PROXY, or as proxy = "…" into a configuration file that only you can read`,
 				"%q would show a password to other users of this machine", Redact(c.Proxy))
 		}
+	}
+}
+
+// checkImplied refuses to send the secrets of a default file to a server that
+// the file does not name: the user may not know that there is one.
+func (c *Client) checkImplied(l *loader) {
+	host := func(server string) string {
+		u, err := url.Parse(server)
+		if err != nil {
+			return server
+		}
+		return strings.ToLower(u.Hostname())
+	}
+	known := map[string]bool{}
+	for _, s := range l.implied {
+		known[host(s)] = true
+	}
+	for _, s := range c.Servers {
+		if len(known) == 0 || known[host(s)] {
+			continue
+		}
+		for _, key := range []string{"token-file", "header"} {
+			if strings.HasPrefix(l.origins[key], c.File) {
+				l.report(key, "name the file with --config if "+s+" may have it; --config /dev/null is no file", "is for the servers of that file, not for %s", s)
+			}
+		}
+		return
 	}
 }
 

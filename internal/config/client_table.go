@@ -4,6 +4,7 @@ import "time"
 
 const (
 	reverseLater = "reverse forwards come with a later version; run the client on the other side and use -L there"
+	tokenInFile  = `put it into a file that only you can read, and write token-file = "/etc/adit/token"`
 	dynamicLater = "the SOCKS and HTTP proxy comes with a later version; name each target with -L 5432:db.lan:5432 today"
 )
 
@@ -22,6 +23,7 @@ func (c *Client) schema() *schema {
 			{"admin", "Where adit status, Prometheus and the status page find this client."},
 		},
 		later:      map[string]string{"reverse": reverseLater, "dynamic": dynamicLater},
+		instead:    map[string]string{"token": tokenInFile, "password": tokenInFile, "secret": tokenInFile, "auth": tokenInFile},
 		laterFlags: clientLater,
 	}
 }
@@ -46,9 +48,10 @@ func (c *Client) settings() []*setting {
 				again. New connections then go to that one; the others end where they are.`,
 			example: `"5m"`},
 		{key: "forward", flag: "forward", short: "L", arg: "FORWARD", to: list(&c.Forwards, ParseForward),
-			help: "[BIND:]PORT:HOST:HOSTPORT, [BIND:]PORT:NAME, or paths of unix sockets",
+			help: "[BIND:]PORT:HOST:HOSTPORT, [BIND:]PORT:NAME, PORT alone, or paths of unix sockets",
 			doc: `Where to listen and where to connect to: [BIND:]PORT:HOST:HOSTPORT, [BIND:]PORT:NAME for a [[target]] of the
-				server, or [BIND:]PORT:/PATH for a unix socket there. In place of [BIND:]PORT also /PATH for a unix socket
+				server, or [BIND:]PORT:/PATH for a unix socket there. PORT alone, "8080", leads to the same port of the server's
+				own loopback, and PORT:PORT to another one. In place of [BIND:]PORT also /PATH for a unix socket
 				here (mode 0600), or systemd:NAME for a socket that systemd hands over. BIND defaults to 127.0.0.1. "*", or
 				nothing before the colon (":8080:…"), is every interface: every host that reaches this machine then reaches
 				the target.`,

@@ -9,6 +9,8 @@ type schema struct {
 	// Keys, tables and flags of later versions, with a hint.
 	later      map[string]string
 	laterFlags []laterFlag
+	// Keys that other programs have, with a hint.
+	instead map[string]string
 }
 
 // group is the top of a file, a [table], or a [[table]], with a paragraph for

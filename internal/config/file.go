@@ -159,9 +159,9 @@ func (r *reader) store(s *setting, id, key string, p tomlPair) {
 		return
 	}
 	switch kind := s.to.kind(); {
-	case (kind == kindText || kind == kindList) && v.kind == tomlText:
+	case (kind == kindText || kind == kindList || kind == kindSize) && v.kind == tomlText:
 	case kind == kindBoolean && v.kind == tomlBoolean:
-	case kind == kindNumber && v.kind == tomlInteger:
+	case (kind == kindNumber || kind == kindSize) && v.kind == tomlInteger:
 	default:
 		r.failed[id] = true
 		r.fault(v.line, key, "write "+p.key+" = "+form(s), "is %s", describe(s, v))
@@ -195,6 +195,8 @@ func form(s *setting) string {
 		return `["…", "…"], a list of texts`
 	case kindBoolean:
 		return "true, or false, without quotes"
+	case kindSize:
+		return s.example + ", a text with a unit"
 	case kindNumber:
 		return s.example + ", a number without quotes"
 	}

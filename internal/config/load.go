@@ -19,6 +19,8 @@ type loader struct {
 	origins map[string]string // by id, and by id[i] for the items of lists
 	failed  map[string]bool   // ids with a refused value: their absence needs no second fault
 	later   bool              // a flag of a later version was used
+	locked  error             // why a default file cannot be read; or nil
+	implied []string          // servers in a client's default file
 	partial bool              // a file could not be read: nothing can be said to be absent
 }
 
@@ -31,6 +33,11 @@ func newLoader() *loader {
 func (l *loader) load(doc *schema, src Sources) (file string) {
 	l.setDefaults(doc)
 	file = l.readConfigFile(doc, src)
+	if named, _ := src.configFile(); named == "" && file != "" {
+		if s := find(doc.settings, argsKey); s != nil {
+			l.implied = slices.Clone(s.to.get().([]string))
+		}
+	}
 	for _, s := range doc.settings {
 		if v, ok := src.env(s.envName()); ok {
 			l.assign(s, s.envName(), splitEnv(s, v))
@@ -46,7 +53,17 @@ func (l *loader) load(doc *schema, src Sources) (file string) {
 		}
 	}
 	l.refuseLater(doc.laterFlags, src)
+	l.refuseUnknownVariables(doc, src.Environ)
 	return file
+}
+
+// finish returns the faults. If there are any, a default file that might have the
+// missing settings is one more.
+func (l *loader) finish() Faults {
+	if len(l.faults) > 0 && l.locked != nil {
+		l.faults.Add("default configuration file", hint.With(l.locked, "let your user read it, or name another file with --config"))
+	}
+	return l.faults
 }
 
 // argsKey is the setting that arguments without a flag add to.
@@ -71,6 +88,10 @@ func (l *loader) readConfigFile(doc *schema, src Sources) string {
 	case named == "--config":
 		l.partial = true
 		l.faults.Add(named, bad("name a TOML file, or leave the flag out", "is empty"))
+	default:
+		if file, l.locked = defaultFile(src.DefaultFiles); file != "" {
+			l.readFile(file, file, doc)
+		}
 	}
 	return file
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -460,6 +461,76 @@ func TestNearest(t *testing.T) {
 	for in, want := range map[string]string{"lisen": "listen", "crt": "cert", "yek": "", "selfsigned": "self-signed", "drian-timeout": "drain-timeout", "x": "", "certificate": ""} {
 		if got := Nearest(in, keys); got != want {
 			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Sizes have units in the file, in variables and as flags; a number alone is in MiB.
+func TestSizesHaveUnits(t *testing.T) {
+	for text, want := range map[string]int{
+		"256": 256, "512MiB": 512, "1GiB": 1024, "1.5 GiB": 1536, "2G": 2048, "1GB": 954, "1048576B": 1, "1KiB": 1, "64m": 64,
+		"": 0, "MiB": 0, "0": 0, "-1MiB": 0, "1e3": 0, "1XiB": 0, "2TiB": 0, "NaN": 0, "1..5GiB": 0,
+	} {
+		got, err := ParseMebibytes(text, 1, 1<<20)
+		if got != want || (err == nil) != (want != 0) || err != nil && hint.Of(err) == "" {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, line := range []string{"resume-memory = 512", `resume-memory = "512MiB"`, `resume-memory = "0.5GiB"`} {
+		path := write(t, "server.toml", strings.Replace(goodServer, "max-streams = 1_000", line, 1))
+		s, faults := LoadServer(sources(t, ServerFlags, []string{"--config", path}))
+		if err := faults.Err(); err != nil || s.ResumeMemory != 512 {
+			t.Errorf("%s: %d, %v", line, s.ResumeMemory, err)
+		}
+	}
+}
+
+func TestDefaultFiles(t *testing.T) {
+	dir := t.TempDir()
+	environment := map[string]string{"XDG_CONFIG_HOME": dir}
+	lookup := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
+	own := filepath.Join(dir, "adit", "server.toml")
+	if got := DefaultFiles("server", lookup); !slices.Equal(got, []string{own, "/etc/adit/server.toml"}) {
+		t.Errorf("%q", got)
+	}
+	system := write(t, "server.toml", goodServer)
+	load := func() (*Server, Faults) {
+		return LoadServer(Sources{DefaultFiles: []string{own, system}})
+	}
+	if s, faults := load(); s.File != system || len(faults) > 0 {
+		t.Errorf("%q, %v", s.File, faults)
+	}
+	if err := os.MkdirAll(filepath.Dir(own), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(own, []byte(strings.Replace(goodServer, "path = \"/t\"", "path = \"/own\"", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, faults := load(); s.File != own || s.TunnelPath != "/own" || len(faults) > 0 {
+		t.Errorf("%q, %v", s.File, faults)
+	}
+	if s, faults := LoadServer(sources(t, ServerFlags, []string{"--config", system})); s.File != system || len(faults) > 0 {
+		t.Errorf("%q, %v", s.File, faults)
+	}
+	// A file that may not be read has what is missing.
+	notDirectory := filepath.Join(own, "server.toml")
+	_, faults := LoadServer(Sources{DefaultFiles: []string{notDirectory}})
+	expectFault(t, faults, "default configuration file: open "+notDirectory, "--config")
+}
+
+// The token in a default file goes to the servers of that file only.
+func TestDefaultFileKeepsItsToken(t *testing.T) {
+	file := write(t, "client.toml", "server = [\"wss://gw.example.com\"]\ntoken-file = \"/t\"\nforward = [\"1:h:2\"]\n")
+	load := func(args ...string) Faults {
+		src := sources(t, ClientFlags, args)
+		src.DefaultFiles = []string{file}
+		_, faults := LoadClient(src, true)
+		return faults
+	}
+	expectFault(t, load("wss://other.example.com"), "client.toml:2: token-file: is for the servers of that file, not for wss://other.example.com", "--config")
+	for _, args := range [][]string{nil, {"wss://GW.example.com:8443/t"}, {"--token-file", "/mine", "wss://other.example.com"}, {"--config", file, "wss://other.example.com"}} {
+		if faults := load(args...); len(faults) > 0 {
+			t.Errorf("%q: %v", args, faults)
 		}
 	}
 }

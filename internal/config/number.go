@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,30 @@ func parseInt(low, high int) func(string) (int, error) {
 
 // numbersBetween is how the reference writes the bounds of a number.
 func numbersBetween(low, high int) string { return fmt.Sprintf("from %d to %d", low, high) }
+
+// units are the units of sizes, in bytes.
+var units = map[string]int64{
+	"": 1 << 20, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
+	"g": 1 << 30, "gib": 1 << 30, "gb": 1e9, "t": 1 << 40, "tib": 1 << 40, "tb": 1e12,
+}
+
+// ParseMebibytes reads a size and returns it in MiB, rounded up: a number with a
+// unit such as 512MiB, 1.5 GiB or 1G, or a number of MiB. low and high are its
+// bounds in MiB.
+func ParseMebibytes(s string, low, high int) (int, error) {
+	hint := fmt.Sprintf("write a size between %dMiB and %dMiB, e.g. 512MiB or 1GiB; a number alone is in MiB", low, high)
+	digits := strings.TrimRight(s, " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	unit, known := units[strings.ToLower(strings.TrimSpace(s[len(digits):]))]
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || !known || strings.Trim(digits, "0123456789.") != "" {
+		return 0, bad(hint, "%q is not a size", s)
+	}
+	mib := math.Ceil(n * float64(unit) / (1 << 20))
+	if mib < float64(low) || mib > float64(high) {
+		return 0, bad(hint, "%s is out of range", s)
+	}
+	return int(mib), nil
+}
 
 func parseBool(s string) (bool, error) {
 	switch s {

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"reflect"
+	"strings"
 	"time"
 
 	"adit/auth"
@@ -71,13 +72,18 @@ func LoadServer(src Sources) (*Server, Faults) {
 	s.File = l.load(s.schema(), src)
 	s.origins = l.origins
 	for _, a := range src.Args {
-		l.faults.Add("argument "+quoted(Redact(a)), bad("adit server takes flags only, e.g. adit server --config /etc/adit/server.toml", "unexpected"))
+		advice := "adit server takes flags only, e.g. adit server --config /etc/adit/server.toml"
+		if strings.HasSuffix(a, ".toml") || isPath(a) {
+			l.partial = true // it would have what is missing
+			advice = "did you mean adit server --config " + a + "?"
+		}
+		l.faults.Add("argument "+quoted(Redact(a)), bad(advice, "unexpected"))
 	}
 	if s.UsersFile != "" {
 		l.readFile(s.UsersFile, s.Origin("users"), s.usersSchema())
 	}
 	s.check(l)
-	return s, l.faults
+	return s, l.finish()
 }
 
 // Origin says where the value of a key came from, for messages about it:

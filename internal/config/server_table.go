@@ -27,12 +27,24 @@ func (s *Server) schema() *schema {
 				routes. Flag: --route PATH=BACKEND[,BACKEND…][?KEY=VALUE&…], which replaces all tables.`},
 			{"admin", "Where adit status, Prometheus and the status page find this server."},
 		},
-		later: map[string]string{"user.listen": reverseLater},
+		later:   map[string]string{"user.listen": reverseLater},
+		instead: hashInstead,
 	}
 }
 
+// hashInstead is for secrets in place of their hashes.
+var hashInstead = map[string]string{
+	"token":         tokenOfUser,
+	"user.token":    tokenOfUser,
+	"user.password": `write token-hash = "$2a$…", as adit token --password NAME prints it: the server has only the hash of a password`,
+}
+
+const tokenOfUser = `write token-hash = "sha256:…" below [[user]], as adit token NAME prints it: the token itself is the client's`
+
 // usersSchema is that of a users file.
-func (s *Server) usersSchema() *schema { return &schema{command: "server", elements: s.usersTables()} }
+func (s *Server) usersSchema() *schema {
+	return &schema{command: "server", elements: s.usersTables(), instead: hashInstead}
+}
 
 func (s *Server) usersTables() []elements {
 	return []elements{
@@ -105,11 +117,12 @@ func (s *Server) settings() []*setting {
 			doc: `How long the streams of a client that lost its link wait for the client; then they are reset. "0s" is not at
 				all. The client has its own setting, and the shorter time counts.`,
 			example: `"10m"`},
-		{key: "tunnel.resume-memory", flag: "resume-memory", arg: "MIB", to: number(&s.ResumeMemory, 1, 1<<20), def: "256", restart: true,
-			help: "memory in MiB for all sessions whose client is absent; the oldest is dropped first",
-			doc: `Memory, in MiB, that all detached sessions may hold together: data to be sent again, and data that their
-				targets have not read yet. The session that has been detached for the longest is dropped first.`,
-			example: "1024"},
+		{key: "tunnel.resume-memory", flag: "resume-memory", arg: "SIZE", to: mebibytes(&s.ResumeMemory, 1, 1<<20), def: "256MiB", restart: true,
+			help: "memory for all sessions whose client is absent; the oldest is dropped first",
+			doc: `Memory that all detached sessions may hold together: data to be sent again, and data that their
+				targets have not read yet. The session that has been detached for the longest is dropped first. A number
+				without a unit is in MiB.`,
+			example: `"1GiB"`},
 		{key: "tunnel.max-connection-age", flag: "max-connection-age", arg: "DURATION", to: duration(&s.MaxConnectionAge, 0, 30*24*time.Hour), def: "0s", restart: true,
 			help: "ask clients to move to a new connection before this age; 0s: never",
 			doc: `Ask clients to move to a new connection before the present one reaches this age, for proxies that cut every

@@ -28,7 +28,7 @@ type setting struct {
 // configFile is the setting that names the file itself. The loader looks at it
 // before it reads anything else.
 var configFile = &setting{flag: "config", short: "c", arg: "FILE", to: text(new(string), filePath),
-	help: "read the configuration from this TOML file"}
+	help: "read the configuration from this TOML file, instead of the first of ~/.config/adit/ and /etc/adit/ that has one"}
 
 // envName returns the setting's variable, or "".
 func (s *setting) envName() string {
@@ -71,7 +71,7 @@ func (s *setting) defaultText() string {
 	switch {
 	case s.unset != "":
 		return s.unset
-	case s.def != "" && (s.to.kind() == kindText || s.to.kind() == kindList):
+	case s.def != "" && (s.to.kind() == kindText || s.to.kind() == kindList || s.to.kind() == kindSize):
 		return quoted(s.def)
 	case s.def != "":
 		return s.def

@@ -12,6 +12,13 @@ type Sources struct {
 	// LookupEnv is os.LookupEnv, or nil for an empty environment. A variable
 	// that is set but empty counts as not set.
 	LookupEnv func(string) (string, bool)
+	// Environ is os.Environ(), or nil. Variables that begin with ADIT_ and
+	// that neither file's table has are faults.
+	Environ []string
+	// DefaultFiles are configuration files of which the first that exists and
+	// may be read is read when neither --config nor ADIT_CONFIG names one. See
+	// DefaultFiles.
+	DefaultFiles []string
 }
 
 func (s Sources) env(name string) (string, bool) {

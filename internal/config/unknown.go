@@ -42,6 +42,9 @@ func (r *reader) suggestTable(name string) string {
 }
 
 func (r *reader) suggestKey(key string) string {
+	if hint, ok := r.doc.instead[key]; ok {
+		return hint
+	}
 	keys := r.keys()
 	dot := strings.LastIndexByte(key, '.')
 	inside, own := key[:max(dot, 0)], key[dot+1:]

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"adit/internal/hint"
 	"adit/server"
 )
 
@@ -13,15 +14,11 @@ import (
 func ServerURL(s string) (string, error) {
 	const hint = "write wss://HOST[:PORT][/PATH], e.g. wss://gw.example.com/tunnel"
 	u, err := url.Parse(s)
-	if err != nil {
-		if !strings.Contains(s, "://") {
-			return "", bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
-		}
-		return "", bad(hint, "URL %q %s", Redact(s), urlFault(s, err))
-	}
 	switch {
 	case !strings.Contains(s, "://"):
-		return "", bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
+		return "", noScheme(s)
+	case err != nil:
+		return "", bad(hint, "URL %q %s", Redact(s), urlFault(s, err))
 	case u.Scheme == "http" || u.Scheme == "https":
 		return "", bad("did you mean "+strings.Replace(withoutQuery(s), "http", "ws", 1)+"?", "URL %q: scheme %s is not a WebSocket's", Redact(s), u.Scheme)
 	case u.Scheme != "wss" && u.Scheme != "ws":
@@ -38,6 +35,20 @@ func ServerURL(s string) (string, error) {
 		u.Path = server.DefaultTunnelPath
 	}
 	return u.String(), nil
+}
+
+// noScheme returns the error of a server's URL without a scheme, which may be a
+// forward: chisel has them behind the URL.
+func noScheme(s string) error {
+	if err := unsupportedForward(s); err != nil {
+		return bad(hint.Of(err), "%q is not the URL of a server: %s", s, err)
+	}
+	f, err := ParseForward(s)
+	host, _, hasPort := strings.Cut(s, ":")
+	if isHostPort := hasPort && strings.Count(s, ":") == 1 && !isPort(host); err == nil && !isHostPort && f.Target.Network != "unix" {
+		return bad("did you mean the forward -L "+s+"?", "%q is not the URL of a server", s)
+	}
+	return bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
 }
 
 // ProxyURL checks the URL of an upstream proxy: http, https, socks5 or

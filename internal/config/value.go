@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // kind is what a TOML file must hold for a value.
 type kind int
@@ -8,6 +11,7 @@ type kind int
 const (
 	kindText kind = iota
 	kindNumber
+	kindSize // a number of MiB, or a text with a unit
 	kindBoolean
 	kindList // of texts
 )
@@ -96,6 +100,12 @@ func numberOrNone(to *int, low, high, none int) value {
 			}
 			return n, err
 		}}
+}
+
+// mebibytes is a size, which is stored in MiB.
+func mebibytes(to *int, low, high int) value {
+	return scalar[int]{to: to, parse: func(s string) (int, error) { return ParseMebibytes(s, low, high) }, holds: kindSize,
+		between: fmt.Sprintf(`from "%dMiB" to "%dMiB"`, low, high)}
 }
 
 func duration(to *time.Duration, low, high time.Duration) value {

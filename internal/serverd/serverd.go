@@ -76,6 +76,9 @@ func New(o Options) (*Daemon, error) {
 // Logger is the logger that the configuration asks for.
 func (d *Daemon) Logger() *slog.Logger { return d.log }
 
+// ConfigFile is the configuration file that was read, or "".
+func (d *Daemon) ConfigFile() string { return d.plan.cfg.File }
+
 // Run serves until ctx ends, drains, and returns nil then. A value on reload makes
 // it read the configuration again.
 func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
@@ -172,6 +175,9 @@ func (d *Daemon) serveSite(w http.ResponseWriter, r *http.Request) {
 
 // announce logs the pin that clients need, and what is open to everyone.
 func (d *Daemon) announce() {
+	if file := d.ConfigFile(); file != "" {
+		d.log.Info("configuration read", "file", file)
+	}
 	if src, ok := d.plan.tls.source.(*certs.FileSource); ok && d.plan.cfg.TLS.SelfSigned != "" {
 		d.log.Info("self-signed certificate, clients need its pin", "pin", certs.PinOf(src.Leaf()).String(), "new", d.plan.tls.created)
 	}
