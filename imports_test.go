@@ -30,10 +30,10 @@ var mayImport = map[string][]string{
 	// The logic of the commands.
 	"internal/serverd":    {"server", "server/demopage", "mux", "auth", "certs", "systemd", "admin", "internal/audit", "internal/config", "internal/daemon", "internal/hint", "internal/metrics"},
 	"internal/clientd":    {"client", "mux", "tunnel", "tunnel/dial", "certs", "systemd", "admin", "internal/config", "internal/daemon", "internal/hint"},
-	"internal/daemon":     {"tunnel", "systemd", "admin", "internal/config", "internal/hint"},
+	"internal/daemon":     {"tunnel", "systemd", "admin", "internal/config", "internal/hint", "internal/logline", "internal/terminal"},
 	"internal/diagnose":   {"mux", "tunnel/dial", "certs", "internal/hint", "internal/units"},
 	"internal/demo":       {"client", "server", "server/demopage", "mux", "tunnel", "tunnel/dial", "tunnel/ws", "auth", "certs", "internal/units"},
-	"internal/statusview": {"client", "server", "admin", "internal/config", "internal/hint", "internal/metrics", "internal/terminal", "internal/units"},
+	"internal/statusview": {"client", "server", "admin", "internal/config", "internal/hint", "internal/logline", "internal/metrics", "internal/terminal", "internal/units"},
 	"internal/manpage":    {"internal/config"},
 	"internal/terminal":   {},
 	"internal/units":      {},
@@ -58,7 +58,8 @@ var mayImport = map[string][]string{
 	"internal/textfile": {},
 	// Imported for its effect on net/http.
 	"internal/extendedconnect": {},
-	"internal/audit":           {},
+	"internal/audit":           {"internal/logline"},
+	"internal/logline":         {},
 	// Either end of a session may use it: it knows neither.
 	"internal/dialout":  {"mux", "tunnel"},
 	"internal/metrics":  {"mux"},

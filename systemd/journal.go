@@ -7,15 +7,36 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
 // ErrNoJournal means that the journal's socket cannot be reached.
 var ErrNoJournal = errors.New("no systemd journal on this machine")
+
+// IsJournal reports whether w is the process's standard error and systemd has
+// connected it to the journal.
+func IsJournal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	standardError := false
+	if err := raw.Control(func(fd uintptr) { standardError = fd == uintptr(syscall.Stderr) }); err != nil || !standardError {
+		return false
+	}
+	connected, err := journal.StderrIsJournalStream()
+	return err == nil && connected
+}
 
 // JournalOptions configure NewJournalHandler.
 type JournalOptions struct {

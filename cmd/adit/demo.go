@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"adit/internal/config"
+	"adit/internal/daemon"
 	"adit/internal/demo"
 )
 
@@ -34,7 +36,7 @@ outside.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log := slog.New(slog.DiscardHandler)
 		if *verbose {
-			log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log, _ = daemon.NewLogger(config.Log{}, cmd.ErrOrStderr())
 		}
 		// Not SIGHUP: the demo ends with its terminal.
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)

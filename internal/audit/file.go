@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"adit/internal/logline"
 )
 
 // OpenFile returns a sink that appends one line of JSON per record to a file,
@@ -28,31 +30,30 @@ func OpenFile(path string) (Sink, error) {
 		f.Close()
 		return nil, fmt.Errorf("open the audit file: %w", err)
 	}
-	return &lines{w: f, file: f}, nil
+	return &lines{w: logline.NewJSONWriter(f), file: f}, nil
 }
 
 var errNotRegular = errors.New("it is not a regular file")
 
 // Lines returns a sink that writes JSON lines to w, which it does not close.
-func Lines(w io.Writer) Sink { return &lines{w: w} }
+func Lines(w io.Writer) Sink { return &lines{w: logline.NewJSONWriter(w)} }
 
 type lines struct {
-	w       io.Writer
-	file    *os.File // w, if the sink owns it
+	w       *logline.Writer
+	file    *os.File // that of w, if the sink owns it
 	buf     bytes.Buffer
 	checked bool // whether file ended in an incomplete line
-	partial bool // the last line is incomplete
 }
 
 func (s *lines) Write(records []Record) error {
 	if s.file != nil && !s.checked {
 		// OpenFile cannot check this: the previous sink may still write.
-		s.checked, s.partial = true, endsWithinLine(s.file)
+		s.checked = true
+		if endsWithinLine(s.file) {
+			s.w.AfterPartial()
+		}
 	}
 	s.buf.Reset()
-	if s.partial {
-		s.buf.WriteByte('\n')
-	}
 	enc := json.NewEncoder(&s.buf)
 	enc.SetEscapeHTML(false)
 	for i := range records {
@@ -60,11 +61,7 @@ func (s *lines) Write(records []Record) error {
 			return fmt.Errorf("encode an audit record: %w", err) // only if Seconds is NaN or infinite
 		}
 	}
-	n, err := s.w.Write(s.buf.Bytes())
-	if n > 0 {
-		s.partial = s.buf.Bytes()[n-1] != '\n'
-	}
-	if err != nil {
+	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
 		return fmt.Errorf("write audit records: %w", err)
 	}
 	return nil

@@ -5,7 +5,7 @@ import "log/slog"
 // Log is how a server or client logs.
 type Log struct {
 	Level  slog.Level
-	Format string // "text", "json" or "journal"
+	Format string // "auto", "text", "json" or "journal"
 }
 
 // Admin is where a running server or client can be watched.
@@ -23,11 +23,12 @@ func (l *Log) settings(unsetLevel string, restart bool) []*setting {
 		{key: "log-level", flag: "log-level", arg: "LEVEL", to: level(&l.Level), def: "info", unset: unsetLevel,
 			help:    "least severe messages to log",
 			example: `"info"`},
-		{key: "log-format", flag: "log-format", arg: "FORMAT", to: choice(&l.Format, "log format", "text", "json", "journal"), def: "text", restart: restart,
+		{key: "log-format", flag: "log-format", arg: "FORMAT", to: choice(&l.Format, "log format", "auto", "text", "json", "journal"), def: "auto", restart: restart,
 			help: "format of the log",
-			doc: `Format of the log: "text" or "json" to standard error, or "journal" to systemd's journal with a field for
-				each value (ADIT_ADDR=, ADIT_USER=, …). Without a journal the format is text.`,
-			example: `"journal"`},
+			doc: `Format of the log: "text" (key=value) or "json" to standard error, or "journal" to systemd's journal with a
+				field for each value (ADIT_ADDR=, ADIT_USER=, …); without a journal that is text. "auto" is "journal" if
+				systemd connects standard error to the journal, short lines on a terminal, and otherwise "text".`,
+			example: `"json"`},
 	}
 }
 

@@ -199,7 +199,7 @@ func TestServerFaults(t *testing.T) {
 		{"bad email", user, []string{"--acme-domain=a.b", "--acme-email=nobody"}, "not an e-mail", "admin@"},
 		{"bad directory", user, []string{"--acme-domain=a.b", "--acme-directory=ftp://x"}, "not an https URL", "https://"},
 		{"log level", tls + user, []string{"--log-level=loud"}, `--log-level: "loud"`, "debug, info"},
-		{"log format", tls + user, []string{"--log-format=xml"}, `--log-format: "xml"`, "text, json or journal"},
+		{"log format", tls + user, []string{"--log-format=xml"}, `--log-format: "xml"`, "auto, text, json or journal"},
 		{"argument", tls + user, []string{"wss://x"}, `argument "wss://x": unexpected`, "flags only"},
 		{"tilde", user, []string{"--site=~/x"}, "does not expand ~", "/home/me/x"},
 		{"site URL", user, []string{"--site=ftp://x"}, `--site: "ftp://x" is not an http or https URL`, "http://127.0.0.1:8080"},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"adit/admin"
 	"adit/client"
@@ -27,6 +28,33 @@ func TestLoggerFollowsItsLevel(t *testing.T) {
 		if text := out.String(); !strings.Contains(text, want) || strings.Contains(text, "hidden") {
 			t.Errorf("%s: %q", format, text)
 		}
+	}
+}
+
+// A duration in a JSON log has its unit.
+func TestJSONDurationsHaveUnits(t *testing.T) {
+	var out bytes.Buffer
+	log, _ := NewLogger(config.Log{Format: "json"}, &out)
+	log.With("after", 1500*time.Millisecond).Info("m", "retry", 2*time.Minute, slog.Group("g", "rtt", time.Microsecond))
+	for _, want := range []string{`"after":"1.5s"`, `"retry":"2m0s"`, `"rtt":"1µs"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in %s", want, &out)
+		}
+	}
+}
+
+// Without a configured format a terminal gets short lines, and a file key=value.
+func TestAutomaticLogFormat(t *testing.T) {
+	var file bytes.Buffer
+	log, _ := NewLogger(config.Log{Format: "auto"}, &file)
+	log.Warn("m", "hint", "h")
+	if !strings.Contains(file.String(), "level=WARN msg=m hint=h\n") {
+		t.Errorf("a file gets %q", &file)
+	}
+	tty := testnet.Terminal(t)
+	log, _ = NewLogger(config.Log{Format: "auto"}, tty)
+	if _, short := log.Handler().(*slog.TextHandler); short {
+		t.Error("a terminal gets key=value")
 	}
 }
 

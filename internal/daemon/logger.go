@@ -7,6 +7,8 @@ import (
 	"log/slog"
 
 	"adit/internal/config"
+	"adit/internal/logline"
+	"adit/internal/terminal"
 	"adit/systemd"
 )
 
@@ -15,18 +17,40 @@ import (
 func NewLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(c.Level)
-	o := &slog.HandlerOptions{Level: level}
-	switch c.Format {
+	return slog.New(newHandler(c.Format, level, w)), level
+}
+
+func newHandler(format string, level *slog.LevelVar, w io.Writer) slog.Handler {
+	asText := slog.NewTextHandler(logline.NewWriter(w), &slog.HandlerOptions{Level: level})
+	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), level
+		return slog.NewJSONHandler(logline.NewJSONWriter(w), &slog.HandlerOptions{Level: level, ReplaceAttr: durationWithUnit})
+	case "text":
+		return asText
 	case "journal":
-		h, err := systemd.NewJournalHandler(systemd.JournalOptions{Level: level, Fallback: w})
-		if err == nil {
-			return slog.New(h), level
+	default: // "auto"
+		if terminal.Is(w) {
+			return logline.NewTerminalHandler(w, level)
 		}
-		log := slog.New(slog.NewTextHandler(w, o))
-		log.Warn("journal unavailable, logging text to standard error", "reason", err)
-		return log, level
+		if !systemd.IsJournal(w) {
+			return asText
+		}
 	}
-	return slog.New(slog.NewTextHandler(w, o)), level
+	h, err := systemd.NewJournalHandler(systemd.JournalOptions{Level: level, Fallback: w})
+	if err == nil {
+		return h
+	}
+	if format == "journal" {
+		slog.New(asText).Warn("journal unavailable, logging text to standard error", "reason", err)
+	}
+	return asText
+}
+
+// durationWithUnit makes a duration text with its unit, 1.5s, where slog writes
+// nanoseconds.
+func durationWithUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

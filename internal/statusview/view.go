@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf16"
 
+	"adit/internal/logline"
 	"adit/internal/terminal"
 )
 
@@ -96,17 +96,7 @@ func (v *View) writeJSON(b *bytes.Buffer, body []byte) error {
 	if err := shape(); err != nil {
 		return err
 	}
-	for _, r := range strings.TrimSpace(shaped.String()) {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(b, `\u%04x`, r)
-		}
-	}
+	b.Write(logline.AppendEscaped(nil, bytes.TrimSpace(shaped.Bytes())))
 	b.WriteByte('\n')
 	return nil
 }
