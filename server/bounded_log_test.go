@@ -130,7 +130,7 @@ func TestRefusedOriginIsTruncated(t *testing.T) {
 		{[]string{"https://a.test"}, strings.Repeat("x", 9999), "gw.test"},
 	} {
 		r := table(t, Route{Path: "/a", Origins: c.origins})[0]
-		err := r.origins.check(&http.Request{Host: c.reqHost, Header: http.Header{"Origin": {c.origin}}}, false)
+		err := r.origins.check(&http.Request{Host: c.reqHost, Header: http.Header{"Origin": {c.origin}}}, caller{})
 		if err == nil || len(err.Error()) > 1200 {
 			t.Errorf("%.20q: %d bytes: %.200v", c.origin, len(fmt.Sprint(err)), err)
 		}

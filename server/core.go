@@ -21,6 +21,7 @@ type core struct {
 	failures        boundedLog // of authentication
 	refusals        boundedLog // of route connections
 	sessionRefusals boundedLog
+	subprotocols    boundedLog // of clients that left because none was answered
 }
 
 // newCore takes a Config that has its defaults.
@@ -30,6 +31,7 @@ func newCore(cfg Config) *core {
 		failures:        boundedLog{log: cfg.Logger, message: authenticationFailed},
 		refusals:        boundedLog{log: cfg.Logger, message: routeRefused},
 		sessionRefusals: boundedLog{log: cfg.Logger, message: sessionRefused},
+		subprotocols:    boundedLog{log: cfg.Logger, message: subprotocolUnanswered},
 	}
 }
 
@@ -73,11 +75,13 @@ func (c *core) flushLogs() {
 	c.failures.flush()
 	c.refusals.flush()
 	c.sessionRefusals.flush()
+	c.subprotocols.flush()
 }
 
 // Messages of the bounded logs.
 const (
-	authenticationFailed = "authentication failed"
-	routeRefused         = "route refused"
-	sessionRefused       = "session refused"
+	authenticationFailed  = "authentication failed"
+	routeRefused          = "route refused"
+	sessionRefused        = "session refused"
+	subprotocolUnanswered = "route subprotocol unanswered"
 )

@@ -4,24 +4,36 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
-// origin is a web origin, RFC 6454, always with its port.
+// origin is a web origin, RFC 6454, with its port where the scheme implies one.
+// The origin "null" has only a scheme, and so have the origins of some apps and,
+// in some browsers, of files.
 type origin struct {
 	scheme, host, port string
 }
 
+// nullOrigin is the origin of sandboxed pages, and in most browsers of files.
+var nullOrigin = origin{scheme: "null"}
+
 // defaultPorts are the ports that the scheme of a URL implies.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
-// parseOrigin parses the value of an Origin header: scheme://host[:port]. "null"
-// is an error.
+// parseOrigin parses the value of an Origin header: scheme://host[:port], "null",
+// or that of an app or a file without a host, such as file://.
 func parseOrigin(s string) (origin, error) {
+	if s == "null" {
+		return nullOrigin, nil
+	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
 	if !ok || !isScheme(scheme) {
 		return origin{}, fmt.Errorf("%q is not scheme://host[:port]", truncate(s))
+	}
+	if rest == "" && defaultPorts[scheme] == "" {
+		return origin{scheme: scheme}, nil
 	}
 	host, port := splitHostPort(rest)
 	if strings.Contains(host, ":") != strings.HasPrefix(rest, "[") || !isHostName(host) {
@@ -74,6 +86,8 @@ func parseOriginPattern(s string) (originPattern, error) {
 	switch {
 	case err != nil:
 		return originPattern{}, fmt.Errorf("%w, such as https://app.example.com, nor scheme://*.domain", err)
+	case exact != s && o.host == "":
+		return originPattern{}, fmt.Errorf("%q has no domain", s)
 	case exact != s && strings.Contains(o.host, ":"):
 		return originPattern{}, fmt.Errorf("%q: an IP address has no subdomains", s)
 	}
@@ -94,6 +108,7 @@ var (
 	errOriginForeign = errors.New("the page's origin is not allowed")
 	errOriginMissing = errors.New("the Origin is missing, and the route allows only some")
 	errOriginHidden  = errors.New("a browser omits the page's Origin")
+	errOriginNull    = errors.New("the page's origin is null, which every page can have, and its browser adds the certificate or password by itself")
 )
 
 // originList is Route.Origins.
@@ -102,10 +117,9 @@ type originList []originPattern
 // check decides whether the web page that a request comes from may connect.
 // Browsers send the Origin of the page, once, and pages cannot change it; other
 // programs send none, or any. So it protects the users of browsers, and nothing
-// else depends on it. withSecret says that the caller has presented a token, a
-// password or a ticket, which a page must know to have it sent. A certificate is
-// no such secret, nor is a password that a browser sends: a browser adds them by
-// itself.
+// else depends on it. A caller's secret is a token, a password or a ticket, which a
+// page must know to have it sent. A certificate is no such secret, nor is a
+// password that a browser sends: a browser adds them by itself.
 //
 //   - More than one Origin: refused.
 //   - A list that is not empty: the Origin must match one of the patterns, with
@@ -119,9 +133,11 @@ type originList []originPattern
 //     browser, recognized by its User-Agent, without a secret: Firefox behind an
 //     HTTP proxy omits the Origin of an extended CONNECT (RFC 8441), so that the
 //     page of any site may be asking.
-//   - The origin "null", of files and sandboxed pages, matches nothing.
-func (l originList) check(req *http.Request, withSecret bool) error {
-	values := req.Header.Values("Origin")
+//   - The origin "null", of files and sandboxed pages, matches only "null" in the
+//     list. Every page can have it, so that it lets nobody in by what a browser
+//     adds by itself.
+func (l originList) check(req *http.Request, who caller) error {
+	values, withSecret := req.Header.Values("Origin"), who.hasSecret()
 	switch {
 	case len(values) > 1:
 		return errors.New("more than one Origin")
@@ -142,12 +158,17 @@ func (l originList) check(req *http.Request, withSecret bool) error {
 		}
 		return fmt.Errorf("%w: %q is not %q", errOriginForeign, truncate(values[0]), truncate(req.Host))
 	}
-	for _, p := range l {
-		if p.matches(o) {
-			return nil
-		}
+	switch {
+	case !l.match(o):
+		return fmt.Errorf("%w: %q is not in the list", errOriginForeign, truncate(values[0]))
+	case o == nullOrigin && (who.means == byCertificate || who.means == byRemembered):
+		return errOriginNull
 	}
-	return fmt.Errorf("%w: %q is not in the list", errOriginForeign, truncate(values[0]))
+	return nil
+}
+
+func (l originList) match(o origin) bool {
+	return slices.ContainsFunc(l, func(p originPattern) bool { return p.matches(o) })
 }
 
 // isBrowser recognizes a browser by the way that the User-Agent of all of them

@@ -62,18 +62,22 @@ func TestOriginAllowed(t *testing.T) {
 			def.Origins = list
 		}
 		r := table(t, def)[0]
+		who := caller{}
+		if test.byHeader {
+			who.means = byHeader
+		}
 		req := &http.Request{Host: test.host, Header: http.Header{}}
 		for _, o := range test.origins {
 			req.Header.Add("Origin", o)
 		}
-		if err := r.origins.check(req, test.byHeader); (err == nil) != test.want {
+		if err := r.origins.check(req, who); (err == nil) != test.want {
 			t.Errorf("list %v, host %q, Origin %q, header %v: %v", test.listed, test.host, test.origins, test.byHeader, err)
 		}
 	}
 }
 
 func TestOriginPatterns(t *testing.T) {
-	for _, bad := range []string{"", "*", "null", "https://", "https://*", "https://*.", "https://a.*.b", "https://*.*.b", "https://a/", "https://a/b",
+	for _, bad := range []string{"", "*", "Null", "null://*.", "app://*.", "https://", "https://*", "https://*.", "https://a.*.b", "https://*.*.b", "https://a/", "https://a/b",
 		"https://a:0", "https://a:", "https://a:65536", "https://a:080", "https://u@a", "://a", "a", "a:80", "https://a b", "https://::1", "https://*.[::1]", "h ttps://a"} {
 		if p, err := parseOriginPattern(bad); err == nil {
 			t.Errorf("%q is taken as %+v", bad, p)
@@ -94,8 +98,35 @@ func FuzzOrigin(f *testing.F) {
 		if err != nil || p.subdomains || !p.matches(o) {
 			t.Errorf("%q does not match itself: %v", s, err)
 		}
-		if o.host == "" || o.scheme == "" {
+		if o.scheme == "" || o.host == "" && defaultPorts[o.scheme] != "" {
 			t.Errorf("%q is %+v", s, o)
 		}
 	})
+}
+
+// Files, sandboxed pages and apps connect if their origin is listed.
+func TestOriginsOfFilesAndApps(t *testing.T) {
+	listed := []string{"null", "file://", "app://.", "capacitor://localhost", "chrome-extension://abcdefghijklmnop", "vscode-webview://1a-2b"}
+	r := table(t, Route{Path: "/a", Origins: listed})[0]
+	none := table(t, Route{Path: "/a"})[0]
+	for _, o := range listed {
+		req := &http.Request{Host: "gw.example", Header: http.Header{"Origin": {o}}}
+		for _, how := range []means{byNothing, byHeader, bySubprotocol, byTicket, byCertificate, byRemembered} {
+			refused := o == "null" && (how == byCertificate || how == byRemembered)
+			if err := r.origins.check(req, caller{means: how}); (err != nil) != refused {
+				t.Errorf("%s by %v: %v", o, how, err)
+			}
+			if none.origins.check(req, caller{means: how}) == nil {
+				t.Errorf("%s by %v passes without being listed", o, how)
+			}
+		}
+		if !fromForeignPage(req) {
+			t.Errorf("%s may open the tunnel", o)
+		}
+	}
+	for _, o := range []string{"https://null", "file://host", "app://x", "capacitor://localhost:1", "chrome-extension://b", ""} {
+		if r.origins.check(&http.Request{Host: "gw.example", Header: http.Header{"Origin": {o}}}, caller{means: byHeader}) == nil {
+			t.Errorf("%q passes", o)
+		}
+	}
 }

@@ -36,6 +36,12 @@ type Route struct {
 	// "base64" gets that instead. The client may send either type.
 	FrameType string
 
+	// Subprotocols are those that the backend speaks, such as "mqtt". Of the
+	// listed ones that a client offers, the first in the list is answered; if it
+	// offers none of them, "binary" or "base64" may be. Browsers close a
+	// WebSocket for which they offered some and got none.
+	Subprotocols []string
+
 	// Origins are the web pages that may connect: "scheme://host[:port]", or
 	// "scheme://*.domain[:port]" for every subdomain of a domain, at any depth
 	// and without the domain itself. None: only pages of the host that the

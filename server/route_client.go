@@ -57,6 +57,7 @@ type clientEnd struct {
 	receivedBytes, sentBytes atomic.Uint64 // of payload
 
 	sendingOver atomic.Bool   // the client has closed or is gone: nothing more is sent
+	clientLeft  atomic.Bool   // the client has closed or is gone, and was the first to end
 	finished    chan struct{} // closed when the WebSocket is closed
 
 	// Guarded by mu.
@@ -126,7 +127,9 @@ func (c *clientEnd) Read(p []byte) (int, error) {
 // clientEnded ends the connection after a read error, and returns io.EOF if the
 // client's data ended in order.
 func (c *clientEnd) clientEnded(err error) error {
-	c.sendingOver.Store(true)
+	if !c.sendingOver.Swap(true) {
+		c.clientLeft.Store(true)
+	}
 	var closed *ws.CloseError
 	var fault *ws.ProtocolError
 	switch {

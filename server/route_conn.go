@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"adit/internal/audit"
@@ -25,8 +26,9 @@ type routeConn struct {
 	rec    *recording
 	log    *slog.Logger
 
-	backend net.Conn
-	release []func() // called when the connection has ended, the last one first
+	backend    net.Conn
+	unanswered []string // subprotocols that the client offered, if none was answered
+	release    []func() // called when the connection has ended, the last one first
 }
 
 func newRouteConn(core *core, r *http.Request, rt *route, who caller) *routeConn {
@@ -119,6 +121,24 @@ func (c *routeConn) refuseDial(w http.ResponseWriter, err error) {
 	default:
 		c.refuse(w, http.StatusBadGateway, mux.Unreachable, "502 the backend cannot be reached", err)
 	}
+}
+
+// leavesAtOnce is the time within which a client leaves that misses the answer to
+// its subprotocols.
+const leavesAtOnce = 5 * time.Second
+
+// explainLeaving logs which subprotocols a client offered, and what to configure,
+// if it left at once because none was answered, as browsers do.
+func (c *routeConn) explainLeaving(end *clientEnd, after time.Duration) {
+	if len(c.unanswered) == 0 || !end.clientLeft.Load() || end.receivedBytes.Load() > 0 || after > leavesAtOnce || !c.core.subprotocols.allow(c.client) {
+		return
+	}
+	offered := slices.DeleteFunc(slices.Clone(c.unanswered), isTokenSubprotocol)
+	cure := "the page must offer adit beside the token, or a subprotocol that the route lists"
+	if len(offered) > 0 {
+		cure = fmt.Sprintf("if the backend speaks it, add subprotocols = [%q] to the route", truncate(offered[0]))
+	}
+	c.log.Warn(subprotocolUnanswered, "offered", truncate(strings.Join(offered, ", ")), "hint", cure)
 }
 
 // done releases what the connection holds.

@@ -43,7 +43,8 @@ func newRouteEndpoint(c *core) *routeEndpoint {
 // over HTTP/2 the connection ends with the handler.
 func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route, who caller) {
 	c := newRouteConn(e.core, r, rt, who)
-	if _, err := ws.CheckHandshake(w, r); err != nil {
+	offered, err := ws.CheckHandshake(w, r)
+	if err != nil {
 		c.log.Debug(routeRefused, "reason", err)
 		return
 	}
@@ -60,7 +61,7 @@ func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route,
 	}
 	conn, err := accept(w, r, &ws.AcceptOptions{
 		Conn:        ws.Options{ValidateUTF8: true},
-		Subprotocol: chooseSubprotocol,
+		Subprotocol: rt.chooseSubprotocol,
 		Timeout:     e.cfg.HandshakeTimeout,
 	})
 	if err != nil {
@@ -77,6 +78,9 @@ func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route,
 	}
 	end := newClientEnd(conn, tunnel.NewSocket(c.backend), &rt.Route, rt.text, &e.bufferedReads)
 	rt.counters.begin(end)
+	if len(offered) > 0 && conn.Subprotocol() == "" {
+		c.unanswered = offered
+	}
 	if !inline {
 		go e.relay(c, end)
 		return
@@ -91,7 +95,7 @@ func (e *routeEndpoint) serve(w http.ResponseWriter, r *http.Request, rt *route,
 // admit checks the origin and the limits. It reports whether there may be one
 // more connection, or refuses it.
 func (e *routeEndpoint) admit(w http.ResponseWriter, r *http.Request, c *routeConn) bool {
-	if err := c.route.origins.check(r, c.who.hasSecret()); err != nil {
+	if err := c.route.origins.check(r, c.who); err != nil {
 		c.refuse(w, http.StatusForbidden, mux.Forbidden, "403 "+errOriginForeign.Error(), err)
 		return false
 	}
@@ -135,6 +139,7 @@ func (e *routeEndpoint) relay(c *routeConn, end *clientEnd) {
 	stop()
 	sent := int64(end.sentBytes.Load()) // n.BToA counts also what was discarded because the client had closed
 	c.rec.relayed(n.AToB, sent, err, end.ending())
+	c.explainLeaving(end, time.Since(start))
 	c.log.Info("route closed", "received", n.AToB, "sent", sent, "after", time.Since(start).Round(time.Millisecond), "end", end.ending())
 }
 
@@ -193,14 +198,16 @@ func (e *routeEndpoint) drain(ctx context.Context) (cut int64) {
 	return e.cuts.Load()
 }
 
-// chooseSubprotocol picks a subprotocol that the gateway understands: "binary",
-// for messages of that type, before "base64", for text messages in that encoding.
-// A page that sends its token as a subprotocol and wants neither can offer "adit",
+// chooseSubprotocol picks one of the route's subprotocols, or else one that the
+// gateway understands: "binary", for messages of that type, before "base64", for
+// text messages in that encoding. A page that sends its token as a subprotocol and wants neither can offer "adit",
 // which means nothing: a browser requires that one of its offers is chosen.
-func chooseSubprotocol(offered []string) string {
-	for _, p := range []string{"binary", "base64"} {
-		if slices.Contains(offered, p) {
-			return p
+func (rt *route) chooseSubprotocol(offered []string) string {
+	for _, list := range [][]string{rt.Subprotocols, {"binary", "base64"}} {
+		for _, p := range list {
+			if slices.Contains(offered, p) {
+				return p
+			}
 		}
 	}
 	if slices.Contains(offered, "adit") && slices.ContainsFunc(offered, isTokenSubprotocol) {

@@ -509,3 +509,72 @@ func TestShutdownWhileDialing(t *testing.T) {
 	cancel()
 	g.Shutdown(ctx)
 }
+
+// A client that offers subprotocols, as MQTT in a browser does, is answered the
+// first of the route's that it offers, also beside a token.
+func TestRouteSubprotocols(t *testing.T) {
+	echo := testnet.Echo(t)
+	g := start(t, Config{}, Access{Users: users(t, user("alice")), Routes: []Route{
+		{Path: "/mqtt", Backends: []string{echo}, Subprotocols: []string{"mqtt", "mqttv3.1"}},
+		{Path: "/text", Backends: []string{echo}, Subprotocols: []string{"v12.stomp", "base64"}, FrameType: "text"},
+		{Path: "/users", Backends: []string{echo}, Subprotocols: []string{"mqtt"}, Users: []string{"alice"}},
+	}})
+	for _, test := range []struct {
+		path, offered, chosen string
+		answer                byte
+	}{
+		{"/mqtt", "mqttv3.1, mqtt", "mqtt", binMsg},
+		{"/mqtt", "mqttv3.1", "mqttv3.1", binMsg},
+		{"/mqtt", "binary, mqttv3.1", "mqttv3.1", binMsg},
+		{"/mqtt", "chat, binary", "binary", binMsg},
+		{"/mqtt", "MQTT", "", binMsg},
+		{"/mqtt", "", "", binMsg},
+		{"/text", "v12.stomp", "v12.stomp", text},
+		{"/users", "adit.token.alice-token, mqtt", "mqtt", binMsg},
+		{"/users", "adit, adit.token.alice-token", "adit", binMsg},
+	} {
+		var fields []string
+		if test.offered != "" {
+			fields = []string{"Sec-WebSocket-Protocol: " + test.offered}
+		}
+		ws := g.enter(t, test.path, fields...)
+		if got := strings.Join(ws.resp.Header.Values("Sec-WebSocket-Protocol"), "|"); got != test.chosen {
+			t.Errorf("%s: %q of %q, want %q", test.path, got, test.offered, test.chosen)
+		}
+		ws.send(binMsg, "x")
+		ws.want(test.answer, "x")
+		ws.send(closeF, closePayload(1000, ""))
+		ws.wantClose(1000, false)
+	}
+	g.quiet(t)
+}
+
+// Until subprotocols are configured the log says what a client offered that left at
+// once, without its token.
+func TestUnansweredSubprotocolIsLogged(t *testing.T) {
+	b := accepting(t)
+	g := start(t, Config{}, Access{Users: users(t, user("alice")), Routes: []Route{{Path: "/r", Backends: []string{b.addr}, Users: []string{"alice"}}}})
+	logged := func() []string { return g.log.Lines("route subprotocol unanswered") }
+	leave := func(offered string) {
+		ws := g.enter(t, "/r", "Authorization: Bearer alice-token", "Sec-WebSocket-Protocol: "+offered)
+		b.next(t)
+		before := len(g.log.Lines("route closed"))
+		ws.Close()
+		eventually(t, "the end is logged", func() bool { return len(g.log.Lines("route closed")) > before })
+	}
+	leave("binary")
+	if len(logged()) > 0 {
+		t.Errorf("an answered one: %q", logged())
+	}
+	leave("mqtt, chat")
+	if l := logged(); len(l) != 1 || !strings.Contains(l[0], `offered="mqtt, chat"`) || !strings.Contains(l[0], `subprotocols = [`) || !strings.Contains(l[0], "route=/r") {
+		t.Errorf("%q", l)
+	}
+	ws := g.enter(t, "/r", "Sec-WebSocket-Protocol: adit.token.alice-token")
+	b.next(t)
+	ws.Close()
+	eventually(t, "the offer of a token only is logged", func() bool { return len(logged()) == 2 })
+	if l := logged()[1]; strings.Contains(l, "alice-token") || !strings.Contains(l, "must offer adit") {
+		t.Error(l)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"adit/auth"
 	"adit/internal/dialout"
 )
@@ -114,6 +116,16 @@ func (r *route) checkValues(fault func(field string, err error)) {
 	default:
 		fault("proxy-protocol", fmt.Errorf("%q is none of off, v1 and v2", r.ProxyProtocol))
 	}
+	for i, p := range r.Subprotocols {
+		switch {
+		case !httpguts.ValidHeaderFieldName(p): // tests for a token, which a subprotocol is
+			fault("subprotocols", fmt.Errorf("%q is not a subprotocol: it has characters that separate several", p))
+		case isTokenSubprotocol(p):
+			fault("subprotocols", fmt.Errorf("%q… is how clients send a token, which is never answered", tokenSubprotocol))
+		case slices.Contains(r.Subprotocols[:i], p):
+			fault("subprotocols", fmt.Errorf("%q appears twice", p))
+		}
+	}
 	for _, text := range r.Origins {
 		p, err := parseOriginPattern(text)
 		if err != nil {
@@ -203,7 +215,24 @@ func checkRoutePath(p string) error {
 	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("%q has a control character", p)
 	}
+	if fixed, pattern := PathPattern(p); pattern != "" {
+		return fmt.Errorf("%q has %q, which is taken literally: write %q, which is for everything below it", p, pattern, fixed)
+	}
 	return nil
+}
+
+// PathPattern returns the first segment of a URL path that other servers take for
+// a pattern, such as "*", "{id}" or ":id", and the path before it. pattern is ""
+// if there is none.
+func PathPattern(p string) (before, pattern string) {
+	at := 0
+	for segment := range strings.SplitSeq(p, "/") {
+		if strings.ContainsAny(segment, "*{}") || strings.HasPrefix(segment, ":") {
+			return cmp.Or(strings.TrimSuffix(p[:at], "/"), "/"), segment
+		}
+		at += len(segment) + 1
+	}
+	return p, ""
 }
 
 // isCleanPath reports whether p is "" or a clean path that does not end with a

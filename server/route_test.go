@@ -228,3 +228,26 @@ func TestRoutesAlone(t *testing.T) {
 		t.Error("a route has the tunnel's path")
 	}
 }
+
+// A path that another server would take for a pattern never matches here.
+func TestRoutePathPatternsAreRefused(t *testing.T) {
+	for path, want := range map[string]string{
+		"/*": `write "/"`, "/json/*": `write "/json"`, "/a/{id}/b": `write "/a"`, "/a/:id": `write "/a"`, "/a/b*": `write "/a"`,
+	} {
+		_, err := newRouteTable([]Route{{Path: path, Backends: []string{"h:1"}}}, nil, nil, "/tunnel", nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	routes := table(t, Route{Path: "/a:b"}, Route{Path: "/größe"})
+	u, err := url.Parse("https://gw.test/gr%C3%B6%C3%9Fe/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := routes.lookup("gw.test", u.Path); r == nil || r.Path != "/größe" {
+		t.Errorf("%+v", r)
+	}
+	if r := routes.lookup("gw.test", "/a:b"); r == nil {
+		t.Error("a colon inside a segment is not matched")
+	}
+}

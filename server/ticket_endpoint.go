@@ -40,7 +40,7 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	log := c.log.With("route", rt.id.String(), "user", who.identity.Name, "addr", addrText(c.clientAddr(r)))
-	if err := rt.origins.check(r, who.hasSecret()); err != nil {
+	if err := rt.origins.check(r, who); err != nil {
 		log.Warn("ticket refused", "reason", err)
 		http.Error(w, "403 "+errOriginForeign.Error(), http.StatusForbidden)
 		return true

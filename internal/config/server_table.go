@@ -242,9 +242,16 @@ func routeSettings(r *server.Route) []*setting {
 			help:    "type of the messages to the client",
 			doc:     `Type of the messages to the client. Both types are accepted from the client.`,
 			example: `"text"`},
+		{key: "subprotocols", to: list(&r.Subprotocols, subprotocol), unset: "none",
+			help: "subprotocols that the backend speaks",
+			doc: `Subprotocols that the backend speaks. The first listed one that a client offers is answered; browsers
+				close a WebSocket when none is. "binary" and "base64" are always understood.`,
+			example: `["mqtt", "mqttv3.1"]`},
 		{key: "origins", to: list(&r.Origins, ParseOrigin), unset: "same host",
-			help:    "web pages that may connect",
-			doc:     `Origins of the web pages that may connect: https://HOST[:PORT] or https://*.DOMAIN. By default only pages of the host that the request is for.`,
+			help: "web pages that may connect",
+			doc: `Origins of the web pages that may connect: https://HOST[:PORT] or https://*.DOMAIN. By default only pages of
+				the host that the request is for. Apps and files have origins such as capacitor://localhost, app://. and
+				file://. "null" is that of many files, but also of any page that hides its own.`,
 			example: `["https://app.example.com", "https://*.example.com"]`},
 		{key: "users", to: list(&r.Users, plain), unset: "everyone",
 			help:    "users who may connect",

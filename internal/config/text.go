@@ -1,10 +1,16 @@
 package config
 
 import (
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/http/httpguts"
+
+	"adit/server"
 )
 
 // plain accepts any text without control characters that is not empty.
@@ -46,17 +52,39 @@ func urlPath(s, example string) (string, error) {
 	switch {
 	case !strings.HasPrefix(s, "/"):
 		return "", bad(hint, "path %q does not begin with /", s)
+	case isEscaped(s):
+		plain, _ := url.PathUnescape(s)
+		return "", bad(`write "`+plain+`"`, "path %q is escaped", s)
 	case strings.ContainsAny(s, "?#%\\"):
 		return "", bad(hint, "path %q contains one of ? # %% \\", s)
 	case path.Clean(s) != s:
 		return "", bad(`write "`+path.Clean(s)+`"`, "path %q is not in its shortest form", s)
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
+		return "", bad(hint, "path %q contains a blank or a control character", s)
 	}
-	for i := range len(s) {
-		if s[i] <= 0x20 || s[i] >= 0x7f {
-			return "", bad(hint, "path %q contains a blank, a control or a non-ASCII character", s)
-		}
+	if fixed, pattern := server.PathPattern(s); pattern != "" {
+		return "", bad(`write "`+fixed+`": a route is for everything below its path, too`, "path %q contains %q, which is taken literally", s, pattern)
 	}
 	return s, nil
+}
+
+// subprotocol accepts the name of a WebSocket subprotocol (RFC 6455, section 11.5).
+func subprotocol(s string) (string, error) {
+	switch {
+	case !httpguts.ValidHeaderFieldName(s): // tests for a token, which a subprotocol is
+		return "", bad(`write each by itself, e.g. ["mqtt", "v12.stomp"]`, "%q is not a subprotocol", s)
+	case strings.HasPrefix(s, "adit.token."):
+		return "", bad("leave it out: pages may always offer their token", "%q is how clients send a token", "adit.token.…")
+	}
+	return s, nil
+}
+
+// isEscaped reports whether s is a path as a URL has it, of which the characters
+// can be written as they are.
+func isEscaped(s string) bool {
+	plain, err := url.PathUnescape(s)
+	return err == nil && plain != s && path.Clean(plain) == plain && !strings.ContainsAny(plain, "?#%\\ ") &&
+		utf8.ValidString(plain) && !strings.ContainsFunc(plain, unicode.IsControl)
 }
 
 // domain accepts a DNS name that an ACME authority can certify.

@@ -195,7 +195,8 @@ func isSiteURL(s string) bool {
 }
 
 // ParseOrigin checks the origin of a web page as browsers send it,
-// scheme://host[:port], or scheme://*.domain[:port] for all subdomains.
+// scheme://host[:port], or scheme://*.domain[:port] for all subdomains; "null";
+// or that of an app or a file without a host: file://, app://.
 func ParseOrigin(s string) (string, error) {
 	const hint = "write https://app.example.com, https://*.example.com, or http://localhost:3000"
 	shown := Redact(s)
@@ -204,7 +205,7 @@ func ParseOrigin(s string) (string, error) {
 	case s == "*":
 		return "", bad("list the sites whose pages may connect: "+hint, "origin %q would let every web page connect", s)
 	case s == "null":
-		return "", bad("serve the page from a web server: "+hint, "origin %q is that of every file and sandboxed frame", s)
+		return s, nil
 	case !ok:
 		return "", bad(`did you mean "https://`+withoutQuery(s)+`"?`, "origin %q has no scheme", shown)
 	case scheme == "" || strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "":
@@ -213,6 +214,9 @@ func ParseOrigin(s string) (string, error) {
 		return "", bad(hint, "origin %q: an origin has no user", shown)
 	case strings.ContainsAny(rest, "/?#"):
 		return "", bad(`write "`+scheme+"://"+rest[:strings.IndexAny(rest, "/?#")]+`"`, "origin %q: an origin has no path, not even a slash", shown)
+	}
+	if web := strings.HasPrefix(scheme, "http") || strings.HasPrefix(scheme, "ws"); !web && (rest == "" || rest == ".") {
+		return s, nil
 	}
 	host := strings.TrimPrefix(rest, "*.")
 	fields, err := splitFields(host)
