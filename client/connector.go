@@ -52,6 +52,7 @@ type connector struct {
 	connectedAt time.Time    // when it got that
 	delivered   uint64       // bytes delivered to either end by then
 	migrating   bool         // a migration to another connection is due or under way
+	lastFailure error        // of the last attempt since the session had a connection; run's end publishes it
 
 	attempts attempts
 	migrate  *time.Timer // starts a migration
@@ -234,6 +235,7 @@ func (c *connector) handleResult(r attemptResult) error {
 // attemptFailed reports the failure and plans the next attempt, or returns the
 // refusal if the client has to exit.
 func (c *connector) attemptFailed(r attemptResult) error {
+	c.lastFailure = r.err
 	refused := errors.Is(r.err, ErrRefused)
 	if !c.connected {
 		c.server = r.server
@@ -326,7 +328,7 @@ func (c *connector) resumed() {
 
 func (c *connector) setConnected() {
 	c.connected, c.connectedAt, c.migrating = true, time.Now(), false
-	c.delivered = delivered(c.session)
+	c.delivered, c.lastFailure = delivered(c.session), nil
 	c.attempts.retry.Stop()
 	if age := c.cfg.MaxConnectionAge; age > 0 {
 		c.migrate.Reset(age - rand.N(age/10+1))

@@ -1,13 +1,22 @@
 package client
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
+	"syscall"
+	"time"
 )
 
+// noReaderInterval is how often awaitNoReader checks whether out has a reader.
+const noReaderInterval = 250 * time.Millisecond
+
+var errNoReader = errors.New("the output has no reader")
+
 // pipe makes one end of a relay from a reader and a writer that have no
-// deadlines. Abort makes a pending Read return, but cannot interrupt a Write.
+// deadlines. Abort makes a pending Read return, but cannot interrupt a Write, and
+// leaves out open.
 type pipe struct {
 	chunks  chan []byte // sent by the goroutine in read, which closes it at the end
 	readErr error       // set before chunks is closed
@@ -65,15 +74,61 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func (p *pipe) Write(b []byte) (int, error) { return p.out.Write(b) }
-func (p *pipe) Close() error                { p.Abort(); return nil }
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.out.Write(b)
+	if err != nil {
+		err = &outputError{err}
+	}
+	return n, err
+}
+
+func (p *pipe) Close() error { p.Abort(); return nil }
 
 func (p *pipe) CloseWrite() error {
 	p.closeOut.Do(func() { p.outErr = p.out.Close() })
 	return p.outErr
 }
 
-func (p *pipe) Abort() {
-	p.abort.Do(func() { close(p.aborted) })
-	p.CloseWrite()
+func (p *pipe) Abort() { p.abort.Do(func() { close(p.aborted) }) }
+
+// awaitNoReader waits until out, a pipe or a socket, has no reader, and returns
+// true. It returns false at once if the system cannot tell, and after Abort.
+func (p *pipe) awaitNoReader() bool {
+	file, ok := p.out.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ticker := time.NewTicker(noReaderInterval)
+	defer ticker.Stop()
+	for {
+		gone := false
+		if raw.Control(func(fd uintptr) { gone = hasNoReader(fd) }) != nil {
+			return false
+		}
+		if gone {
+			return true
+		}
+		select {
+		case <-ticker.C:
+		case <-p.aborted:
+			return false
+		}
+	}
 }
+
+// readerGone reports whether err says that a pipe's output has no reader.
+func readerGone(err error) bool {
+	var write *outputError
+	return errors.Is(err, errNoReader) ||
+		errors.As(err, &write) && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
+}
+
+// outputError is an error of writing to a pipe's output. A stream's error may
+// also be EPIPE.
+type outputError struct{ error }
+
+func (e *outputError) Unwrap() error { return e.error }

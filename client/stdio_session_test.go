@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestStdioSessionLost(t *testing.T) {
 	if err := <-done; !errors.Is(err, mux.ErrSessionLost) {
 		t.Errorf("%v", err)
 	}
-	out.check(t, "hello")
+	out.checkOpen(t, "hello")
 }
 
 // Stdio migrates when the network changes, as Run does.
@@ -238,8 +239,24 @@ func TestStdioUnknownSession(t *testing.T) {
 	if err := <-done; !errors.Is(err, mux.ErrSessionLost) {
 		t.Errorf("%v", err)
 	}
-	out.check(t, "hello")
+	out.checkOpen(t, "hello")
 	if lines := log.Lines("link up"); len(lines) != 1 {
 		t.Errorf("%q", lines)
+	}
+}
+
+// The error tells why the attempts to resume the session failed.
+func TestStdioSessionLostForAReason(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	fault := testnet.NewFault(t, g.addr)
+	cfg := g.clientConfig()
+	cfg.Servers = []string{"wss://" + fault.Addr() + "/tunnel"}
+	cfg.Mux.ResumeTimeout = time.Second
+	out := newOutput()
+	done := busyStdio(t, t.Context(), cfg, out, out.wrote)
+	fault.Down()
+	err := <-done
+	if !errors.Is(err, mux.ErrSessionLost) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v", err)
 	}
 }

@@ -46,12 +46,18 @@ func (o *output) Close() error {
 	return nil
 }
 
-func (o *output) check(t *testing.T, want string) {
+// check expects want, and that out has been closed.
+func (o *output) check(t *testing.T, want string) { o.expect(t, want, 1) }
+
+// checkOpen expects want, and that out has not been closed.
+func (o *output) checkOpen(t *testing.T, want string) { o.expect(t, want, 0) }
+
+func (o *output) expect(t *testing.T, want string, closed int) {
 	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if got := o.buf.String(); got != want || o.closed != 1 {
-		t.Errorf("%q, closed %d times; want %q, closed once", got, o.closed, want)
+	if got := o.buf.String(); got != want || o.closed != closed {
+		t.Errorf("%q, closed %d times; want %q, closed %d times", got, o.closed, want, closed)
 	}
 }
 
@@ -121,6 +127,7 @@ func TestStdioTargetEndsFirst(t *testing.T) {
 	out.check(t, "bye")
 }
 
+// After an error out is still open: ssh must see the reason before the end.
 func TestStdioFails(t *testing.T) {
 	refused := testnet.RefusedAddr(t)
 	g := startServer(t, server.Config{}, access(t, refused))
@@ -134,21 +141,21 @@ func TestStdioFails(t *testing.T) {
 	if !errors.As(err, &why) || why.Code != mux.Refused {
 		t.Errorf("refused: %v", err)
 	}
-	out.check(t, "")
+	out.checkOpen(t, "")
 
 	out = newOutput()
 	err = stdio(t, g.clientConfig()).Stdio(t.Context(), tcp("127.0.0.1:1"), strings.NewReader("x"), out)
 	if !errors.As(err, &why) || why.Code != mux.Forbidden {
 		t.Errorf("forbidden: %v", err)
 	}
-	out.check(t, "")
+	out.checkOpen(t, "")
 
 	out = newOutput()
 	err = stdio(t, g.clientConfig()).Stdio(t.Context(), mux.Target{}, strings.NewReader("x"), out)
 	if err == nil {
 		t.Error("no target")
 	}
-	out.check(t, "")
+	out.checkOpen(t, "")
 
 	cfg := g.clientConfig()
 	cfg.Servers = []string{unreachableURL(t)}
@@ -156,7 +163,7 @@ func TestStdioFails(t *testing.T) {
 	if err := stdio(t, cfg).Stdio(t.Context(), tcp(refused), in, out); err == nil || errors.Is(err, client.ErrRefused) {
 		t.Errorf("no server: %v", err)
 	}
-	out.check(t, "")
+	out.checkOpen(t, "")
 
 	cfg = g.clientConfig()
 	cfg.Dial.Authorization = nil
@@ -164,7 +171,7 @@ func TestStdioFails(t *testing.T) {
 	if err := stdio(t, cfg).Stdio(t.Context(), tcp(refused), in, out); !errors.Is(err, client.ErrRefused) {
 		t.Errorf("no token: %v", err)
 	}
-	out.check(t, "")
+	out.checkOpen(t, "")
 }
 
 func TestStdioCancelled(t *testing.T) {
@@ -221,4 +228,59 @@ func TestStdioBlockedWrite(t *testing.T) {
 		t.Error("Stdio waits for a Write that blocks")
 	}
 	close(out.free)
+}
+
+// An output without a reader ends Stdio in order: the server learns that the
+// client is done, and the target's connection ends.
+func TestStdioWithoutReader(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ends bool // in ends before out loses its reader, and the target sends nothing
+	}{{"a write fails", false}, {"after the end of the input", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := startServer(t, server.Config{}, access(t, "*:*"))
+			got, ended := make(chan string, 1), make(chan struct{})
+			target := testnet.Serve(t, func(c net.Conn) {
+				defer close(ended)
+				if tt.ends {
+					b, _ := io.ReadAll(c)
+					got <- string(b)
+					return
+				}
+				for {
+					if _, err := io.WriteString(c, "more\n"); err != nil {
+						return
+					}
+				}
+			})
+			r, out, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, feed := io.Pipe()
+			defer feed.Close()
+			done := make(chan error, 1)
+			go func() { done <- stdio(t, g.clientConfig()).Stdio(t.Context(), tcp(target), in, out) }()
+			if tt.ends {
+				io.WriteString(feed, "hello")
+				feed.Close()
+				if s := <-got; s != "hello" {
+					t.Errorf("%q", s)
+				}
+			} else if _, err := r.Read(make([]byte, 5)); err != nil {
+				t.Error(err)
+			}
+			r.Close()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(watchdog):
+				t.Fatal("Stdio does not end")
+			}
+			g.log.Wait(t, 1, "session closed", `reason="the client is done"`)
+			<-ended
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
+	"time"
 
 	"adit/internal/testnet"
 )
@@ -238,6 +239,7 @@ func TestServerDrains(t *testing.T) {
 				t.Fatal("the server does not wait for its stream")
 			}
 			if twice {
+				time.Sleep(1200 * time.Millisecond) // earlier it would be the same request
 				old.signal(t, syscall.SIGTERM)
 				<-old.done
 				if status := old.cmd.ProcessState.ExitCode(); status != 1 {

@@ -91,6 +91,7 @@ func (m *installed) abrupt(t *testing.T) {
 	conn := m.established(t)
 	m.run(t, "systemctl", "stop", "--no-block", socketUnit, serverUnit)
 	m.awaitState(t, serverUnit, "deactivating")
+	time.Sleep(1200 * time.Millisecond) // earlier it would be the same request
 	m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=TERM", serverUnit)
 	wantReset(t, "a connection through a server that got a second signal", conn)
 	m.awaitState(t, serverUnit, "failed")

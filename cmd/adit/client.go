@@ -24,7 +24,9 @@ Several servers are tried in order. Every flag has a variable (--token-file:
 ADIT_TOKEN_FILE) and a key in the configuration file. The flag takes precedence
 over the variable, and the variable over the file. Without --config, that is
 ~/.config/adit/client.toml, except for root, or else /etc/adit/client.toml, if
-there is one; the log names the file. SIGHUP tests the link at once.
+there is one; the log names the file. SIGHUP tests the link at once; with -W it
+ends the client, as SIGTERM does. A terminal that closes ends the client, too,
+unless nohup started it.
 
 The token comes from --token-file or the variable ADIT_TOKEN, never from a flag,
 which every user of this machine could read. Exit status: 0 stopped, 1 failed,
@@ -75,8 +77,6 @@ func runClient(cmd *cobra.Command, args []string, checkOnly bool) error {
 	}
 	ctx, reload, release := handleSignals(cmd.Context(), d.Logger())
 	defer release()
-	if !d.Stdio() { // ssh ends a ProxyCommand by closing its standard output
-		ignoreBrokenPipes()
-	}
+	ignoreBrokenPipes()
 	return diagnose.ExplainRefusal(d.Run(ctx, reload))
 }

@@ -208,6 +208,9 @@ func TestDrainAndSecondSignal(t *testing.T) {
 	g.signal(syscall.SIGTERM)
 	g.wait(`msg=stopping`)
 	exchange()
+	g.signal(syscall.SIGTERM) // in the same second: the same request
+	time.Sleep(secondStopAfter + 200*time.Millisecond)
+	exchange()
 	g.signal(syscall.SIGTERM)
 	g.ends(1)
 }

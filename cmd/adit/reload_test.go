@@ -284,7 +284,7 @@ func TestReloadEveryKey(t *testing.T) {
 	r.write(settings, "", "")
 	r.reload()
 	r.signal(syscall.SIGTERM)
-	r.wait(`msg=stopping drain=7s`)
+	r.wait(`msg=stopping reason="signal: terminated" drain=7s`)
 	r.ends(0)
 }
 

@@ -29,8 +29,9 @@ root, or else /etc/adit/server.toml, if there is one; the log names the file.
 SIGHUP reloads the configuration. The log names settings that require a restart;
 an invalid file changes nothing. Either way the audit file is reopened, for
 logrotate. SIGTERM drains: open connections may finish within --drain-timeout. A
-second SIGTERM ends the server at once. Exit status: 0 stopped, 1 failed or ended
-by a second signal, 2 bad configuration.
+second SIGTERM, a second later or more, ends the server at once. A terminal
+that closes stops it like SIGTERM, unless nohup started it. Exit status: 0 stopped,
+1 failed or ended by a second signal, 2 bad configuration.
 
 Rules of a user's allow list, and of --allow-anonymous:
   127.0.0.1:22        10.20.0.0/16:443     db.lan:5432      *.lan:80,443

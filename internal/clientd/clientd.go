@@ -34,9 +34,10 @@ type Options struct {
 // Daemon is a client that is ready to run.
 type Daemon struct {
 	Options
-	cfg  *config.Client
-	log  *slog.Logger
-	dial *dial.Options
+	cfg     *config.Client
+	log     *slog.Logger
+	linkLog *slog.Logger // of the link and its streams
+	dial    *dial.Options
 }
 
 // New reads the configuration and the files that it names. The error lists every
@@ -45,12 +46,18 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{Options: o}
 	var faults config.Faults
 	d.cfg, faults = config.LoadClient(o.Sources, true)
-	if d.Stdio() && d.cfg.Origin("log-level") == "log-level" {
-		d.cfg.Log.Level = slog.LevelWarn // ssh shows the log of its ProxyCommand
+	silent := d.Stdio() && d.cfg.Origin("log-level") == "log-level"
+	if silent {
+		d.cfg.Log.Level = slog.LevelWarn
 	}
 	d.log, _ = daemon.NewLogger(d.cfg.Log, o.Stderr)
+	d.linkLog = d.log
+	if silent {
+		// ssh's terminal shows it. What ends the client is in the error.
+		d.linkLog = slog.New(slog.DiscardHandler)
+	}
 	var more config.Faults
-	d.dial, more = DialOptions(d.cfg, o.Getenv, d.log)
+	d.dial, more = DialOptions(d.cfg, o.Getenv, d.linkLog)
 	return d, append(faults, more...).Err()
 }
 
@@ -65,7 +72,8 @@ func (d *Daemon) Logger() *slog.Logger { return d.log }
 func (d *Daemon) ConfigFile() string { return d.cfg.File }
 
 // Run runs the client until ctx ends, and returns nil then. A value on reload
-// makes it check the link at once.
+// makes it check the link at once, and ends it with -W: ssh sends SIGHUP to its
+// ProxyCommand when it ends.
 func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	if d.cfg.File != "" {
 		d.log.Info("configuration read", "file", d.cfg.File)
@@ -80,6 +88,14 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	finished := make(chan error, 1)
+	stop := func(reason any) error {
+		d.log.Info("stopping", "reason", reason)
+		systemd.Stopping("")
+		cancel()
+		err := <-finished
+		d.log.Info("stopped", "pid", os.Getpid())
+		return err
+	}
 	if d.Stdio() {
 		go func() { finished <- c.Stdio(running, Target(d.cfg.Stdio), d.Stdin, d.Stdout) }()
 	} else {
@@ -102,15 +118,16 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 		select {
 		case err := <-finished:
 			return err
-		case <-reload:
+		case sig := <-reload:
+			if d.Stdio() {
+				return stop("signal: " + sig.String())
+			}
 			systemd.Reloading()
 			d.log.Info("probing the link")
 			c.Reconnect()
 			systemd.Ready("")
 		case <-ctx.Done():
-			systemd.Stopping("")
-			cancel()
-			return <-finished
+			return stop(context.Cause(ctx))
 		}
 	}
 }
@@ -136,7 +153,7 @@ func (d *Daemon) newClient() (*client.Client, error) {
 		PreferInterval:   d.cfg.PreferInterval,
 		MaxConnectionAge: d.cfg.MaxConnectionAge,
 		Mux:              mux.Config{PingInterval: d.cfg.PingInterval, ResumeTimeout: cmp.Or(d.cfg.ResumeTimeout, -1)},
-		Logger:           d.log,
+		Logger:           d.linkLog,
 		OnState:          showState,
 	})
 }

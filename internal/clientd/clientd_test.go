@@ -66,15 +66,17 @@ func TestNewListsEveryFault(t *testing.T) {
 	}
 }
 
-// With -W the log is for ssh's user, who did not ask for it.
-func TestStdioLogsWarningsOnly(t *testing.T) {
+// With -W the log is for ssh's user, who did not ask for it. Faults of the
+// configuration are logged all the same.
+func TestStdioLogsNothingOfTheLink(t *testing.T) {
 	for _, tt := range []struct {
-		args  []string
-		shows bool
+		args            []string
+		shows, warnings bool
 	}{
-		{[]string{"-L", "0:h:1"}, true},
-		{[]string{"-W", "h:1"}, false},
-		{[]string{"-W", "h:1", "--log-level", "info"}, true},
+		{[]string{"-L", "0:h:1"}, true, true},
+		{[]string{"-W", "h:1"}, false, false},
+		{[]string{"-W", "h:1", "--log-level", "info"}, true, true},
+		{[]string{"-W", "h:1", "--log-level", "warn"}, false, true},
 	} {
 		var log bytes.Buffer
 		d, err := New(Options{Sources: sourcesOf(t, append(tt.args, "wss://gw.example.com")...), Getenv: environment{}.get, Stderr: &log})
@@ -84,6 +86,16 @@ func TestStdioLogsWarningsOnly(t *testing.T) {
 		d.Logger().Info("an event")
 		if (log.Len() > 0) != tt.shows {
 			t.Errorf("%q: the log is %q", tt.args, &log)
+		}
+		log.Reset()
+		d.linkLog.Warn("link lost")
+		if (log.Len() > 0) != tt.warnings {
+			t.Errorf("%q: the log of the link is %q", tt.args, &log)
+		}
+		log.Reset()
+		d.Logger().Warn("configuration warning")
+		if log.Len() == 0 {
+			t.Errorf("%q: no warning", tt.args)
 		}
 	}
 }

@@ -133,6 +133,6 @@ func (c *Client) settings() []*setting {
 				indefinitely.`,
 			example: "true"},
 	}
-	settings = append(settings, c.Log.settings(`"info", with -W "warn"`, false)...)
+	settings = append(settings, c.Log.settings(`"info", with -W nothing about the link`, false)...)
 	return append(settings, c.Admin.settings(false)...)
 }

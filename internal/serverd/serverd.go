@@ -122,13 +122,13 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	for {
 		select {
 		case err := <-failed:
-			d.shutdown(0)
+			d.shutdown(err, 0)
 			serving.Wait()
 			return err
 		case <-reload:
 			d.reloads.Note(d.reload(running))
 		case <-ctx.Done():
-			d.shutdown(d.plan.cfg.DrainTimeout)
+			d.shutdown(context.Cause(ctx), d.plan.cfg.DrainTimeout)
 			serving.Wait()
 			return nil
 		}
@@ -206,8 +206,8 @@ func (d *Daemon) notify(err error) {
 }
 
 // shutdown stops accepting and waits at most drain for open streams to end.
-func (d *Daemon) shutdown(drain time.Duration) {
-	d.log.Info("stopping", "drain", drain)
+func (d *Daemon) shutdown(reason error, drain time.Duration) {
+	d.log.Info("stopping", "reason", reason, "drain", drain)
 	d.notify(systemd.Stopping("draining"))
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
