@@ -90,7 +90,7 @@ func TestServerFile(t *testing.T) {
 	if len(s.Targets) != 1 || s.Targets[0].Address.Address != "127.0.0.1:22" {
 		t.Errorf("targets %+v", s.Targets)
 	}
-	if s.DrainTimeout != 5*time.Second || s.TunnelPath != "/t" || s.MaxStreams != 1000 || s.SiteRoot != "/var/www" || s.Log.Format != "text" {
+	if s.DrainTimeout != 5*time.Second || s.TunnelPath != "/t" || s.MaxStreams != 1000 || s.SiteRoot != "/var/www" || s.Log.Format != "auto" {
 		t.Errorf("%+v", s)
 	}
 	for key, want := range map[string]string{
