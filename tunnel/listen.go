@@ -8,17 +8,25 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // Listen is net.Listen, except that its connections are [Unpaced], and have no keepalives if address is a loopback
-// address.
+// address; that the host localhost is both loopback addresses; and that 0.0.0.0 is every IPv4 address alone.
 func Listen(network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: Unpaced}
-	if host, _, err := net.SplitHostPort(address); err == nil && Local(host) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && Local(host) {
 		lc.KeepAlive = -1
 		lc.SetMultipathTCP(false) // loopback is one path
+	}
+	if network == "tcp" && strings.EqualFold(host, "localhost") {
+		return listenLoopbacks(&lc, port)
+	}
+	if ip, err := netip.ParseAddr(host); network == "tcp" && err == nil && ip.Is4() {
+		network = "tcp4"
 	}
 	return lc.Listen(context.Background(), network, address)
 }
@@ -27,7 +35,7 @@ func Listen(network, address string) (net.Listener, error) {
 // closes its connections when it ends.
 func Local(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // ListenUnix listens on a unix stream socket with the given permissions. It replaces a socket on which no process

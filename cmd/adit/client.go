@@ -17,8 +17,9 @@ func clientCommand() *cobra.Command {
 		Long: `Listens on local ports and sockets, and tunnels each connection to its target
 over one WebSocket to the server. It reconnects indefinitely with backoff, and
 new connections wait for the link up to --link-wait. With -W, however, the first
-attempt has to succeed. A forward listens on 127.0.0.1 unless it names an address;
-the form '*:8080:…', and as with ssh ':8080:…', also accepts other machines.
+attempt has to succeed. A forward listens on both loopback addresses, 127.0.0.1
+and [::1], unless it names an address; the form '*:8080:…', and as with ssh
+':8080:…', also accepts other machines, and 0.0.0.0 those with IPv4.
 
 Several servers are tried in order. Every flag has a variable (--token-file:
 ADIT_TOKEN_FILE) and a key in the configuration file. The flag takes precedence

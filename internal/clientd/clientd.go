@@ -100,7 +100,10 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 		go func() { finished <- c.Stdio(running, Target(d.cfg.Stdio), d.Stdin, d.Stdout) }()
 	} else {
 		if err := c.Listen(); err != nil {
-			return hint.File(err, "choose another port or path: -L 15432:db.lan:5432; ss -ltnp shows which program has it")
+			if advice := daemon.ListenHint(err, "-L 15432:db.lan:5432"); advice != "" {
+				return hint.With(err, advice)
+			}
+			return hint.File(err, "choose another port or path: -L 15432:db.lan:5432")
 		}
 		stopAdmin, err := daemon.StartAdmin(d.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), admin.Config{Client: c, Version: d.Version}, d.log)
 		if err != nil {

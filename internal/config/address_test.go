@@ -58,6 +58,13 @@ func TestParseTargetAndStdio(t *testing.T) {
 			t.Errorf("%q: %v", in, err)
 		}
 	}
+	for in, want := range map[string]string{ // ssh -o ProxyCommand='adit client -W [%h]:%p …'
+		"[db.lan]:22": "db.lan:22", "[10.0.0.5]:22": "10.0.0.5:22", "[2001:db8::5]:22": "[2001:db8::5]:22",
+	} {
+		if a, err := ParseStdio(in); err != nil || a != (Address{"tcp", want}) {
+			t.Errorf("%s: %v, %v", in, a, err)
+		}
+	}
 	if a, err := ParseStdio("ssh"); err != nil || a.Network != "name" {
 		t.Errorf("ssh: %+v, %v", a, err)
 	}

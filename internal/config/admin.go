@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 
 	"adit/internal/hint"
 )
@@ -24,7 +25,7 @@ func ParseAdmin(s string) (Address, error) {
 		return Address{}, bad(advice, "%q: systemd cannot hand over the admin address", s)
 	}
 	host, _ := a.hostPort()
-	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.Unmap().IsLoopback() {
+	if ip, err := netip.ParseAddr(host); strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback() {
 		return a, nil
 	}
 	return Address{}, bad(advice+"; for another machine put an authenticating proxy in front", "%q is not a loopback address, and the admin address has no authentication", s)

@@ -102,13 +102,21 @@ func (c *Client) checkWork(l *loader, needWork bool) {
 	}
 	seen := map[Address]int{}
 	for i, f := range c.Forwards {
-		if _, port := f.Listen.hostPort(); port == "0" {
+		host, port := f.Listen.hostPort()
+		if port == "0" {
 			continue // the system picks a free port for each
 		}
-		if first, dup := seen[f.Listen]; dup {
-			l.report(itemID("forward", i), "give each forward its own port", "forward %q listens on the same address as %q", f, c.Forwards[first])
+		addresses := []Address{f.Listen}
+		if strings.EqualFold(host, "localhost") {
+			addresses = []Address{{"tcp", "127.0.0.1:" + port}, {"tcp", "[::1]:" + port}}
 		}
-		seen[f.Listen] = i
+		for _, a := range addresses {
+			if first, dup := seen[a]; dup && first != i {
+				l.report(itemID("forward", i), "give each forward its own port", "forward %q listens on the same address as %q", f, c.Forwards[first])
+				break
+			}
+			seen[a] = i
+		}
 	}
 }
 

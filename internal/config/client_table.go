@@ -52,7 +52,7 @@ func (c *Client) settings() []*setting {
 			doc: `Where to listen and where to connect to: [BIND:]PORT:HOST:HOSTPORT, [BIND:]PORT:NAME for a [[target]] of the
 				server, or [BIND:]PORT:/PATH for a unix socket there. PORT alone, "8080", leads to the same port of the server's
 				own loopback, and PORT:PORT to another one. In place of [BIND:]PORT also /PATH for a unix socket
-				here (mode 0600), or systemd:NAME for a socket that systemd hands over. BIND defaults to 127.0.0.1. "*", or
+				here (mode 0600), or systemd:NAME for a socket that systemd hands over. BIND defaults to both loopback addresses, 127.0.0.1 and [::1], as does localhost; 0.0.0.0 is every IPv4 address. "*", or
 				nothing before the colon (":8080:…"), is every interface: every host that reaches this machine then reaches
 				the target.`,
 			example: `["2222:ssh", "127.0.0.1:5432:db.lan:5432", "/run/user/1000/db.sock:/run/postgresql/.s.PGSQL.5432"]`},

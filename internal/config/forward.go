@@ -29,7 +29,7 @@ func forwardPart(a Address) string {
 const forwardHint = "write PORT:HOST:HOSTPORT, e.g. -L 5432:db.lan:5432; PORT:NAME for a target the server names, e.g. -L 2222:ssh; or /run/local.sock:HOST:PORT"
 
 // ParseForward reads a forward in one of these forms, where the default BIND
-// is 127.0.0.1, "*" or nothing before the colon is every interface, and IPv6
+// is localhost, both loopback addresses, "*" or nothing before the colon is every interface, and IPv6
 // addresses stand in brackets:
 //
 //	[BIND:]PORT:HOST:HOSTPORT   ssh
@@ -37,7 +37,7 @@ const forwardHint = "write PORT:HOST:HOSTPORT, e.g. -L 5432:db.lan:5432; PORT:NA
 //	[BIND:]PORT:/path           a unix socket on the server
 //	/path:…                     a unix socket here; also systemd:NAME:…
 //	tcp://…  unix://…           the same behind a scheme
-//	HOST:PORT                   chisel: listen on 127.0.0.1:PORT
+//	HOST:PORT                   chisel: listen on localhost:PORT
 //	PORT                        chisel: to 127.0.0.1:PORT on the server
 //	PORT:PORT                   chisel: to 127.0.0.1 on the server
 //
@@ -167,7 +167,7 @@ func cutListen(f []string) (listen, target Address, err error) {
 		}
 		f = f[2:]
 	case isPort(f[0]):
-		if listen, err = listenTCP("127.0.0.1", f[0]); err != nil {
+		if listen, err = listenTCP("localhost", f[0]); err != nil {
 			return
 		}
 		if len(f) == 1 { // chisel: PORT
@@ -182,7 +182,7 @@ func cutListen(f []string) (listen, target Address, err error) {
 		if target, err = targetTCP(f[0], f[1]); err != nil {
 			return
 		}
-		listen, err = listenTCP("127.0.0.1", f[1])
+		listen, err = listenTCP("localhost", f[1])
 		return
 	default:
 		if listen, err = listenTCP(f[0], f[1]); err != nil {
@@ -245,11 +245,15 @@ func IsTargetName(s string) bool {
 	return true
 }
 
-// ParseStdio reads the target of -W: HOST:PORT, an absolute path or unix:PATH,
+// ParseStdio reads the target of -W: HOST:PORT or [HOST]:PORT, an absolute path or unix:PATH,
 // or the name of a target.
 func ParseStdio(s string) (Address, error) {
 	if IsTargetName(s) {
 		return Address{"name", s}, nil
+	}
+	// ssh's own form puts brackets around every host: -W '[%h]:%p'.
+	if host, port, ok := strings.Cut(strings.TrimPrefix(s, "["), "]:"); ok && s[0] == '[' && !strings.Contains(host, ":") {
+		s = host + ":" + port
 	}
 	a, err := ParseTarget(s)
 	if err != nil {

@@ -334,6 +334,7 @@ func TestClientFaults(t *testing.T) {
 		{"bad forward", []string{"-L", "x", url}, "", `--forward: forward "x"`, "-L 2222:x"},
 		{"forward env", []string{url}, "ADIT_FORWARD=1:h:2 y", `ADIT_FORWARD: forward "y"`, "-L"},
 		{"same port", []string{"-L", "1:h:2", "-L", "127.0.0.1:1:h:3", url}, "", "listens on the same address", "own port"},
+		{"same port on ::1", []string{"-L", "1:h:2", "-L", "[::1]:1:h:3", url}, "", "listens on the same address", "own port"},
 		{"reverse", []string{"-R", "1:h:2", url}, "", "-R: not supported by this version", "-L there"},
 		{"dynamic", []string{"-D", "1080", url}, "", "-D: not supported by this version", "-L 5432"},
 		{"both", []string{"-L", "1:h:2", "-W", "h:22", url}, "", "exclude each other", "one at a time"},

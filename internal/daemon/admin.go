@@ -60,14 +60,9 @@ func listenAdmin(a config.Address) (net.Listener, error) {
 		}
 		return ln, nil
 	}
-	ln, err := net.Listen(a.Network, a.Address)
+	ln, err := tunnel.Listen(a.Network, a.Address)
 	if err != nil {
 		return nil, listenError(a, err)
-	}
-	// The configuration accepts localhost, whose address the resolver decides.
-	if tcp, ok := ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
-		ln.Close()
-		return nil, hint.Errorf("write 127.0.0.1 or [::1]", "listen on %s: %s is not loopback", a, ln.Addr())
 	}
 	return ln, nil
 }

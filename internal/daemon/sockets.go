@@ -87,14 +87,21 @@ func (s Sockets) Listen(addrs []config.Address) (all []net.Listener, err error) 
 
 // listenError adds the address to an error of listening, and what helps.
 func listenError(a config.Address, err error) error {
-	var advice string
+	return hint.Errorf(ListenHint(err, "--listen :8443"), "listen on %s: %w", a, err)
+}
+
+// ListenHint says what helps against an error of listening on a TCP address, or "".
+// elsewhere shows how to listen on another port.
+func ListenHint(err error, elsewhere string) string {
+	var op *net.OpError
 	switch {
+	case !errors.As(err, &op) || !strings.HasPrefix(op.Net, "tcp"):
 	case errors.Is(err, syscall.EADDRINUSE):
-		advice = "another program has this port: ss -ltnp shows which; or listen elsewhere, e.g. --listen :8443"
+		return "another program has this port: ss -ltnp shows which; or choose another port, e.g. " + elsewhere
 	case errors.Is(err, syscall.EACCES):
-		advice = "ports below 1024 need a privilege: use the systemd socket unit, setcap cap_net_bind_service=+ep on the binary, or --listen :8443"
+		return "ports below 1024 need a privilege: use the systemd socket unit, setcap cap_net_bind_service=+ep on the binary, or another port, e.g. " + elsewhere
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		advice = "no interface of this machine has this address: ip addr shows them"
+		return "no interface of this machine has this address: ip addr shows them"
 	}
-	return hint.Errorf(advice, "listen on %s: %w", a, err)
+	return ""
 }
