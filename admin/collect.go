@@ -201,6 +201,7 @@ func (out sink) client(st client.Status) {
 	out.counter(opened, c.SessionsOpened)
 	out.tally(ended, c.SessionsEnded)
 	out.tally(handshakes, c.HandshakeFailures)
+	out.tally(migrations, c.MigrationRequests)
 	out.durations("server", c.Dials)
 	for _, f := range st.Forwards {
 		out.gauge(forwardNow, float64(f.Connections), f.Listen)

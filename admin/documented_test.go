@@ -38,7 +38,7 @@ func fields(v any) (names []string) {
 		for name, sub := range v {
 			names = append(names, name)
 			switch name {
-			case "sessions_ended", "sessions_refused", "streams_refused", "handshake_failures", "connections_rejected", "connections_refused", "users":
+			case "sessions_ended", "sessions_refused", "streams_refused", "handshake_failures", "migration_requests", "connections_rejected", "connections_refused", "users":
 			default:
 				names = append(names, fields(sub)...)
 			}

@@ -51,6 +51,7 @@ var (
 	linkBytes      = metric("link_bytes_total", "Bytes of streams and their framing, by direction.", "direction")
 	clientSessions = metric("sessions", "Current sessions; more than one while old sessions finish their streams.")
 	clientStreams  = metric("streams", "Current streams.")
+	migrations     = metric("migration_requests_total", "Requests of servers to migrate to a new connection, by result; one that follows another too soon is deferred.", "result")
 	forwardNow     = metric("forward_connections", "Current connections of a forward.", "forward")
 	forwardOpened  = metric("forward_connections_opened_total", "Connections that a forward accepted.", "forward")
 	forwardRefused = metric("forward_connections_refused_total", "Connections that a forward reset because of the tunnel or the server, by reason.", "forward", "reason")
@@ -59,5 +60,5 @@ var (
 var (
 	bothEnds   = []*prometheus.Desc{buildInfo, isReady, reloads, reloadedAt, opened, ended, disconnected, handshakes, queued, unacked, rtt, resumes, replayed, dialDurations}
 	serverOnly = []*prometheus.Desc{draining, sessions, sessionsRefused, streams, streamsOpened, streamsRefused, userBytes, preauth, rejected, routeNow, routeOpened, routeRefused, routeBytes, certExpiry}
-	clientOnly = []*prometheus.Desc{linkUp, linkBytes, clientSessions, clientStreams, forwardNow, forwardOpened, forwardRefused}
+	clientOnly = []*prometheus.Desc{linkUp, linkBytes, clientSessions, clientStreams, migrations, forwardNow, forwardOpened, forwardRefused}
 )

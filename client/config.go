@@ -39,6 +39,11 @@ type Config struct {
 	// 0 means no limit.
 	MaxConnectionAge time.Duration
 
+	// MigrationInterval is the least time between two migrations that a server
+	// asks for, and between two sessions made without a pause because a server
+	// goes away. 0 means 10 s.
+	MigrationInterval time.Duration
+
 	// LinkWait is how long an accepted connection waits for a session before it
 	// is reset. 0 means 10 s.
 	LinkWait time.Duration
@@ -90,6 +95,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.BackoffMax, 30*time.Second)
 	setDefault(&cfg.WatchInterval, 2*time.Second)
 	setDefault(&cfg.PreferInterval, time.Minute)
+	setDefault(&cfg.MigrationInterval, 10*time.Second)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -52,6 +52,8 @@ type connector struct {
 	connectedAt time.Time    // when it got that
 	delivered   uint64       // bytes delivered to either end by then
 	migrating   bool         // a migration to another connection is due or under way
+	requested   time.Time    // when the last migration is due, or was, that the server asked for
+	left        time.Time    // when a server last went away
 	lastFailure error        // of the last attempt since the session had a connection; run's end publishes it
 
 	attempts attempts
@@ -135,8 +137,7 @@ func (c *connector) loop() error {
 		case <-goingAway:
 			c.leave()
 		case within := <-migrate:
-			c.log.Info("migration requested", "server", c.server)
-			c.migrate.Reset(rand.N(within + 1))
+			c.migrationRequested(within)
 		case <-c.reconnectNow:
 			c.handleReconnect()
 		case <-c.migrate.C:
@@ -350,6 +351,25 @@ func delivered(session *mux.Session) uint64 {
 	return st.Received + st.Sent - uint64(st.Unacknowledged)
 }
 
+// migrationRequested plans the migration that the server asks for. A server that
+// asks again and again gets one for each MigrationInterval.
+func (c *connector) migrationRequested(within time.Duration) {
+	now := time.Now()
+	if now.Before(c.requested) {
+		// That migration is still to come.
+		c.sessions.counters.migrations.Add("deferred")
+		return
+	}
+	due, result := now.Add(rand.N(within+1)), "accepted"
+	if earliest := c.requested.Add(c.cfg.MigrationInterval); due.Before(earliest) {
+		due, result = earliest, "deferred"
+	}
+	c.log.Info("migration requested", "server", c.server, "wait", due.Sub(now).Round(time.Millisecond))
+	c.sessions.counters.migrations.Add(result)
+	c.requested = due
+	c.migrate.Reset(due.Sub(now))
+}
+
 // connectionLost handles that the session has lost its connection.
 func (c *connector) connectionLost() {
 	c.disconnected()
@@ -398,9 +418,10 @@ func (c *connector) leave() {
 	c.disconnected()
 	c.drain(session, server)
 	c.linkDown(errGoingAway)
-	if time.Since(c.connectedAt) > usefulConnection {
+	if time.Since(c.left) > c.cfg.MigrationInterval {
 		c.attempts.pauses.reset()
 	}
+	c.left = time.Now()
 	c.scheduleSession()
 }
 

@@ -19,6 +19,8 @@ type counters struct {
 	ended    *metrics.Tally     // sessions, by reason
 	failures *metrics.Tally     // failed attempts, by step
 	dials    *metrics.Durations // attempts, by result: "connected", "cancelled" or the step that failed
+	// migrations counts the server's requests to migrate.
+	migrations *metrics.Tally
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -39,10 +41,11 @@ type countedSession struct {
 func newCounters() *counters {
 	steps := []string{"configuration", "dns", "tcp", "proxy", "tls", "upgrade", "authentication", "session"}
 	return &counters{
-		ended:    metrics.NewTally("client", "lost", "protocol", "revoked", "server", "stopping"),
-		failures: metrics.NewTally(steps...),
-		dials:    metrics.NewDurations(append(steps, "connected", "cancelled")...),
-		state:    LinkStatus{Since: time.Now().UTC()},
+		ended:      metrics.NewTally("client", "lost", "protocol", "revoked", "server", "stopping"),
+		failures:   metrics.NewTally(steps...),
+		dials:      metrics.NewDurations(append(steps, "connected", "cancelled")...),
+		migrations: metrics.NewTally("accepted", "deferred"),
+		state:      LinkStatus{Since: time.Now().UTC()},
 	}
 }
 
@@ -108,7 +111,7 @@ func (n *counters) link() LinkStatus {
 // status returns everything but the forwards.
 func (n *counters) status() Status {
 	st := Status{Sessions: []SessionStatus{}, Forwards: []ForwardStatus{}, Counts: Counts{
-		HandshakeFailures: n.failures.Counts(), Dials: n.dials.Distributions(),
+		HandshakeFailures: n.failures.Counts(), MigrationRequests: n.migrations.Counts(), Dials: n.dials.Distributions(),
 	}}
 	n.mu.Lock()
 	defer n.mu.Unlock()

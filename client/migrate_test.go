@@ -19,7 +19,7 @@ func TestMigrate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startServer(t, server.Config{}, access(t, "*:*"))
-			r, fault := viaFault(t, g, nil)
+			r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.MigrationInterval = time.Nanosecond })
 			c := r.dial(t, 0)
 			for i := range 3 {
 				mustEcho(t, c)
@@ -46,6 +46,7 @@ func TestMaxConnectionAge(t *testing.T) {
 			}
 			g := startServer(t, sc, access(t, "*:*"))
 			r, _ := viaFault(t, g, func(cfg *client.Config) {
+				cfg.MigrationInterval = time.Nanosecond
 				if whose == "client" {
 					cfg.MaxConnectionAge = 50 * time.Millisecond
 				}
@@ -81,4 +82,25 @@ func TestMigrateWithoutResumption(t *testing.T) {
 	if n := fault.Total(); n != 2 {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// A server that asks for migrations again and again gets one for each interval.
+func TestMigrationRequestsWithoutEnd(t *testing.T) {
+	g := startServer(t, server.Config{MaxConnectionAge: time.Millisecond}, access(t, "*:*"))
+	r, fault := viaFault(t, g, func(cfg *client.Config) { cfg.MigrationInterval = 500 * time.Millisecond })
+	start := time.Now()
+	mustEcho(t, r.dial(t, 0))
+	for time.Since(start) < 2*time.Second {
+		g.RequestMigration(0)
+		time.Sleep(time.Millisecond)
+	}
+	// The first connection, a migration at once, and one for each interval.
+	if n, most := fault.Total(), 2+int(time.Since(start)/(500*time.Millisecond)); n < 3 || n > most {
+		t.Errorf("%d connections, want 3 to %d", n, most)
+	}
+	requests := r.Status().Counts.MigrationRequests
+	if requests["accepted"] == 0 || requests["deferred"] < 10 {
+		t.Errorf("%v", requests)
+	}
+	mustEcho(t, r.dial(t, 0))
 }

@@ -46,6 +46,7 @@ type Counts struct {
 	SessionsOpened    uint64            `json:"sessions_opened"`
 	SessionsEnded     map[string]uint64 `json:"sessions_ended"`     // by reason
 	HandshakeFailures map[string]uint64 `json:"handshake_failures"` // by step, those of the dial included
+	MigrationRequests map[string]uint64 `json:"migration_requests"` // of servers, "accepted" or "deferred"
 	metrics.Traffic
 
 	Dials map[string]metrics.Distribution `json:"-"` // by result: "connected", "cancelled" or the step that failed

@@ -41,6 +41,7 @@ func (s *Source) writeClient(b *bytes.Buffer, t *table, body []byte) error {
 	}, troubleRows([]trouble{
 		{"sessions ended", only(d.Counts.SessionsEnded, "lost", "protocol", "revoked")},
 		{"handshakes failed", d.Counts.HandshakeFailures},
+		{"migration requests", only(d.Counts.MigrationRequests, "deferred")},
 	})...))
 
 	rows := [][]string{{"SERVER", "ADDRESS", "STREAMS", "RECEIVED", "SENT", "IN", "OUT", "RTT", "RESUMES", "AGE"}}
