@@ -81,13 +81,17 @@ locally, the server connects to the targets.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(commands()...)
 	root.SetHelpCommand(helpCommand(root))
+	for _, c := range root.Commands() {
+		completeValues(c)
+	}
 	return root
 }
 
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "show the help of a command",
+		Use:               "help [COMMAND]",
+		Short:             "show the help of a command",
+		ValidArgsFunction: completeCommands,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == root.Name() { // adit help adit server
 				args = args[1:]

@@ -17,6 +17,7 @@ func manCommand() *cobra.Command {
 The packages install these pages.`,
 		Example: `  adit man client | man -l -
   adit man server > /usr/local/share/man/man1/adit-server.1`,
+		ValidArgsFunction: completeCommands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			page, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

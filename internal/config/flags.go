@@ -4,11 +4,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Annotations of a flag that a setting defined, for the manual page. Each has
-// one value.
+// Annotations of a flag that a setting defined, for the manual page and the
+// completion. The first two have one value each.
 const (
 	KeyAnnotation      = "adit key"      // the key in the configuration file
 	VariableAnnotation = "adit variable" // the environment variable
+	ChoicesAnnotation  = "adit choices"  // all values that the flag takes
 )
 
 // ServerFlags defines the flags of adit server in fs.
@@ -39,6 +40,9 @@ func register(fs *pflag.FlagSet, settings []*setting, later []laterFlag) {
 		f.Annotations = map[string][]string{}
 		if s.key != "" {
 			f.Annotations[KeyAnnotation] = []string{s.key}
+		}
+		if choices := s.to.choices(); len(choices) > 0 {
+			f.Annotations[ChoicesAnnotation] = choices
 		}
 		if v := s.envName(); v != "" {
 			f.Annotations[VariableAnnotation] = []string{v}
