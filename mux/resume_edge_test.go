@@ -418,3 +418,28 @@ func TestNeverBegun(t *testing.T) {
 		t.Errorf("%d sessions with %d bytes are left", n, bytes)
 	}
 }
+
+// EndOldest ends what has been detached for longest of one owner, and nothing else.
+func TestEndOldest(t *testing.T) {
+	g := newGateway(t, nil)
+	var servers []*Session
+	for _, owner := range []string{"/bob", "/alice", "/alice", "/alice"} {
+		_, s := g.session(t, owner, nil)
+		servers = append(servers, s)
+	}
+	for i, s := range servers[:3] {
+		connOf(s).CloseNow()
+		eventually(t, "one more that is detached", func() bool { n, _, _ := g.store.Detached(); return n == i+1 })
+	}
+	for _, want := range []*Session{servers[1], servers[2], nil} {
+		if got := g.store.EndOldest(servers[1].owner); got != want {
+			t.Fatalf("%p has ended, not %p", got, want)
+		}
+		if want != nil {
+			await(t, "its end", want.Done())
+		}
+	}
+	if n, _, dropped := g.store.Detached(); n != 1 || dropped != 0 || closed(servers[0].Done()) || closed(servers[3].Done()) {
+		t.Errorf("%d are detached, %d dropped", n, dropped)
+	}
+}

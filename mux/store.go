@@ -237,6 +237,21 @@ func (r *SessionStore) review(s *Session) {
 	}
 }
 
+// EndOldest ends the session of an owner that has been detached for the longest
+// time, and returns it. It returns nil if none of the owner's is detached.
+func (r *SessionStore) EndOldest(owner string) *Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := r.detached.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*detached).session; s.owner == owner {
+			r.unlistLocked(s)
+			s.link.Fail(fmt.Errorf("%w, and a new session took its place", ErrLinkLost))
+			return s
+		}
+	}
+	return nil
+}
+
 func (r *SessionStore) unlistLocked(s *Session) {
 	if e := r.elements[s]; e != nil {
 		r.bytes -= r.detached.Remove(e).(*detached).bytes
