@@ -48,8 +48,8 @@ func (c *counters) addRejected(err error) {
 	}
 }
 
-// addSessionRefused counts a session that was refused for one of the reasons
-// below.
+// addSessionRefused counts a session that was refused because the server is
+// stopping or because of a limit.
 func (c *counters) addSessionRefused(reason string) {
 	if reason == reasonStopping {
 		c.sessionsRefused.Add("stopping")
@@ -58,11 +58,8 @@ func (c *counters) addSessionRefused(reason string) {
 	c.sessionsRefused.Add("limit")
 }
 
-// Why a server takes no session.
-const (
-	reasonStopping = "the server is stopping"
-	reasonSessions = "this user has too many sessions"
-)
+// reasonStopping is why a server that stops takes no session.
+const reasonStopping = "the server is stopping"
 
 // endName returns the metric's name for why a session ended.
 func endName(err error, revoked, stopping bool) string {

@@ -16,6 +16,7 @@ import (
 // session is one client's session.
 type session struct {
 	mux    *mux.Session
+	place  *reservation
 	ctx    context.Context // of the streams
 	cancel context.CancelFunc
 	id     string // for the log and the audit records
@@ -43,6 +44,13 @@ func newSession(log *slog.Logger, identity *auth.Identity, proof auth.Proof, add
 	})
 	x.age.Stop()
 	return x
+}
+
+// join notes what the connection brings along that has resumed the session.
+// sessions.mu is held.
+func (x *session) join(j joined) {
+	x.proof = j.proof
+	x.addr.Store(&j.addr)
 }
 
 // currentAddr is the client's address, for the log and the audit records. It may

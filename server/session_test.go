@@ -47,7 +47,7 @@ func TestMaxSessions(t *testing.T) {
 	if _, err := g.trySession(t, "bob"); err == nil {
 		t.Error("more sessions than the server's default")
 	}
-	g.log.Wait(t, 5, "session refused", "reason=\"this user has too many sessions\"")
+	g.log.Wait(t, 5, "session refused", "as many as the user's max-sessions allows")
 	second.Close()
 	g.log.Wait(t, 1, "session closed", "user=alice")
 	eventually(t, "there is room again", func() bool {

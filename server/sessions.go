@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type sessions struct {
 	perUser  map[string]int             // sessions
 	joining  map[string]int             // connections that are about to start or resume a session
 	past     map[string]metrics.Traffic // of ended sessions, by user
+	early    map[*mux.Session]joined    // resumptions of sessions that are not in live yet
 	stopping bool
 
 	wg sync.WaitGroup // sessions and joining connections, from their reservation on
@@ -33,21 +35,40 @@ func newSessions(c *core) *sessions {
 		perUser: make(map[string]int),
 		joining: make(map[string]int),
 		past:    make(map[string]metrics.Traffic),
+		early:   make(map[*mux.Session]joined),
 	}
+}
+
+// joined is what a connection that resumes a session brings along.
+type joined struct {
+	proof auth.Proof // of the credential that it presented
+	addr  string     // of the client
+}
+
+// reservation is one of the sessions or connections that a user may have.
+type reservation struct {
+	leave func() // stops counting it; may be called more than once
+	wg    *sync.WaitGroup
+}
+
+// release is called when the session or the connection has ended.
+func (r *reservation) release() {
+	r.leave()
+	r.wg.Done()
 }
 
 // reserveConn reserves the right to start or resume a session, or returns the
 // reason why there may not be one more connection. stop waits for the release.
-func (s *sessions) reserveConn(identity *auth.Identity) (release func(), reason string) {
-	return s.reserve(s.joining, identity)
+func (s *sessions) reserveConn(identity *auth.Identity) (r *reservation, reason string) {
+	return s.reserve(s.joining, identity, "connections that start or resume a session")
 }
 
 // reserveSession is reserveConn for the session itself.
-func (s *sessions) reserveSession(identity *auth.Identity) (release func(), reason string) {
-	return s.reserve(s.perUser, identity)
+func (s *sessions) reserveSession(identity *auth.Identity) (r *reservation, reason string) {
+	return s.reserve(s.perUser, identity, "sessions")
 }
 
-func (s *sessions) reserve(count map[string]int, identity *auth.Identity) (release func(), reason string) {
+func (s *sessions) reserve(count map[string]int, identity *auth.Identity, what string) (r *reservation, reason string) {
 	limit := identity.MaxSessions
 	if limit == 0 {
 		limit = s.core.cfg.MaxSessionsPerUser
@@ -58,18 +79,41 @@ func (s *sessions) reserve(count map[string]int, identity *auth.Identity) (relea
 		return nil, reasonStopping
 	}
 	if count[identity.Name] >= limit {
-		return nil, reasonSessions
+		if identity.Name == "" {
+			return nil, fmt.Sprintf("anonymous clients have %d %s already, the most that they may have together", limit, what)
+		}
+		return nil, fmt.Sprintf("this user has %d %s already, as many as the user's max-sessions allows", limit, what)
 	}
 	count[identity.Name]++
 	s.wg.Add(1)
-	return func() {
-		defer s.wg.Done()
+	return &reservation{sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if count[identity.Name]--; count[identity.Name] == 0 {
 			delete(count, identity.Name)
 		}
-	}, ""
+	}), &s.wg}, ""
+}
+
+// leave stops counting a user's session that has just been ended. If it has only
+// started and is not in the table yet, leave waits until it is or until its
+// connection has released it, for at most a second.
+func (s *sessions) leave(m *mux.Session, user string) {
+	before := -1
+	for range 200 {
+		s.mu.Lock()
+		x, n := s.findLocked(m), s.perUser[user]
+		s.mu.Unlock()
+		switch {
+		case x != nil:
+			x.place.leave()
+			return
+		case n < before:
+			return
+		}
+		before = n
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // add adds a session that starts, and judges it by the present Access, which may
@@ -78,6 +122,10 @@ func (s *sessions) reserve(count map[string]int, identity *auth.Identity) (relea
 func (s *sessions) add(x *session) {
 	s.mu.Lock()
 	s.live[x] = struct{}{}
+	if j, ok := s.early[x.mux]; ok {
+		delete(s.early, x.mux)
+		x.join(j)
+	}
 	s.reviewLocked(x, s.core.access.Load())
 	stopping := s.stopping
 	s.mu.Unlock()
@@ -87,14 +135,28 @@ func (s *sessions) add(x *session) {
 }
 
 // resumed finds the session that was resumed, which from now on depends on the
-// credential of its new connection. It returns nil if the session has just ended.
-func (s *sessions) resumed(m *mux.Session, proof auth.Proof) *session {
+// credential of its new connection. It returns nil if the session has just ended,
+// or is not in the table yet: add then follows up.
+func (s *sessions) resumed(m *mux.Session, j joined) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	x := s.findLocked(m)
+	if x == nil {
+		select {
+		case <-m.Done(): // it may have been removed already
+		default:
+			s.early[m] = j
+		}
+		return nil
+	}
+	x.join(j)
+	s.reviewLocked(x, s.core.access.Load()) // it may have changed since the client authenticated
+	return x
+}
+
+func (s *sessions) findLocked(m *mux.Session) *session {
 	for x := range s.live {
 		if x.mux == m {
-			x.proof = proof
-			s.reviewLocked(x, s.core.access.Load()) // it may have changed since the client authenticated
 			return x
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"adit/auth"
 	"adit/mux"
 	"adit/tunnel/ws"
 )
@@ -31,7 +32,7 @@ func newTunnelEndpoint(c *core) *tunnelEndpoint {
 // continues over this connection. The session outlives the handler.
 func (t *tunnelEndpoint) serve(w http.ResponseWriter, r *http.Request, who caller) {
 	client := t.clientAddr(r)
-	release, reason := t.sessions.reserveConn(who.identity)
+	place, reason := t.sessions.reserveConn(who.identity)
 	if reason != "" {
 		t.counters.addSessionRefused(reason)
 		t.logSessionRefused(client, who.identity.Name, reason)
@@ -44,14 +45,14 @@ func (t *tunnelEndpoint) serve(w http.ResponseWriter, r *http.Request, who calle
 		Timeout: t.cfg.HandshakeTimeout,
 	})
 	if err != nil {
-		release()
+		place.release()
 		t.counters.handshakes.Add("upgrade")
 		t.logSessionRefused(client, who.identity.Name, err)
 		return
 	}
 	exempt(r.Context())
 	go func() {
-		defer release()
+		defer place.release()
 		t.join(conn, who, client)
 	}()
 }
@@ -64,10 +65,9 @@ func (t *tunnelEndpoint) join(conn *ws.Conn, who caller, client netip.AddrPort) 
 	x := newSession(t.log, who.identity, who.proof, addr)
 	cfg := t.muxConfig()
 	cfg.OnDown = x.linkLost
-	var release func()
 	var refused string // why there may not be one more session
 	m, resumed, err := t.store.Serve(t.ctx, conn, who.identity.Name, func() error {
-		if release, refused = t.sessions.reserveSession(who.identity); refused != "" {
+		if x.place, refused = t.reserve(who.identity); refused != "" {
 			return errors.New(refused)
 		}
 		return nil
@@ -77,14 +77,13 @@ func (t *tunnelEndpoint) join(conn *ws.Conn, who caller, client netip.AddrPort) 
 		t.counters.addSessionRefused(refused)
 		t.logSessionRefused(client, who.identity.Name, refused)
 	case err != nil:
-		if release != nil {
-			release()
+		if x.place != nil {
+			x.place.release()
 		}
 		t.counters.handshakes.Add("session")
 		t.logSessionRefused(client, who.identity.Name, err)
 	case resumed:
-		if x := t.sessions.resumed(m, who.proof); x != nil {
-			x.addr.Store(&addr)
+		if x := t.sessions.resumed(m, joined{who.proof, addr}); x != nil {
 			x.linkResumed(m.Stats().Last)
 			x.limitAge(t.cfg.MaxConnectionAge)
 		}
@@ -92,9 +91,26 @@ func (t *tunnelEndpoint) join(conn *ws.Conn, who caller, client netip.AddrPort) 
 		x.mux = m
 		x.limitAge(t.cfg.MaxConnectionAge)
 		go func() {
-			defer release()
+			defer x.place.release()
 			t.run(x)
 		}()
+	}
+}
+
+// reserve reserves one more session. At the limit the user's detached sessions give
+// way, the one that has been detached for the longest time first: their clients may
+// be gone for good. Anonymous clients are not one user and end nobody's session.
+func (t *tunnelEndpoint) reserve(identity *auth.Identity) (place *reservation, refused string) {
+	for {
+		place, refused = t.sessions.reserveSession(identity)
+		if refused == "" || refused == reasonStopping || identity.Name == "" {
+			return place, refused
+		}
+		m := t.store.EndOldest(identity.Name)
+		if m == nil {
+			return nil, refused
+		}
+		t.sessions.leave(m, identity.Name)
 	}
 }
 
