@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	// It looks at both, and changes nothing.
 	"admin":  {"client", "server", "internal/metrics"},
 	"client": {"mux", "tunnel", "tunnel/dial", "internal/metrics", "internal/progress"},
-	"server": {"server/demopage", "mux", "tunnel", "tunnel/ws", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/progress"},
+	"server": {"server/demopage", "mux", "tunnel", "tunnel/ws", "auth", "internal/dialout", "internal/metrics", "internal/audit", "internal/hint", "internal/progress"},
 	"mux":    {"mux/link", "tunnel", "tunnel/ws"},
 	// It knows neither streams nor yamux: see onlyPackage.
 	"mux/link": {"tunnel", "tunnel/ws"},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"adit/internal/hint"
 	"adit/mux"
 )
 
@@ -18,6 +19,7 @@ type core struct {
 	counters counters
 	tickets  ticketKey
 
+	front           frontLog
 	failures        boundedLog // of authentication
 	refusals        boundedLog // of route connections
 	sessionRefusals boundedLog
@@ -68,6 +70,14 @@ func (c *core) logSessionRefused(client netip.AddrPort, user string, reason any)
 	if user != "" || c.sessionRefusals.allow(client) {
 		c.log.Warn(sessionRefused, "user", userName(user), "addr", addrText(client), "reason", reason)
 	}
+}
+
+// cure returns the hint of an error, if it has one, as an attribute of a log line.
+func cure(err error) []any {
+	if h := hint.Of(err); h != "" {
+		return []any{"hint", h}
+	}
+	return nil
 }
 
 // flushLogs logs what the bounded logs have suppressed.

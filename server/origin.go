@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"adit/internal/hint"
 )
 
 // origin is a web origin, RFC 6454, with its port where the scheme implies one.
@@ -156,11 +158,13 @@ func (l originList) check(req *http.Request, who caller) error {
 		if o.sameHost(req.Host) {
 			return nil
 		}
-		return fmt.Errorf("%w: %q is not %q", errOriginForeign, truncate(values[0]), truncate(req.Host))
+		return hint.Errorf(fmt.Sprintf("list the pages that may connect, origins = [%q]; or, if a proxy in front changes Host, let it pass the browser's on (nginx: proxy_set_header Host $http_host)", truncate(values[0])),
+			"%w: %q is not %q", errOriginForeign, truncate(values[0]), truncate(req.Host))
 	}
 	switch {
 	case !l.match(o):
-		return fmt.Errorf("%w: %q is not in the list", errOriginForeign, truncate(values[0]))
+		return hint.Errorf(fmt.Sprintf("if pages of %s may connect, add %q to the route's origins", truncate(values[0]), truncate(values[0])),
+			"%w: %q is not in the list", errOriginForeign, truncate(values[0]))
 	case o == nullOrigin && (who.means == byCertificate || who.means == byRemembered):
 		return errOriginNull
 	}

@@ -58,7 +58,11 @@ func (c *routeConn) limit() (full string) {
 func (c *routeConn) refuse(w http.ResponseWriter, status int, result mux.Code, text string, reason any) {
 	c.route.counters.refused.Add(routeRefusals[status])
 	if c.core.refusals.allow(c.client) {
-		c.log.Warn(routeRefused, "status", status, "reason", reason)
+		attrs := []any{"status", status, "reason", reason}
+		if err, ok := reason.(error); ok {
+			attrs = append(attrs, cure(err)...)
+		}
+		c.log.Warn(routeRefused, attrs...)
 	}
 	c.rec.end(result.String(), fmt.Sprint(reason))
 	http.Error(w, text, status)
@@ -134,11 +138,11 @@ func (c *routeConn) explainLeaving(end *clientEnd, after time.Duration) {
 		return
 	}
 	offered := slices.DeleteFunc(slices.Clone(c.unanswered), isTokenSubprotocol)
-	cure := "the page must offer adit beside the token, or a subprotocol that the route lists"
+	what := "the page must offer adit beside the token, or a subprotocol that the route lists"
 	if len(offered) > 0 {
-		cure = fmt.Sprintf("if the backend speaks it, add subprotocols = [%q] to the route", truncate(offered[0]))
+		what = fmt.Sprintf("if the backend speaks it, add subprotocols = [%q] to the route", truncate(offered[0]))
 	}
-	c.log.Warn(subprotocolUnanswered, "offered", truncate(strings.Join(offered, ", ")), "hint", cure)
+	c.log.Warn(subprotocolUnanswered, "offered", truncate(strings.Join(offered, ", ")), "hint", what)
 }
 
 // done releases what the connection holds.

@@ -154,6 +154,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !ws.IsUpgrade(r) && !ws.IsExtendedConnect(r) {
 		if !s.serveTicket(w, r) {
+			s.logDamage(r, s.access.Load())
 			s.serveSite(w, r)
 		}
 		return
@@ -186,6 +187,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.counters.sessionsRefused.Add("origin")
 		s.logSessionRefused(s.clientAddr(r), who.identity.Name, "a web page of another site asks for it")
 	}
+	s.logDamage(r, a)
 	s.serveSite(w, r)
 }
 

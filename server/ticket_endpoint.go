@@ -41,7 +41,7 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	}
 	log := c.log.With("route", rt.id.String(), "user", who.identity.Name, "addr", addrText(c.clientAddr(r)))
 	if err := rt.origins.check(r, who); err != nil {
-		log.Warn("ticket refused", "reason", err)
+		log.Warn("ticket refused", append([]any{"reason", err}, cure(err)...)...)
 		http.Error(w, "403 "+errOriginForeign.Error(), http.StatusForbidden)
 		return true
 	}
