@@ -99,6 +99,21 @@ func ParseHostPort(s string) (string, error) {
 	return a.Address, err
 }
 
+// connectTo reads the address of --connect-to, HOST:PORT or unix:PATH.
+func connectTo(s string) (string, error) {
+	a, isSocket, err := parseUnix(s)
+	if !isSocket {
+		return ParseHostPort(s)
+	}
+	if err == nil && !strings.HasPrefix(a.Address, "/") {
+		err = bad("write unix:/run/front.sock", "%q is not an absolute path", a.Address)
+	}
+	if err != nil {
+		return "", err
+	}
+	return a.String(), nil
+}
+
 // listenTCP checks a bind host and a port that may be 0. An empty host or "*"
 // is every interface.
 func listenTCP(host, port string) (Address, error) {

@@ -13,7 +13,7 @@ type Client struct {
 	Stdio     Address // -W; zero for none. Forwards is then empty
 
 	Proxy     string // URL, "none", or "" for what the environment says
-	ConnectTo string // HOST:PORT to dial; "" for the URL's
+	ConnectTo string // HOST:PORT or unix:PATH to dial; "" for the URL's
 	Host      string // Host header; "" for the URL's
 	Headers   []Header
 

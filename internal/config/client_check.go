@@ -22,6 +22,9 @@ func (c *Client) check(l *loader, needWork bool) {
 	c.checkPlain(l)
 	c.checkProxy(l)
 	c.checkImplied(l)
+	if strings.HasPrefix(c.ConnectTo, "unix:") && c.Proxy != "" && c.Proxy != "none" {
+		l.report("connect-to", "leave out one of the two", "no proxy leads to a unix socket, and %s names one", l.origin("proxy"))
+	}
 	if t.InsecureSkipVerify && (t.CA != "" || len(t.Pins) > 0) {
 		l.report("tls.insecure-skip-verify", "leave it out: a pin or a CA is enough for a self-signed server", "contradicts the pin or CA that is also given")
 	}

@@ -100,9 +100,10 @@ func (c *Client) settings() []*setting {
 			help:    "Host header, instead of the URL's",
 			doc:     `Host header of the request.`,
 			example: `"gw.example.com"`},
-		{key: "connect-to", flag: "connect-to", arg: "HOST:PORT", to: text(&c.ConnectTo, ParseHostPort), unset: "the URL's",
-			help:    "connect to this address, instead of the URL's",
-			doc:     `HOST:PORT to connect to instead of the URL's; TLS and HTTP still use the URL's.`,
+		{key: "connect-to", flag: "connect-to", arg: "ADDRESS", to: text(&c.ConnectTo, connectTo), unset: "the URL's",
+			help: "connect to this HOST:PORT or unix:PATH, instead of the URL's",
+			doc: `HOST:PORT, or unix:PATH for a unix socket, to connect to instead of the URL's; TLS and HTTP still use the
+				URL's. A socket is connected to without a proxy.`,
 			example: `"192.0.2.10:443"`},
 		{key: "header", flag: "header", arg: "'K: V'", lines: true, to: list(&c.Headers, parseHeader),
 			help:    "send this header with the upgrade",

@@ -345,6 +345,8 @@ func TestClientFaults(t *testing.T) {
 		{"proxy path", []string{"--proxy", "http://p:1/x", url}, "", "no path", "http://proxy.corp:3128"},
 		{"proxy password hidden", []string{"--proxy", "http://u:hunter2@/", url}, "", "proxy", "http://"},
 		{"connect-to", []string{"--connect-to", "h", url}, "", `"h" has no port`, "HOST:PORT"},
+		{"connect-to a relative socket", []string{"--connect-to", "unix:./x.sock", url}, "", "not an absolute path", "unix:/run/front.sock"},
+		{"connect-to a socket by a proxy", []string{"--connect-to", "unix:/x.sock", "--proxy", "http://p:1", url}, "", "no proxy leads to a unix socket, and --proxy names one", "leave out"},
 		{"host", []string{"--host", "a b", url}, "", `host "a b"`, ""},
 		{"server name", []string{"--server-name", "a_b c", url}, "", "host", ""},
 		{"header", []string{"--header", "nocolon", url}, "", "no colon", "X-Team"},

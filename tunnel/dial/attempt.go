@@ -19,7 +19,8 @@ type attempt struct {
 	hostHeader    string
 	target        string   // HOST:PORT of the server
 	proxy         *url.URL // nil: none
-	dialAddr      string   // HOST:PORT for TCP: the proxy's or target
+	dialAddr      string   // HOST:PORT for TCP: the proxy's or target; or unix:PATH
+	socket        string   // path of the unix socket to connect to; "": TCP
 	authorization string
 }
 

@@ -14,6 +14,7 @@ const (
 	StepConfiguration  Step = "configuration"
 	StepDNS            Step = "DNS"
 	StepTCP            Step = "TCP"
+	StepSocket         Step = "socket" // in place of DNS and TCP, for a unix socket
 	StepProxy          Step = "proxy"
 	StepTLS            Step = "TLS"
 	StepUpgrade        Step = "upgrade"
@@ -24,7 +25,7 @@ const (
 // password or a token.
 type Error struct {
 	Step Step
-	// Addr is the host name (DNS), HOST:PORT (TCP, proxy, TLS) or URL (configuration, upgrade) of the step.
+	// Addr is the host name (DNS), HOST:PORT (TCP, proxy, TLS), unix:PATH (socket) or URL (configuration, upgrade) of the step.
 	// May be empty.
 	Addr string
 	// Err is the cause, for errors.Is and errors.As.

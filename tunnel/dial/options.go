@@ -39,8 +39,8 @@ type Options struct {
 
 	// Host replaces the host in the Host header of the upgrade request.
 	Host string
-	// ConnectTo is the HOST:PORT to connect to, or to ask the proxy for, instead of the URL's. It changes
-	// neither the Host header nor the name that the server's certificate is checked for.
+	// ConnectTo is the HOST:PORT to connect to, or to ask the proxy for, instead of the URL's; or unix:PATH for
+	// a unix socket, to which no proxy leads. It changes neither the Host header nor the name that the server's certificate is checked for.
 	ConnectTo string
 	// Header has further fields for the upgrade request. Those that belong to the handshake are an error.
 	// User-Agent replaces DefaultUserAgent, also in the CONNECT to a proxy.

@@ -25,7 +25,7 @@ func (o *Options) plan(rawURL string) (*attempt, error) {
 		a.emit(Event{Step: serr.Step, Addr: serr.Addr, Elapsed: time.Since(start), Err: serr})
 		return nil, serr
 	}
-	detail := "direct connection to " + a.target
+	detail := "direct connection to " + a.dialAddr
 	if a.proxy != nil {
 		detail = "through the proxy " + redactURL(a.proxy) + " to " + a.target
 	}
@@ -103,9 +103,10 @@ func (a *attempt) fillURL(rawURL string) (*url.URL, *Error) {
 
 // fillTarget chooses the server's HOST:PORT.
 func (a *attempt) fillTarget() *Error {
-	if a.ConnectTo == "" {
+	isSocket, serr := a.fillSocket()
+	if a.ConnectTo == "" || isSocket {
 		a.target = net.JoinHostPort(a.host, a.port)
-		return nil
+		return serr
 	}
 	host, port, err := net.SplitHostPort(a.ConnectTo)
 	if err == nil && host == "" {
@@ -118,7 +119,7 @@ func (a *attempt) fillTarget() *Error {
 		host, err = asciiHost(host)
 	}
 	if err != nil {
-		return badConfiguration("write --connect-to as HOST:PORT", "connect to %q: %w", printable(a.ConnectTo), err)
+		return badConfiguration("write --connect-to as HOST:PORT or unix:PATH", "connect to %q: %w", printable(a.ConnectTo), err)
 	}
 	a.target = net.JoinHostPort(host, port)
 	return nil
@@ -143,6 +144,10 @@ func (a *attempt) fillHost() *Error {
 
 // fillProxy chooses the proxy, and with it the address for TCP.
 func (a *attempt) fillProxy(u *url.URL) (serr *Error) {
+	if a.socket != "" {
+		a.dialAddr = unixPrefix + a.socket
+		return nil
+	}
 	a.dialAddr = a.target
 	if a.Proxy == nil {
 		return nil

@@ -14,6 +14,9 @@ import (
 // connect does the DNS and TCP steps, to the proxy or to the server. net.Dialer tries the addresses of both
 // families (happy eyeballs, RFC 6555).
 func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
+	if a.socket != "" {
+		return a.connectUnix(ctx)
+	}
 	host, _, _ := net.SplitHostPort(a.dialAddr)
 	_, litErr := netip.ParseAddr(host)
 	resolving := litErr != nil
