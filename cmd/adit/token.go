@@ -28,21 +28,21 @@ func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token [NAME]",
 		Short: "make a token for a user",
-		Long: `Prints TOML on stdout: the token, for the client, and the [[user]] table with
-NAME and the token's hash, for the server. The token is 256 random bits. It is not
-stored, and cannot be computed from its hash. A file that every user of this
-machine can read gets no token: set umask 077.
+		Long: `Prints TOML on stdout: NAME in a comment, the token, for the client, and its hash,
+for the server. The token is 256 random bits. It is not stored, and cannot be
+computed from its hash. A file that every user of this machine can read gets no
+token: set umask 077.
 
 The client takes the token in a file that only its user can read, named by
 --token-file (alone, or as the line token = "…"), or in the variable ADIT_TOKEN.
-The server takes the [[user]] table in its configuration; add allow = ["…"].
+The server takes the line token-hash = "…" below [[user]].
 
 With --password it reads a password from stdin, one line, and prints only the
-table for the server. The client then needs --user NAME, and the password in its
+line for the server. The client then needs --user NAME, and the password in its
 token file.`,
 		Example: `  adit token alice
   (umask 077; adit token alice > alice.token)
-      the file suits --token-file; the [[user]] table in it is for the server
+      the file suits --token-file; its line token-hash goes to the server
   adit token --password bob < password.txt`,
 	}
 	password := cmd.Flags().Bool("password", false, "hash a password read from stdin instead of making a token")
@@ -55,14 +55,14 @@ token file.`,
 		}
 		user := ""
 		if len(args) > 0 {
-			user = fmt.Sprintf("[[user]]\nname = %s\n", tomlString(args[0]))
+			user = "# user " + args[0] + "\n"
 		}
 		if !*password {
 			if err := checkTokenOutput(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			t := auth.NewToken()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "token = %q\n%stoken-hash = %q\n", t, user, auth.HashToken(t))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%stoken = %q\ntoken-hash = %q\n", user, t, auth.HashToken(t))
 			return err
 		}
 		if len(args) == 0 {
@@ -80,12 +80,6 @@ token file.`,
 		return err
 	}
 	return cmd
-}
-
-// tomlString returns s as a basic string of TOML. It contains no control
-// characters: checkTokenName has refused them.
-func tomlString(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
 // checkTokenOutput refuses to write a token to a file that every user can read.
