@@ -38,6 +38,11 @@ type Config struct {
 	HealthTimeout time.Duration
 	// Pprof also serves Go's profiles below /debug/pprof/.
 	Pprof bool
+	// AuditLost returns how many audit records were lost. Nil: there are none.
+	AuditLost func() uint64
+	// MetricsOnly serves /metrics, /healthz and /readyz and nothing else, to
+	// clients of any machine.
+	MetricsOnly bool
 	// Logger receives errors of the HTTP server. Default: discarded.
 	Logger *slog.Logger
 }
@@ -70,6 +75,9 @@ func New(cfg Config) (*Admin, error) {
 	if cfg.Reloads == nil {
 		cfg.Reloads = &metrics.Reloads{}
 	}
+	if cfg.AuditLost == nil {
+		cfg.AuditLost = func() uint64 { return 0 }
+	}
 	if cfg.HealthTimeout == 0 {
 		cfg.HealthTimeout = 5 * time.Second
 	}
@@ -100,8 +108,6 @@ func (a *Admin) Close() error { return a.http.Close() }
 // Handler returns the handler that Serve uses.
 func (a *Admin) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", statusPage())
-	mux.HandleFunc("GET /status", a.serveStatus)
 	mux.HandleFunc("GET /healthz", a.serveHealth)
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry(), promhttp.HandlerOpts{
@@ -109,6 +115,11 @@ func (a *Admin) Handler() http.Handler {
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4, // bounds the work that many scrapers cause
 	}))
+	if a.cfg.MetricsOnly {
+		return noStore(mux)
+	}
+	mux.Handle("GET /{$}", statusPage())
+	mux.HandleFunc("GET /status", a.serveStatus)
 	if a.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -55,7 +55,7 @@ func start(t *testing.T) *ends {
 		t.Fatal(err)
 	}
 	echo := testnet.Echo(t)
-	e.server, err = server.New(server.Config{}, server.Access{Users: users, Routes: []server.Route{
+	e.server, err = server.New(server.Config{}, server.Access{Users: users, Targets: map[string]string{"echo": echo}, Routes: []server.Route{
 		{Path: "/json", Backends: []string{echo}}, {Path: "/json", Exact: true, Backends: []string{echo}}, {Path: "/other", Host: "gw.test", Backends: []string{echo}},
 	}})
 	if err != nil {
@@ -116,7 +116,7 @@ func start(t *testing.T) *ends {
 		}
 	})
 	e.serverAdmin, err = admin.New(admin.Config{
-		Server: e.server, Version: "v1", Reloads: e.reloads,
+		Server: e.server, Version: "v1", Reloads: e.reloads, AuditLost: func() uint64 { return 7 },
 		Certificates: func() []admin.Certificate {
 			return []admin.Certificate{{Name: "gw.test\xff", Expires: time.Unix(1e9, 0)}}
 		},
@@ -225,7 +225,9 @@ func TestMetricsAreValid(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		`adit_sessions{user="<b>alice</b>"} 1`, "adit_streams_opened_total 1", "adit_draining 0", "adit_ready 1",
+		`adit_sessions{user="<b>alice</b>"} 1`, "adit_streams_opened_total 1", "adit_draining 0", "adit_ready 1", "adit_audit_records_lost_total 7",
+		`adit_streams_refused_total{reason="forbidden",user="<b>alice</b>"} 0`, `adit_tickets_total{event="issued"} 0`,
+		`adit_target_streams_opened_total{target="echo"} 0`, `adit_target_streams_refused_total{reason="refused",target="echo"} 0`,
 		`adit_route_connections{route="/json (exact)"} 0`, `adit_route_connections{route="gw.test/other"} 0`,
 		"adit_certificate_expiry_timestamp_seconds{name=\"gw.test\uFFFD\"} 1e+09", `adit_config_reloads_total{result="failure"} 1`,
 	} {

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -46,6 +45,7 @@ func (a *Admin) Collect(ch chan<- prometheus.Metric) {
 	st := a.cfg.Server.Status()
 	out.head(a.head("server"))
 	out.server(st)
+	out.counter(auditLost, a.cfg.AuditLost())
 	for _, c := range a.cfg.Certificates() {
 		out.gauge(certExpiry, float64(c.Expires.Unix()), c.Name)
 	}
@@ -105,7 +105,7 @@ func (out sink) head(h Head) {
 	out.gauge(reloadedAt, float64(h.Reloads.Last.Unix()))
 }
 
-// links sends totals and quantiles over all sessions.
+// links sends totals over all sessions, and the least and largest round-trip time.
 func (out sink) links(links []metrics.Link) {
 	var queuedBytes, unackedBytes, down int
 	var times []float64
@@ -125,13 +125,8 @@ func (out sink) links(links []metrics.Link) {
 	if len(times) == 0 {
 		return
 	}
-	slices.Sort(times)
-	for _, q := range []struct {
-		of   string
-		rank float64
-	}{{"min", 0}, {"median", 0.5}, {"p90", 0.9}, {"max", 1}} {
-		out.gauge(rtt, times[int(math.Ceil(q.rank*float64(len(times)-1)))], q.of)
-	}
+	out.gauge(rttMin, slices.Min(times))
+	out.gauge(rttMax, slices.Max(times))
 }
 
 func (out sink) traffic(t metrics.Traffic) {
@@ -168,7 +163,14 @@ func (out sink) server(st server.Status) {
 	out.tally(ended, c.SessionsEnded)
 	out.tally(sessionsRefused, c.SessionsRefused)
 	out.counter(streamsOpened, c.StreamsOpened)
-	out.tally(streamsRefused, c.StreamsRefused)
+	for user, counts := range c.StreamsRefusedByUser {
+		out.tally(streamsRefused, counts, user)
+	}
+	out.tally(tickets, c.Tickets)
+	for _, t := range st.Targets {
+		out.counter(targetOpened, t.Opened, t.Name)
+		out.tally(targetRefused, t.Refused, t.Name)
+	}
 	out.tally(handshakes, c.HandshakeFailures)
 	out.durations("target", c.TargetDials)
 	out.durations("backend", c.RouteDials)

@@ -26,6 +26,7 @@ type ServerDocument struct {
 	Head
 	server.Status
 	Certificates []Certificate `json:"certificates"`
+	AuditLost    uint64        `json:"audit_records_lost"` // since the start
 }
 
 // ClientDocument is the /status of a client.
@@ -50,5 +51,5 @@ func (a *Admin) document() any {
 	if a.cfg.Client != nil {
 		return ClientDocument{a.head("client"), a.cfg.Client.Status()}
 	}
-	return ServerDocument{a.head("server"), a.cfg.Server.Status(), append([]Certificate{}, a.cfg.Certificates()...)}
+	return ServerDocument{a.head("server"), a.cfg.Server.Status(), append([]Certificate{}, a.cfg.Certificates()...), a.cfg.AuditLost()}
 }

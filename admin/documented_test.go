@@ -38,7 +38,7 @@ func fields(v any) (names []string) {
 		for name, sub := range v {
 			names = append(names, name)
 			switch name {
-			case "sessions_ended", "sessions_refused", "streams_refused", "handshake_failures", "migration_requests", "connections_rejected", "connections_refused", "users":
+			case "sessions_ended", "sessions_refused", "streams_refused", "streams_refused_by_user", "tickets", "handshake_failures", "migration_requests", "connections_rejected", "connections_refused", "users":
 			default:
 				names = append(names, fields(sub)...)
 			}
@@ -125,7 +125,7 @@ func TestMonitoringUsesMetricsThatExist(t *testing.T) {
 				t.Errorf("%s: %s is not exposed", file, name)
 			}
 			for _, l := range regexp.MustCompile(`([a-z]+)\s*(=~?|!=)\s*"([^"]*)"`).FindAllStringSubmatch(m[2], -1) {
-				if l[1] == "job" || l[1] == "instance" {
+				if l[1] == "job" || l[1] == "instance" || l[1] == "role" {
 					continue
 				}
 				for value := range strings.SplitSeq(l[3], "|") {

@@ -21,7 +21,8 @@ var (
 	handshakes    = metric("handshake_failures_total", "Failed attempts to establish a session, by failing step.", "step")
 	queued        = metric("link_queued_bytes", "Bytes queued to be written to connections, over all sessions.")
 	unacked       = metric("link_unacknowledged_bytes", "Bytes kept until acknowledged, over all sessions.")
-	rtt           = metric("link_rtt_seconds", "Smoothed round-trip time: minimum, median, 90th percentile and maximum of the current sessions.", "sessions")
+	rttMin        = metric("link_rtt_min_seconds", "Smallest smoothed round-trip time of the current sessions.")
+	rttMax        = metric("link_rtt_max_seconds", "Largest smoothed round-trip time of the current sessions.")
 	resumes       = metric("link_resumes_total", "Times that a session was resumed on a new connection.")
 	replayed      = metric("link_replayed_bytes_total", "Bytes retransmitted when sessions were resumed.")
 	dialDurations = metric("dial_duration_seconds", "Duration of connection attempts, by kind of destination and result.", "to", "result")
@@ -34,7 +35,7 @@ var (
 	sessionsRefused = metric("sessions_refused_total", "Sessions refused to authenticated users, by reason.", "reason")
 	streams         = metric("streams", "Current streams, by user.", "user")
 	streamsOpened   = metric("streams_opened_total", "Streams connected to their targets.")
-	streamsRefused  = metric("streams_refused_total", "Streams not connected to their targets, by reason.", "reason")
+	streamsRefused  = metric("streams_refused_total", "Streams not connected to their targets, by user and reason.", "user", "reason")
 	userBytes       = metric("link_bytes_total", "Bytes of streams and their framing, by user and direction.", "user", "direction")
 	preauth         = metric("preauth_connections", "Connections that have not authenticated, including visitors of the site.")
 	rejected        = metric("preauth_connections_rejected_total", "Connections that had not authenticated and were closed in favor of newer ones, by exceeded bound.", "bound")
@@ -42,6 +43,10 @@ var (
 	routeOpened     = metric("route_connections_opened_total", "Connections from a route to a backend.", "route")
 	routeRefused    = metric("route_connections_refused_total", "Connections that a route refused, by reason.", "route", "reason")
 	routeBytes      = metric("route_bytes_total", "Payload bytes of a route, by direction as the server sees it.", "route", "direction")
+	targetOpened    = metric("target_streams_opened_total", "Streams connected to a named target.", "target")
+	targetRefused   = metric("target_streams_refused_total", "Streams not connected to a named target, by reason.", "target", "reason")
+	tickets         = metric("tickets_total", "Tickets issued, refused, accepted, expired and rejected.", "event")
+	auditLost       = metric("audit_records_lost_total", "Audit records that could not be written.")
 	certExpiry      = metric("certificate_expiry_timestamp_seconds", "Time at which a certificate of the server expires.", "name")
 )
 
@@ -58,7 +63,7 @@ var (
 )
 
 var (
-	bothEnds   = []*prometheus.Desc{buildInfo, isReady, reloads, reloadedAt, opened, ended, disconnected, handshakes, queued, unacked, rtt, resumes, replayed, dialDurations}
-	serverOnly = []*prometheus.Desc{draining, sessions, sessionsRefused, streams, streamsOpened, streamsRefused, userBytes, preauth, rejected, routeNow, routeOpened, routeRefused, routeBytes, certExpiry}
+	bothEnds   = []*prometheus.Desc{buildInfo, isReady, reloads, reloadedAt, opened, ended, disconnected, handshakes, queued, unacked, rttMin, rttMax, resumes, replayed, dialDurations}
+	serverOnly = []*prometheus.Desc{draining, sessions, sessionsRefused, streams, streamsOpened, streamsRefused, userBytes, preauth, rejected, routeNow, routeOpened, routeRefused, routeBytes, targetOpened, targetRefused, tickets, auditLost, certExpiry}
 	clientOnly = []*prometheus.Desc{linkUp, linkBytes, clientSessions, clientStreams, migrations, forwardNow, forwardOpened, forwardRefused}
 )

@@ -36,6 +36,17 @@ func refuseOtherSites(next http.Handler) http.Handler {
 	})
 }
 
+// noStore keeps answers out of caches and of the frames of web pages.
+func noStore(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
 // overUnix reports whether a request came over a unix socket, which browsers
 // cannot reach and where the Host header means nothing.
 func overUnix(r *http.Request) bool {

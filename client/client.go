@@ -80,7 +80,7 @@ func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for _, f := range c.forwards {
-		c.log.Info("listening", "forward", f.Target.String(), "addr", f.Listener.Addr().String())
+		c.log.Info("listening", "forward", f.name(), "target", f.Target.String(), "addr", f.Listener.Addr().String())
 		ln := c.progress.Listener(f.Listener)
 		wg.Go(func() { f.serve(ctx, ln) })
 	}

@@ -65,7 +65,7 @@ func (f *forwarder) serve(ctx context.Context, ln net.Listener) {
 		}
 		// The process is probably out of file descriptors.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		f.log.Error("accept failed", "forward", f.Target.String(), "error", err, "retry", pause)
+		f.log.Error("accept failed", "forward", f.name(), "target", f.Target.String(), "error", err, "retry", pause)
 		select {
 		case <-ctx.Done():
 			return
@@ -101,27 +101,31 @@ func (f *forwarder) failed(ctx context.Context, err error) {
 		return
 	}
 	f.counters.failed(err)
-	target := f.Target.String()
+	log := f.log.With("forward", f.name(), "target", f.Target.String())
 	var refused *mux.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		f.log.Warn("stream refused", "target", target, "code", refused.Code.String(), "reason", refused.Reason)
+		log.Warn("stream refused", "code", refused.Code.String(), "reason", refused.Reason)
 	case errors.Is(err, ErrLinkDown):
-		f.log.Warn("connection reset", "target", target, "reason", err)
+		log.Warn("connection reset", "reason", err)
 	case errors.Is(err, mux.ErrSessionLost):
-		f.log.Warn("stream lost", "target", target, "reason", err)
+		log.Warn("stream lost", "reason", err)
 	default:
-		f.log.Debug("stream ended", "target", target, "reason", err)
+		log.Debug("stream ended", "reason", err)
 	}
 }
 
-func (f *forwarder) status() ForwardStatus {
-	listen := f.Address
+// name is where the forward listens: its name in the log, the status and the metrics.
+func (f *forwarder) name() string {
 	switch {
 	case f.Network == "unix":
-		listen = "unix:" + f.Address
+		return "unix:" + f.Address
 	case f.Listener != nil:
-		listen = f.Listener.Addr().String()
+		return f.Listener.Addr().String()
 	}
-	return ForwardStatus{listen, f.Target.String(), int(f.counters.active.Load()), f.counters.opened.Load(), f.counters.refused.Counts()}
+	return f.Address
+}
+
+func (f *forwarder) status() ForwardStatus {
+	return ForwardStatus{f.name(), f.Target.String(), int(f.counters.active.Load()), f.counters.opened.Load(), f.counters.refused.Counts()}
 }

@@ -21,7 +21,7 @@ func TestForwards(t *testing.T) {
 	given := testnet.Listen(t)
 	cfg.Forwards = append(cfg.Forwards, client.Forward{Listener: given, Target: tcp(echo)})
 	r := run(t, cfg)
-	r.log.Wait(t, 1, "msg=listening", "forward=web", "addr="+r.Addrs()[1].String())
+	r.log.Wait(t, 1, "msg=listening", "target=web", "addr="+r.Addrs()[1].String())
 	for i := range 3 {
 		mustEcho(t, r.dial(t, i))
 	}

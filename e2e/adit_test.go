@@ -83,7 +83,7 @@ const (
 // listens waits until the client listens for its forward to target, and returns the address.
 func (c *client) listens(t *testing.T, target string) string {
 	t.Helper()
-	return c.wait(t, `msg=listening forward=`+regexp.QuoteMeta(target)+` addr=(\S+)`, 1)[1]
+	return c.wait(t, `msg=listening forward=\S+ target=`+regexp.QuoteMeta(target)+` addr=(\S+)`, 1)[1]
 }
 
 // cleanStop stops the process at the end of the test unless the test has done so. It is an error if

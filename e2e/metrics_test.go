@@ -142,7 +142,7 @@ func (s *metricScenario) connect(t *testing.T) {
 	s.server.poll(t)
 	s.path.Up(t)
 	s.client.await(t, "adit_link_up", positive)
-	s.server.await(t, "adit_link_rtt_seconds", positive)
+	s.server.await(t, "adit_link_rtt_max_seconds", positive)
 }
 
 // openStreams opens a connection, which stays open, and one that is forbidden.
@@ -163,7 +163,7 @@ func (s *metricScenario) openStreams(t *testing.T) {
 		io.ReadAll(refused)
 		refused.Close()
 	}
-	s.server.await(t, `adit_streams_refused_total{reason="forbidden"}`, positive)
+	s.server.await(t, `adit_streams_refused_total{reason="forbidden",user="alice"}`, positive)
 	s.client.await(t, "adit_forward_connections_refused_total", positive)
 }
 

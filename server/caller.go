@@ -67,7 +67,9 @@ func (c *core) identify(a *access, r *http.Request, rt *route) (caller, error) {
 	case len(tokens) == 1:
 		shown.Authorization, how = "Bearer "+tokens[0], bySubprotocol
 	case len(tickets) == 1:
-		return c.redeem(a, tickets[0], rt, shown)
+		who, err := c.redeem(a, tickets[0], rt, shown)
+		c.counters.addRedeemed(err)
+		return who, err
 	}
 	identity, proof, err := a.users.Authenticate(shown)
 	switch {

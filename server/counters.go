@@ -16,9 +16,13 @@ import (
 type counters struct {
 	sessions, streams atomic.Uint64 // opened
 
-	sessionsEnded, sessionsRefused, streamsRefused *metrics.Tally
-	handshakes                                     *metrics.Tally // failures, by step
-	targetDials, routeDials                        *metrics.Durations
+	sessionsEnded, sessionsRefused *metrics.Tally
+	streamsRefused                 *metrics.Tallies // by user
+	handshakes                     *metrics.Tally   // failures, by step
+	targetDials, routeDials        *metrics.Durations
+
+	targets *metrics.Tallies // streams to named targets: refusals, and connected
+	tickets *metrics.Tally
 }
 
 func newCounters() counters {
@@ -30,10 +34,12 @@ func newCounters() counters {
 	return counters{
 		sessionsEnded:   metrics.NewTally("client", "lost", "protocol", "revoked", "stopping"),
 		sessionsRefused: metrics.NewTally("limit", "origin", "stopping"),
-		streamsRefused:  metrics.NewTally(refusals...),
+		streamsRefused:  metrics.NewTallies(refusals...),
 		handshakes:      metrics.NewTally("tls", "authentication", "throttled", "upgrade", "session"),
 		targetDials:     metrics.NewDurations(results...),
 		routeDials:      metrics.NewDurations(results...),
+		targets:         metrics.NewTallies(results...),
+		tickets:         metrics.NewTally("issued", "refused", "accepted", "expired", "rejected"),
 	}
 }
 
@@ -45,6 +51,18 @@ func (c *counters) addRejected(err error) {
 		c.handshakes.Add("throttled")
 	default:
 		c.handshakes.Add("authentication")
+	}
+}
+
+// addRedeemed counts a ticket that was shown; err says why it was not accepted.
+func (c *counters) addRedeemed(err error) {
+	switch {
+	case err == nil:
+		c.tickets.Add("accepted")
+	case errors.Is(err, errTicketExpired):
+		c.tickets.Add("expired")
+	default:
+		c.tickets.Add("rejected")
 	}
 }
 

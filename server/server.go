@@ -186,6 +186,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.counters.sessionsRefused.Add("origin")
 		s.logSessionRefused(s.clientAddr(r), who.identity.Name, "a web page of another site asks for it")
+	case r.URL.Path != s.cfg.TunnelPath && who.identity.Name != "":
+		s.log.Warn("no endpoint at this path", "user", who.identity.Name, "addr", addrText(s.clientAddr(r)), "path", truncate(r.URL.Path),
+			"hint", "the tunnel is at "+s.cfg.TunnelPath+"; every other path needs a [[route]]")
 	}
 	s.logDamage(r, a)
 	s.serveSite(w, r)

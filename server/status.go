@@ -3,10 +3,12 @@ package server
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"adit/internal/metrics"
+	"adit/mux"
 )
 
 // Status is the present state and the counts of a server. The names of its fields
@@ -17,6 +19,7 @@ type Status struct {
 	Draining bool            `json:"draining"`
 	Sessions []SessionStatus `json:"sessions"` // oldest first
 	Routes   []RouteStatus   `json:"routes"`   // in order of preference
+	Targets  []TargetStatus  `json:"targets"`  // by name
 	// Unauthenticated is the number of connections that have not authenticated,
 	// including those of visitors of the site.
 	Unauthenticated int    `json:"unauthenticated_connections"`
@@ -52,6 +55,13 @@ type BackendStatus struct {
 	Failed bool `json:"failed"`
 }
 
+// TargetStatus is one named target. Its counts begin when the server starts.
+type TargetStatus struct {
+	Name    string            `json:"name"`
+	Opened  uint64            `json:"streams_opened"`
+	Refused map[string]uint64 `json:"streams_refused"` // by reason
+}
+
 // Counts are counts of events since the server started. The keys of the maps are
 // names from fixed sets, except those of Users.
 type Counts struct {
@@ -60,9 +70,12 @@ type Counts struct {
 	SessionsRefused   map[string]uint64          `json:"sessions_refused"`
 	StreamsOpened     uint64                     `json:"streams_opened"`
 	StreamsRefused    map[string]uint64          `json:"streams_refused"`
+	Tickets           map[string]uint64          `json:"tickets"` // by what happened to them
 	HandshakeFailures map[string]uint64          `json:"handshake_failures"`
 	Rejected          map[string]uint64          `json:"connections_rejected"`
 	Users             map[string]metrics.Traffic `json:"users"` // by name, including live sessions
+
+	StreamsRefusedByUser map[string]map[string]uint64 `json:"streams_refused_by_user"` // by user, then by reason
 
 	TargetDials, RouteDials map[string]metrics.Distribution `json:"-"` // by result
 }
@@ -70,7 +83,7 @@ type Counts struct {
 // Status returns the state of the server.
 func (s *Server) Status() Status {
 	st := Status{
-		Sessions: []SessionStatus{}, Routes: []RouteStatus{},
+		Sessions: []SessionStatus{}, Routes: []RouteStatus{}, Targets: []TargetStatus{},
 		Unauthenticated: s.limiter.len(), Counts: s.counts(),
 	}
 	s.mu.Lock()
@@ -84,25 +97,31 @@ func (s *Server) Status() Status {
 		sum := traffic[now.User]
 		sum.Add(now.Link)
 		traffic[now.User] = sum
+		s.counters.streamsRefused.Of(now.User) // at 0, so that the first refusal is an increase
 	}
+	st.Counts.StreamsRefusedByUser, st.Counts.StreamsRefused = s.counters.streamsRefused.Counts()
 	st.Counts.Users = traffic
 	slices.SortFunc(st.Sessions, func(a, b SessionStatus) int {
 		return cmp.Or(a.Opened.Compare(b.Opened), cmp.Compare(a.ID, b.ID))
 	})
-	for _, r := range s.access.Load().routes {
+	a := s.access.Load()
+	for _, r := range a.routes {
 		st.Routes = append(st.Routes, r.status())
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.targets)) {
+		st.Targets = append(st.Targets, targetStatus(name, s.counters.targets.Of(name).Counts()))
 	}
 	return st
 }
 
-// counts returns all counts except Users.
+// counts returns all counts except Users and the refused streams.
 func (s *Server) counts() Counts {
 	return Counts{
 		SessionsOpened:    s.counters.sessions.Load(),
 		SessionsEnded:     s.counters.sessionsEnded.Counts(),
 		SessionsRefused:   s.counters.sessionsRefused.Counts(),
 		StreamsOpened:     s.counters.streams.Load(),
-		StreamsRefused:    s.counters.streamsRefused.Counts(),
+		Tickets:           s.counters.tickets.Counts(),
 		HandshakeFailures: s.counters.handshakes.Counts(),
 		Rejected:          s.limiter.rejected.Counts(),
 		TargetDials:       s.counters.targetDials.Distributions(),
@@ -125,6 +144,13 @@ func (s *Server) Ready() error {
 
 func (x *session) status() SessionStatus {
 	return SessionStatus{ID: x.id, User: userName(x.user), Opened: x.opened.UTC(), Link: x.link()}
+}
+
+func targetStatus(name string, counts map[string]uint64) TargetStatus {
+	connected := mux.Connected.String()
+	t := TargetStatus{Name: name, Opened: counts[connected], Refused: counts}
+	delete(counts, connected)
+	return t
 }
 
 func (r *route) status() RouteStatus {

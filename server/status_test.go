@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"adit/auth"
 	"adit/internal/testnet"
@@ -45,6 +46,9 @@ func TestStatus(t *testing.T) {
 	counts := now.Counts
 	if counts.SessionsOpened != 1 || counts.StreamsOpened != 2 || counts.StreamsRefused["forbidden"] != 1 || counts.StreamsRefused["refused"] != 1 {
 		t.Errorf("%+v", counts)
+	}
+	if by := counts.StreamsRefusedByUser["alice"]; by["forbidden"] != 1 || by["refused"] != 1 || by["busy"] != 0 {
+		t.Errorf("%+v", by)
 	}
 	if d := counts.TargetDials; d["connected"].Count != 2 || d["forbidden"].Count != 1 || d["connected"].Sum <= 0 {
 		t.Errorf("%+v", d)
@@ -186,4 +190,49 @@ func TestEndName(t *testing.T) {
 	if got := s.Status().Counts.HandshakeFailures; got["throttled"] != 1 || got["authentication"] != 0 || got["other"] != 0 {
 		t.Errorf("%v", got)
 	}
+}
+
+// The streams of a named target are counted under its name. Names that nobody
+// configured are not counted, so that clients cannot make the counts grow.
+func TestStreamsOfNamedTargetsAreCounted(t *testing.T) {
+	named := func(name string) mux.Target { return mux.Target{Kind: mux.Named, Address: name} }
+	g := start(t, Config{}, Access{
+		Users:   users(t, user("alice", "echo", "down")),
+		Targets: map[string]string{"echo": testnet.Echo(t), "down": testnet.RefusedAddr(t), "secret": "127.0.0.1:1"},
+	})
+	m := g.session(t, "alice")
+	mustOpen(t, m, named("echo")).Close()
+	wantCode(t, m, named("down"), mux.Refused)
+	wantCode(t, m, named("secret"), mux.Forbidden)
+	wantCode(t, m, named("none"), mux.Forbidden)
+	eventually(t, "the streams are gone", func() bool { return g.numStreams() == 0 })
+	got := g.Status().Targets
+	if len(got) != 3 || got[0].Name != "down" || got[0].Refused["refused"] != 1 || got[1].Name != "echo" || got[1].Opened != 1 || got[1].Refused["refused"] != 0 || got[2].Refused["forbidden"] != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Tickets are counted when they are issued and when they are shown.
+func TestTicketsAreCounted(t *testing.T) {
+	g := start(t, Config{}, Access{
+		Users:  users(t, user("alice")),
+		Routes: []Route{{Path: "/alice", Backends: []string{testnet.Echo(t)}, Users: []string{"alice"}}},
+	})
+	ticket := g.ticket(t, "/alice", "alice")
+	g.ask(t, upgrade("/alice?ticket="+ticket))
+	g.ask(t, upgrade("/alice?ticket="+ticket[:len(ticket)-1]))
+	g.ask(t, upgrade("/alice?ticket="+g.tickets.make("alice", auth.Proof{}, routeID{path: "/alice"}, time.Now())))
+	got := g.Status().Counts.Tickets
+	for _, event := range []string{"issued", "accepted", "rejected", "expired"} {
+		if got[event] != 1 {
+			t.Errorf("%s: %d of %v", event, got[event], got)
+		}
+	}
+}
+
+// A client with valid credentials and a wrong path has a log line that says so.
+func TestValidTokenAtUnknownPathIsLogged(t *testing.T) {
+	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
+	g.ask(t, upgrade("/wrong", "Authorization: Bearer alice-token"))
+	g.log.Wait(t, 1, `msg="no endpoint at this path"`, "user=alice", "path=/wrong", "hint=")
 }

@@ -8,6 +8,7 @@ import (
 
 	"adit/internal/audit"
 	"adit/internal/dialout"
+	"adit/internal/metrics"
 	"adit/mux"
 )
 
@@ -21,7 +22,7 @@ func serveStreams(c *core, x *session) {
 		Resolver: c.cfg.Resolver,
 		Timeout:  c.cfg.DialTimeout,
 		Observe: func(t mux.Target) dialout.Observer {
-			return &streamObserver{c, x, c.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
+			return &streamObserver{c, x, c.targetTally(t), c.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
 		},
 		NoTarget: func(err error) {
 			c.log.Debug("stream without target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
@@ -43,7 +44,26 @@ func serveStreams(c *core, x *session) {
 type streamObserver struct {
 	core    *core
 	session *session
-	rec     *recording // began when the target had been read
+	target  *metrics.Tally // nil unless the target is a named one
+	rec     *recording     // began when the target had been read
+}
+
+// targetTally returns the counts of a named target that is configured, or nil.
+func (c *core) targetTally(t mux.Target) *metrics.Tally {
+	if t.Kind != mux.Named {
+		return nil
+	}
+	if _, known := c.access.Load().targets[t.Address]; !known {
+		return nil
+	}
+	return c.counters.targets.Of(t.Address)
+}
+
+// count counts the result for the named target.
+func (o *streamObserver) count(code mux.Code) {
+	if o.target != nil {
+		o.target.Add(code.String())
+	}
 }
 
 // log returns the logger with the stream's attributes. It is made only when
@@ -57,12 +77,14 @@ func (o *streamObserver) Connected(target net.Conn) {
 	o.rec.dialed(target)
 	o.core.counters.targetDials.Add(mux.Connected.String(), time.Since(o.rec.start))
 	o.core.counters.streams.Add(1)
+	o.count(mux.Connected)
 }
 
 // Refused implements dialout.Observer.
 func (o *streamObserver) Refused(code mux.Code, err error) {
 	o.core.counters.targetDials.Add(code.String(), time.Since(o.rec.start))
-	o.core.counters.streamsRefused.Add(code.String())
+	o.core.counters.streamsRefused.Of(userName(o.session.user)).Add(code.String())
+	o.count(code)
 	level := slog.LevelInfo
 	switch code {
 	case mux.Forbidden:

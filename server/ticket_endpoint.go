@@ -41,11 +41,13 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	}
 	log := c.log.With("route", rt.id.String(), "user", who.identity.Name, "addr", addrText(c.clientAddr(r)))
 	if err := rt.origins.check(r, who); err != nil {
+		c.counters.tickets.Add("refused")
 		log.Warn("ticket refused", append([]any{"reason", err}, cure(err)...)...)
 		http.Error(w, "403 "+errOriginForeign.Error(), http.StatusForbidden)
 		return true
 	}
 	expires := time.Now().Add(c.cfg.TicketLifetime)
+	c.counters.tickets.Add("issued")
 	log.Info("ticket issued", "expires", expires)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

@@ -222,6 +222,7 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "site.root", set: with(none, "site.root", fmt.Sprintf("%q", filepath.Dir(strings.Trim(file("www/index.html", "a directory"), `"`)))), check: shows("/", "a directory")},
 		{key: "site.proxy", set: with(none, "site.proxy", fmt.Sprintf("%q", "http://"+site)), check: shows("/", "proxy")},
 		{key: "admin.listen", want: restart, set: with(none, "admin.listen", `"127.0.0.1:0"`)},
+		{key: "metrics.listen", want: restart, set: with(none, "metrics.listen", `"127.0.0.1:0"`)},
 		{key: "admin.pprof", want: restart, set: with(none, "admin.pprof", "true")},
 		// A reload replaces the elements of tables as a whole. Keys of [[route]] that are not here are
 		// tried with the example of the reference.

@@ -21,15 +21,18 @@ machine: ` + strings.Join(statusview.ServiceSockets, ", ") + `.
 Any other server or client can be asked if it runs with --admin-listen. If that
 is a TCP address on loopback, a browser shows the same at /, and Prometheus reads
 /metrics. Only root and the user that adit runs as can ask a unix socket. Exit
-status: 0 every one answered, 1 one did not, 2 bad command line.`,
+status: 0 every one answered (with --ready: and is ready), 1 one did not, 2 bad
+command line.`,
 		Example: `  adit status
   adit status --admin unix:/run/user/1000/adit.sock --watch
+  adit status --ready && echo up
   adit status --json | jq '.sessions[] | {user, address, streams}'`,
 		Args: noArgs,
 	}
 	address := cmd.Flags().String("admin", "", "admin address to ask: unix:PATH, HOST:PORT or the status page's URL, as its --admin-listen")
 	watch := cmd.Flags().BoolP("watch", "w", false, "refresh every --interval, with rates, until interrupted")
 	asJSON := cmd.Flags().Bool("json", false, "print the JSON of /status; with --watch one document per line")
+	ready := cmd.Flags().Bool("ready", false, "only say whether each is ready, as /readyz; exit status 1 if one is not")
 	interval := durationFlag(cmd.Flags(), "interval", 2*time.Second, "time between refreshes with --watch")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *interval < 100*time.Millisecond {
@@ -39,7 +42,7 @@ status: 0 every one answered, 1 one did not, 2 bad command line.`,
 		if err != nil {
 			return err
 		}
-		v := &statusview.View{Out: cmd.OutOrStdout(), Sources: sources, JSON: *asJSON, Watch: *watch}
+		v := &statusview.View{Out: cmd.OutOrStdout(), Sources: sources, JSON: *asJSON, Watch: *watch, Ready: *ready}
 		return v.Run(cmd.Context(), *interval)
 	}
 	return cmd

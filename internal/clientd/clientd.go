@@ -105,11 +105,17 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 			}
 			return hint.File(err, "choose another port or path: -L 15432:db.lan:5432")
 		}
-		stopAdmin, err := daemon.StartAdmin(d.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), admin.Config{Client: c, Version: d.Version}, d.log)
+		what := admin.Config{Client: c, Version: d.Version}
+		stopAdmin, err := daemon.StartAdmin(d.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), what, d.log)
 		if err != nil {
 			return err
 		}
 		defer stopAdmin()
+		stopMetrics, err := daemon.StartMetrics(d.cfg.Metrics, what, d.log)
+		if err != nil {
+			return err
+		}
+		defer stopMetrics()
 		// Before Run, which reports a newer status.
 		if err := systemd.Ready("connecting"); err != nil {
 			d.log.Warn("systemd notification failed", "error", err)

@@ -30,3 +30,17 @@ func ParseAdmin(s string) (Address, error) {
 	}
 	return Address{}, bad(advice+"; for another machine put an authenticating proxy in front", "%q is not a loopback address, and the admin address has no authentication", s)
 }
+
+// ParseMetrics reads an address of the metrics server: unix:PATH or HOST:PORT of any
+// interface.
+func ParseMetrics(s string) (Address, error) {
+	const advice = `write 192.0.2.10:9464, ":9464" for every interface, or unix:/run/adit/metrics.sock`
+	a, err := ParseListen(s)
+	if err != nil {
+		return Address{}, hint.With(err, advice)
+	}
+	if a.Network == "systemd" {
+		return Address{}, bad(advice, "%q: systemd cannot hand over the metrics address", s)
+	}
+	return a, nil
+}

@@ -27,6 +27,7 @@ type Client struct {
 	TLS              ClientTLS
 	Log              Log
 	Admin            Admin
+	Metrics          Metrics
 
 	origins map[string]string
 }

@@ -21,6 +21,7 @@ func (c *Client) schema() *schema {
 			{"", "Top of the file, before the first [table]."},
 			{"tls", "How the server is verified, and how the client identifies itself."},
 			{"admin", "Where adit status, Prometheus and the status page find this client."},
+			{"metrics", "Where scrapers of other machines find this client."},
 		},
 		later:      map[string]string{"reverse": reverseLater, "dynamic": dynamicLater},
 		instead:    map[string]string{"token": tokenInFile, "password": tokenInFile, "secret": tokenInFile, "auth": tokenInFile},
@@ -135,5 +136,6 @@ func (c *Client) settings() []*setting {
 			example: "true"},
 	}
 	settings = append(settings, c.Log.settings(`"info", with -W nothing about the link`, false)...)
-	return append(settings, c.Admin.settings(false)...)
+	settings = append(settings, c.Admin.settings(false)...)
+	return append(settings, c.Metrics.settings(false)...)
 }

@@ -16,6 +16,23 @@ type Admin struct {
 	Pprof  bool // Go's profiles, too
 }
 
+// Metrics is where scrapers read metrics, health and readiness only.
+type Metrics struct {
+	Listen Address // zero: nowhere
+}
+
+// settings are those of [metrics] in both files.
+func (m *Metrics) settings(restart bool) []*setting {
+	return []*setting{
+		{key: "metrics.listen", flag: "metrics-listen", arg: "ADDRESS", to: text(&m.Listen, ParseMetrics), restart: restart, unset: "none",
+			help: "serve /metrics, /healthz and /readyz only here, for scrapers of other machines: HOST:PORT or unix:PATH",
+			doc: `Address with /metrics, /healthz and /readyz and nothing else, for Prometheus and probes of other machines:
+				"HOST:PORT", ":PORT" for every interface, or "unix:/PATH" (socket mode 0660). Everyone who can connect can
+				read it, without encryption: metrics name users, routes and forwards, but no address of a client.`,
+			example: `"192.0.2.10:9464"`},
+	}
+}
+
 // settings are the log's in both files. The two ends differ in the default
 // level, and in what a reload changes.
 func (l *Log) settings(unsetLevel string, restart bool) []*setting {

@@ -18,6 +18,7 @@ type Server struct {
 	DrainTimeout time.Duration // how long live streams may go on after SIGTERM
 	Log          Log
 	Admin        Admin
+	Metrics      Metrics
 	Audit        string // file, "stderr", "-" or "journal"; "" for none
 	TLS          ServerTLS
 	TunnelPath   string // URL path of the tunnel endpoint

@@ -26,6 +26,7 @@ func (s *Server) schema() *schema {
 			{routeKey, `A route: plain WebSockets at a URL path, those of browsers too, reach a backend. docs/gateway.md explains
 				routes. Flag: --route PATH=BACKEND[,BACKEND…][?KEY=VALUE&…], which replaces all tables.`},
 			{"admin", "Where adit status, Prometheus and the status page find this server."},
+			{"metrics", "Where scrapers of other machines find this server."},
 		},
 		later:   map[string]string{"user.listen": reverseLater},
 		instead: hashInstead,
@@ -170,7 +171,8 @@ func (s *Server) settings() []*setting {
 			example: `"/var/log/adit/audit.jsonl"`},
 	}
 	settings = append(settings, s.Log.settings("", true)...)
-	return append(settings, s.Admin.settings(true)...)
+	settings = append(settings, s.Admin.settings(true)...)
+	return append(settings, s.Metrics.settings(true)...)
 }
 
 // userSettings are the keys of [[user]].

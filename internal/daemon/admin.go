@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/net/netutil"
+
 	"adit/admin"
 	"adit/internal/config"
 	"adit/internal/hint"
@@ -42,14 +44,44 @@ func StartAdmin(c config.Admin, runtimeDirectory string, what admin.Config, log 
 		return nil, err
 	}
 	log.Info("admin address", "addr", config.Address{Network: address.Network, Address: ln.Addr().String()}.String(), "pprof", c.Pprof)
+	return serveAdmin(a, ln, "admin address failed", log), nil
+}
+
+// maxScrapers bounds the connections to the metrics address, which may be open to a
+// network; further ones wait.
+const maxScrapers = 64
+
+// StartMetrics serves metrics, health and readiness, and nothing else, at the
+// configured address until stop is called. Without an address it does nothing.
+func StartMetrics(c config.Metrics, what admin.Config, log *slog.Logger) (stop func(), err error) {
+	if c.Listen.IsZero() {
+		return func() {}, nil
+	}
+	ls, err := Sockets{}.Listen([]config.Address{c.Listen})
+	if err != nil {
+		return nil, err
+	}
+	what.MetricsOnly, what.Logger = true, log
+	a, err := admin.New(what)
+	if err != nil {
+		CloseAll(ls)
+		return nil, err
+	}
+	log.Info("metrics address", "addr", config.Address{Network: c.Listen.Network, Address: ls[0].Addr().String()}.String())
+	return serveAdmin(a, netutil.LimitListener(ls[0], maxScrapers), "metrics address failed", log), nil
+}
+
+// serveAdmin serves on ln until stop is called. failed is the message if that ends
+// before.
+func serveAdmin(a *admin.Admin, ln net.Listener, failed string, log *slog.Logger) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := a.Serve(ln); err != nil {
-			log.Error("admin address failed", "error", err)
+			log.Error(failed, "error", err)
 		}
 	}()
-	return func() { a.Close(); <-done }, nil
+	return func() { a.Close(); <-done }
 }
 
 func listenAdmin(a config.Address) (net.Listener, error) {

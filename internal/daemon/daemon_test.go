@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,5 +141,46 @@ func TestAdminAddress(t *testing.T) {
 				t.Error("a socket is left")
 			}
 		})
+	}
+}
+
+// The metrics address has metrics, health and readiness for any host name, and
+// nothing else.
+func TestMetricsAddress(t *testing.T) {
+	c, err := client.New(client.Config{Servers: []string{"wss://gw.example.com/tunnel"}, Dial: &dial.Options{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	what := admin.Config{Client: c, Version: "1", Pprof: true, HealthTimeout: time.Millisecond} // the client does not run
+	if stop, err := StartMetrics(config.Metrics{}, what, log); err != nil {
+		t.Fatal(err)
+	} else {
+		stop()
+	}
+	path := filepath.Join(t.TempDir(), "metrics.sock")
+	stop, err := StartMetrics(config.Metrics{Listen: config.Address{Network: "unix", Address: path}}, what, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}
+	defer transport.CloseIdleConnections()
+	for url, want := range map[string]int{"metrics": 200, "healthz": 503, "readyz": 503, "status": 404, "": 404, "debug/pprof/": 404} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://scraped.example/"+url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply.Body.Close()
+		if reply.StatusCode != want {
+			t.Errorf("/%s: %d, want %d", url, reply.StatusCode, want)
+		}
+	}
+	if _, err := StartMetrics(config.Metrics{Listen: config.Address{Network: "tcp", Address: testnet.Listen(t).Addr().String()}}, what, log); err == nil || hint.Of(err) == "" {
+		t.Errorf("an address in use: %v, hint %q", err, hint.Of(err))
 	}
 }

@@ -47,6 +47,45 @@ func (t *Tally) Counts() map[string]uint64 {
 	return maps.Clone(t.counts)
 }
 
+// Tallies are tallies of the same names, one for each key, such as a user. The caller
+// takes keys from a set that peers cannot make grow. Make one with NewTallies. It is
+// safe for concurrent use.
+type Tallies struct {
+	names []string
+
+	mu    sync.Mutex
+	byKey map[string]*Tally
+}
+
+// NewTallies returns Tallies without keys.
+func NewTallies(names ...string) *Tallies {
+	return &Tallies{names: names, byKey: make(map[string]*Tally)}
+}
+
+// Of returns the tally of a key.
+func (t *Tallies) Of(key string) *Tally {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[key] == nil {
+		t.byKey[key] = NewTally(t.names...)
+	}
+	return t.byKey[key]
+}
+
+// Counts returns a copy of all counts, and their sums over the keys by name.
+func (t *Tallies) Counts() (byKey map[string]map[string]uint64, sums map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	byKey, sums = make(map[string]map[string]uint64, len(t.byKey)), NewTally(t.names...).Counts()
+	for key, tally := range t.byKey {
+		byKey[key] = tally.Counts()
+		for name, n := range byKey[key] {
+			sums[name] += n
+		}
+	}
+	return byKey, sums
+}
+
 // buckets are the upper bounds of a histogram, in seconds: from a host in the
 // same rack to the usual dial timeout.
 var buckets = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}

@@ -20,6 +20,7 @@ type auditLog struct {
 	log            *slog.Logger
 	stdout, stderr io.Writer
 	current        atomic.Pointer[audit.Log] // nil without a destination
+	lost           atomic.Uint64             // records since the start
 }
 
 // auditIdentifier is the syslog identifier of audit records: journalctl -t adit-audit.
@@ -70,6 +71,7 @@ func (a *auditLog) start(sink audit.Sink) {
 		l.Replace(sink)
 	default:
 		a.current.Store(audit.New(sink, audit.Options{Report: func(lost int64, err error) {
+			a.lost.Add(uint64(lost))
 			a.log.Error("audit records lost", "records", lost, "error", err)
 		}}))
 	}

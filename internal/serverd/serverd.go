@@ -99,13 +99,19 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer d.audit.stop()
 	d.started = d.plan.cfg
 	d.announce()
-	what := admin.Config{Server: d.server, Certificates: d.certificates.list, Reloads: &d.reloads, Version: d.Version}
+	what := admin.Config{Server: d.server, Certificates: d.certificates.list, Reloads: &d.reloads, AuditLost: d.audit.lost.Load, Version: d.Version}
 	stopAdmin, err := daemon.StartAdmin(d.plan.cfg.Admin, d.Getenv("RUNTIME_DIRECTORY"), what, d.log)
 	if err != nil {
 		daemon.CloseAll(listeners)
 		return err
 	}
 	defer stopAdmin()
+	stopMetrics, err := daemon.StartMetrics(d.plan.cfg.Metrics, what, d.log)
+	if err != nil {
+		daemon.CloseAll(listeners)
+		return err
+	}
+	defer stopMetrics()
 
 	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners))

@@ -3,9 +3,12 @@
 package statusview
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -97,6 +100,22 @@ func (s *Source) fetch(ctx context.Context) ([]byte, error) {
 			"%s answers %s, without a status", s.address, printable(reply.Status))
 	}
 	return body, nil
+}
+
+// errNotReady is the fault of a source that answers, but is not ready.
+var errNotReady = errors.New("not ready")
+
+// writeReady writes whether the process is ready. It returns an error if it is not.
+func (s *Source) writeReady(b *bytes.Buffer, body []byte) error {
+	var h admin.Head
+	if err := json.Unmarshal(body, &h); err != nil {
+		return fmt.Errorf("read the status of %s: %w", s.address, err)
+	}
+	if !h.Ready {
+		return fmt.Errorf("%s at %s is %w: %s", cmp.Or(printable(h.Role), "adit"), s.address, errNotReady, printable(h.Reason))
+	}
+	fmt.Fprintf(b, "%s at %s is ready\n", cmp.Or(printable(h.Role), "adit"), s.address)
+	return nil
 }
 
 // fault says which source cannot be asked, why, and what to do.

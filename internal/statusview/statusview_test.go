@@ -137,3 +137,20 @@ func TestFindSources(t *testing.T) {
 		t.Errorf("%d sources, %v", len(found), err)
 	}
 }
+
+// A script learns by --ready whether every process is ready, and why one is not.
+func TestReady(t *testing.T) {
+	says := func(body string) *Source {
+		return answering(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
+	}
+	ready := says(`{"role":"server","ready":true}`)
+	starting := says(`{"role":"client","ready":false,"reason":"connecting\u009b"}`)
+	var out bytes.Buffer
+	if err := (&View{Out: &out, Sources: []*Source{ready}, Ready: true}).Run(t.Context(), 0); err != nil || !strings.HasSuffix(out.String(), " is ready\n") {
+		t.Errorf("%v, %q", err, &out)
+	}
+	err := (&View{Out: &out, Sources: []*Source{ready, starting}, Ready: true}).Run(t.Context(), 0)
+	if err == nil || !strings.Contains(err.Error(), "client at ") || !strings.HasSuffix(err.Error(), " is not ready: connecting?") {
+		t.Errorf("%v", err)
+	}
+}

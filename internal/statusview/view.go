@@ -21,6 +21,7 @@ type View struct {
 	Out     io.Writer
 	Sources []*Source
 	JSON    bool // the documents instead of tables
+	Ready   bool // one line for each source, and an error if one is not ready
 	Watch   bool // again at every interval, with rates
 }
 
@@ -57,7 +58,9 @@ func (v *View) show(ctx context.Context) error {
 	var faults []error
 	for i, s := range v.Sources {
 		body, err := s.fetch(ctx)
-		if err == nil && v.JSON {
+		if err == nil && v.Ready {
+			err = s.writeReady(&b, body)
+		} else if err == nil && v.JSON {
 			err = v.writeJSON(&b, body)
 		} else if err == nil {
 			if i > 0 {
