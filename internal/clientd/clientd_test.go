@@ -214,6 +214,23 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// The hint of a refused --proxy with a password names the file as a better place.
+func TestWarnsOfProxyPasswordInReadableFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "client.toml")
+	for mode, warns := range map[os.FileMode]bool{0o644: true, 0o600: false} {
+		if err := os.WriteFile(file, []byte("proxy = \"http://u:hunter2@p:1\"\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(Warnings(load(t, "--config", file), environment{}.get), "\n")
+		if strings.Contains(got, "proxy's password: chmod 600 "+file) != warns || strings.Contains(got, "hunter2") {
+			t.Errorf("mode %o: %q", mode, got)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	for in, want := range map[config.Address]mux.Target{
 		{Network: "tcp", Address: "db.lan:5432"}: {Kind: mux.TCP, Address: "db.lan:5432"},

@@ -3,6 +3,7 @@ package clientd
 import (
 	"fmt"
 	"net/url"
+	"strings"
 
 	"adit/internal/config"
 	"adit/tunnel"
@@ -17,6 +18,9 @@ func Warnings(c *config.Client, getenv func(string) string) []string {
 	}
 	if c.TokenFile != "" && config.ReadableByOthers(c.TokenFile) {
 		list = append(list, "every user of this machine can read the token file: chmod 600 "+c.TokenFile)
+	}
+	if u, err := url.Parse(c.Proxy); err == nil && u.User != nil && c.File != "" && strings.HasPrefix(c.Origin("proxy"), c.File) && config.ReadableByOthers(c.File) {
+		list = append(list, "every user of this machine can read the proxy's password: chmod 600 "+c.File)
 	}
 	if c.Proxy == "" {
 		for _, entry := range badNoProxy(proxyVariable(getenv, "NO_PROXY")) {
