@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"adit/internal/metrics"
@@ -14,8 +15,9 @@ import (
 )
 
 // preAuthLimiter bounds the connections that have not authenticated. It never
-// refuses a new connection but closes the oldest one, so that connections that
-// never send a request cannot lock out a client that does.
+// refuses a new connection but closes an old one: the oldest that has sent nothing,
+// so that a flood of them does not close a client's in the middle of its handshake,
+// or, if at most half are such, the oldest that has sent something.
 type preAuthLimiter struct {
 	max, maxPerAddress int
 	isProxy            func(peer netip.Addr) bool // a proxy is many clients: no bound per address
@@ -23,15 +25,49 @@ type preAuthLimiter struct {
 
 	// Guarded by mu, as are the fields of each preAuthConn.
 	mu        sync.Mutex
-	all       list.List // of *preAuthConn, oldest first
-	addresses map[netip.Prefix]*list.List
+	all       preAuthQueue
+	addresses map[netip.Prefix]*preAuthQueue
 	stopped   bool
 }
 
 func newPreAuthLimiter(max, maxPerAddress int, isProxy func(netip.Addr) bool) *preAuthLimiter {
 	return &preAuthLimiter{
 		max: max, maxPerAddress: maxPerAddress, isProxy: isProxy,
-		addresses: make(map[netip.Prefix]*list.List), rejected: metrics.NewTally("address", "all"),
+		addresses: make(map[netip.Prefix]*preAuthQueue), rejected: metrics.NewTally("address", "all"),
+	}
+}
+
+// preAuthQueue is connections, oldest first: those that have sent nothing, and those
+// that have, by their first byte.
+type preAuthQueue struct{ silent, spoken list.List } // of *preAuthConn
+
+// of returns the list in which a connection is.
+func (q *preAuthQueue) of(c *preAuthConn) *list.List {
+	if c.spoken {
+		return &q.spoken
+	}
+	return &q.silent
+}
+
+func (q *preAuthQueue) len() int { return q.silent.Len() + q.spoken.Len() }
+
+// victim returns the connection that makes room when there are more than limit.
+func (q *preAuthQueue) victim(limit int) *preAuthConn {
+	e := q.spoken.Front()
+	if q.silent.Len() > max(1, limit/2) || e == nil {
+		e = q.silent.Front()
+	}
+	return e.Value.(*preAuthConn)
+}
+
+// each iterates over the connections.
+func (q *preAuthQueue) each(yield func(*preAuthConn) bool) {
+	for _, l := range []*list.List{&q.silent, &q.spoken} {
+		for e := l.Front(); e != nil; e = e.Next() {
+			if !yield(e.Value.(*preAuthConn)) {
+				return
+			}
+		}
 	}
 }
 
@@ -40,11 +76,13 @@ func newPreAuthLimiter(max, maxPerAddress int, isProxy func(netip.Addr) bool) *p
 type preAuthConn struct {
 	net.Conn
 	limiter *preAuthLimiter
-	address netip.Addr // of the peer; invalid where there is none
+	address netip.Addr  // of the peer; invalid where there is none
+	heard   atomic.Bool // Read has returned data
 
 	// Guarded by limiter.mu.
 	inAll      *list.Element // nil: not counted
 	inAddress  *list.Element // in the list of its address; nil: not counted there
+	spoken     bool          // has sent data
 	requested  bool          // has sent a request
 	exemptions int
 	closed     bool
@@ -89,22 +127,22 @@ func (l *preAuthLimiter) add(nc net.Conn) *preAuthConn {
 // addLocked counts a connection as the newest. It returns the connection that
 // has to make room, if any, which is no longer counted; the caller closes it.
 func (l *preAuthLimiter) addLocked(c *preAuthConn) (evicted *preAuthConn) {
-	c.inAll = l.all.PushBack(c)
-	var same *list.List
+	c.inAll = l.all.of(c).PushBack(c)
+	var same *preAuthQueue
 	if !l.isProxy(c.address) {
 		prefix := addrPrefix(c.address)
 		if same = l.addresses[prefix]; same == nil {
-			same = list.New()
+			same = new(preAuthQueue)
 			l.addresses[prefix] = same
 		}
-		c.inAddress = same.PushBack(c)
+		c.inAddress = same.of(c).PushBack(c)
 	}
 	switch {
-	case same != nil && same.Len() > l.maxPerAddress:
-		evicted = same.Front().Value.(*preAuthConn)
+	case same != nil && same.len() > l.maxPerAddress:
+		evicted = same.victim(l.maxPerAddress)
 		l.rejected.Add("address")
-	case l.all.Len() > l.max:
-		evicted = l.all.Front().Value.(*preAuthConn)
+	case l.all.len() > l.max:
+		evicted = l.all.victim(l.max)
 		l.rejected.Add("all")
 	default:
 		return nil
@@ -117,16 +155,16 @@ func (l *preAuthLimiter) removeLocked(c *preAuthConn) {
 	if c.inAll == nil {
 		return
 	}
-	l.all.Remove(c.inAll)
+	l.all.of(c).Remove(c.inAll)
 	c.inAll = nil
 	if c.inAddress == nil {
 		return
 	}
 	prefix := addrPrefix(c.address)
 	same := l.addresses[prefix]
-	same.Remove(c.inAddress)
+	same.of(c).Remove(c.inAddress)
 	c.inAddress = nil
-	if same.Len() == 0 {
+	if same.len() == 0 {
 		delete(l.addresses, prefix)
 	}
 }
@@ -135,7 +173,32 @@ func (l *preAuthLimiter) removeLocked(c *preAuthConn) {
 func (l *preAuthLimiter) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all.Len()
+	return l.all.len()
+}
+
+// Read notes that the connection is no longer silent.
+func (c *preAuthConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard.Load() && !c.heard.Swap(true) {
+		c.limiter.notSilent(c)
+	}
+	return n, err
+}
+
+// notSilent moves a connection to those that have sent data.
+func (l *preAuthLimiter) notSilent(c *preAuthConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.inAll != nil {
+		l.all.silent.Remove(c.inAll)
+		c.inAll = l.all.spoken.PushBack(c)
+	}
+	if c.inAddress != nil {
+		same := l.addresses[addrPrefix(c.address)]
+		same.silent.Remove(c.inAddress)
+		c.inAddress = same.spoken.PushBack(c)
+	}
+	c.spoken = true
 }
 
 // connContext is an http.Server.ConnContext that lets a handler exempt the
@@ -191,8 +254,8 @@ func (l *preAuthLimiter) connState(nc net.Conn, state http.ConnState) {
 func (l *preAuthLimiter) awaitsRequest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := l.all.Front(); e != nil; e = e.Next() {
-		if !e.Value.(*preAuthConn).requested {
+	for c := range l.all.each {
+		if !c.requested {
 			return true
 		}
 	}
@@ -210,8 +273,8 @@ func (l *preAuthLimiter) close(which func(*preAuthConn) bool) {
 	l.mu.Lock()
 	l.stopped = true
 	var conns []*preAuthConn
-	for e := l.all.Front(); e != nil; e = e.Next() {
-		if c := e.Value.(*preAuthConn); which(c) {
+	for c := range l.all.each {
+		if which(c) {
 			conns = append(conns, c)
 		}
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,7 +12,15 @@ import (
 type addressed struct {
 	net.Conn // nil
 	from     string
+	says     bool // something
 	closed   bool
+}
+
+func (c *addressed) Read(p []byte) (int, error) {
+	if c.says {
+		return len(p), nil
+	}
+	return 0, io.EOF
 }
 
 func (c *addressed) RemoteAddr() net.Addr {
@@ -25,7 +34,7 @@ func (c *addressed) Close() error { c.closed = true; return nil }
 func (l *preAuthLimiter) empty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all.Len() == 0 && len(l.addresses) == 0
+	return l.all.len() == 0 && len(l.addresses) == 0
 }
 
 func noProxies(netip.Addr) bool { return false }
@@ -70,6 +79,37 @@ func TestPreAuthLimiter(t *testing.T) {
 				t.Error("connections are counted after their end")
 			}
 		})
+	}
+}
+
+// Connections that send nothing do not close those in the middle of their
+// handshake, which have their half of the room, and cannot be locked out by them.
+func TestPreAuthLimiterEvictsSilentFirst(t *testing.T) {
+	l := newPreAuthLimiter(100, 8, noProxies)
+	arrive := func(speaks bool) *addressed {
+		raw := &addressed{from: "10.0.0.1:1", says: speaks}
+		l.add(raw).Read(make([]byte, 1))
+		return raw
+	}
+	client := arrive(true)
+	for range 1000 {
+		arrive(false)
+	}
+	if client.closed {
+		t.Error("a client in mid-handshake is closed for silent ones")
+	}
+	for range 1000 { // a slow flood fills its half, and no more
+		arrive(true)
+	}
+	silent := arrive(false)
+	for range 3 {
+		arrive(false)
+	}
+	if silent.closed || l.len() != 8 {
+		t.Errorf("a new connection cannot say anything before it is closed: %d are counted", l.len())
+	}
+	if !client.closed {
+		t.Error("the oldest does not make room")
 	}
 }
 

@@ -213,7 +213,7 @@ func TestShutdownSilent(t *testing.T) {
 	eventually(t, "they are counted", func() bool {
 		g.limiter.mu.Lock()
 		defer g.limiter.mu.Unlock()
-		return g.limiter.all.Len() == 3
+		return g.limiter.all.len() == 3
 	})
 	start := time.Now()
 	if err := wait(t, shutdown(t, g, time.Hour)); err != nil {

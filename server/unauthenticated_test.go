@@ -343,7 +343,7 @@ func TestSaturationBySilentConnections(t *testing.T) {
 	mustEcho(t, mustOpen(t, g.session(t, "alice"), echo))
 	g.limiter.mu.Lock()
 	defer g.limiter.mu.Unlock()
-	if n := g.limiter.all.Len(); n > 256 {
+	if n := g.limiter.all.len(); n > 256 {
 		t.Errorf("%d connections of one address", n)
 	}
 }
