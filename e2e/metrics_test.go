@@ -123,12 +123,23 @@ backend = [%q]
 [[route]]
 path = "/dead"
 backend = [%q]
-`, s.limited.hash, s.app.addr, s.app.addr, testnet.RefusedAddr(t)), s.app.addr)
+[[route]]
+path = "/private"
+backend = [%q]
+users = ["alice"]
+[[target]]
+name = "up"
+address = %q
+[[target]]
+name = "down"
+address = %q
+`, s.limited.hash, s.app.addr, s.app.addr, testnet.RefusedAddr(t), s.app.addr, s.app.addr, testnet.RefusedAddr(t)), s.app.addr, "up", "down")
 	s.began = time.Now()
 	s.path = testnet.NewFault(t, s.observed.server.addr)
 	s.path.Down()
 	socket := filepath.Join(workDir(t), "client.sock")
-	s.cl, s.forward = s.observed.client(t, 0, s.path.Addr(), s.app.addr, "-L", "127.0.0.1:0:"+s.forbidden, "--admin-listen", "unix:"+socket)
+	s.cl, s.forward = s.observed.client(t, 0, s.path.Addr(), s.app.addr, "-L", "127.0.0.1:0:"+s.forbidden,
+		"-L", "127.0.0.1:0:up", "-L", "127.0.0.1:0:down", "--admin-listen", "unix:"+socket)
 	s.server, s.client = newMetricHistory(s.observed.admin), newMetricHistory("unix:"+socket)
 	return s
 }
@@ -158,11 +169,20 @@ func (s *metricScenario) openStreams(t *testing.T) {
 	passByte(t, s.near, s.far)
 	s.server.await(t, "adit_streams", positive)
 	s.client.await(t, "adit_forward_connections", positive)
-	if refused, err := net.Dial("tcp", s.cl.listens(t, s.forbidden)); err == nil {
-		refused.SetDeadline(time.Now().Add(patience))
-		io.ReadAll(refused)
-		refused.Close()
+	for _, target := range []string{s.forbidden, "down"} {
+		if refused, err := net.Dial("tcp", s.cl.listens(t, target)); err == nil {
+			refused.SetDeadline(time.Now().Add(patience))
+			io.ReadAll(refused)
+			refused.Close()
+		}
 	}
+	s.server.await(t, `adit_target_streams_refused_total{reason="refused",target="down"}`, positive)
+	if up, err := net.Dial("tcp", s.cl.listens(t, "up")); err == nil {
+		s.app.accept(t).Close()
+		up.Close()
+	}
+	s.server.await(t, `adit_target_streams_opened_total{target="up"}`, positive)
+	s.server.await(t, "adit_streams", func(v float64) bool { return v == 1 })
 	s.server.await(t, `adit_streams_refused_total{reason="forbidden",user="alice"}`, positive)
 	s.client.await(t, "adit_forward_connections_refused_total", positive)
 }
@@ -285,6 +305,17 @@ func (s *metricScenario) useRoutes(t *testing.T) {
 		t.Error("a route without a backend works")
 	}
 	s.server.await(t, `adit_route_connections_refused_total{reason="backend",route="/dead"}`, positive)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+s.observed.server.addr+"/private/.ticket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(readFile(t, s.observed.users[0].tokenFile)))
+	reply, err := (&http.Transport{TLSClientConfig: options.TLS, DisableKeepAlives: true}).RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.Body.Close()
+	s.server.await(t, `adit_tickets_total{event="issued"}`, positive)
 }
 
 // reload reloads an invalid file, and a valid one with another certificate.
@@ -333,7 +364,7 @@ func (s *metricScenario) checkDocument(t *testing.T) {
 		never []string // metrics that do not change here
 	}{
 		{both, s.both(), []string{"adit_build_info"}},
-		{ofServer, []*metricHistory{s.server}, nil},
+		{ofServer, []*metricHistory{s.server}, []string{"adit_audit_records_lost_total"}},
 		{ofClient, []*metricHistory{s.client}, nil},
 	} {
 		for _, m := range names.FindAllStringSubmatch(part.text, -1) {

@@ -7,12 +7,36 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"adit/internal/testnet"
 )
+
+// checkWithCredentials runs the commands of docs/packages.md that check a configuration with the
+// paths of the service's own credentials.
+func (m *installed) checkWithCredentials(t *testing.T) {
+	commands := regexp.MustCompile("(?s)```sh\n(systemd-run .*?)```").FindAllStringSubmatch(readFile(t, filepath.Join("..", "docs", "packages.md")), -1)
+	if len(commands) != 2 {
+		t.Fatalf("docs/packages.md has %d such commands, want 2", len(commands))
+	}
+	ofTest := strings.NewReplacer("client.toml", "test.toml", "client.credentials", "test.credentials", "@client", "@test")
+	for _, c := range commands {
+		command := ofTest.Replace(c[1])
+		m.run(t, "sh", "-c", command)
+		// The same file for another unit: its credentials are not there.
+		wrong := regexp.MustCompile(`:/run/credentials/\S+`).ReplaceAllString(command, ":/run/credentials/other.service")
+		if out, err := m.try(t, "sh", "-c", wrong); err == nil || !strings.Contains(out+err.Error(), "/run/credentials/") {
+			t.Errorf("with the credentials of another unit: %v, %s", err, out)
+		}
+	}
+	if state := m.show(t, serverUnit, "ActiveState"); state != "inactive" {
+		t.Errorf("the check starts the server: %s", state)
+	}
+}
 
 func (m *installed) clientFirst(t *testing.T) {
 	// The service is ready only when its listeners are open, so the first connection must work.

@@ -48,6 +48,7 @@ func TestSystemd(t *testing.T) {
 		run  func(*installed, *testing.T)
 	}{
 		// Each step begins in the state in which the one before ended.
+		{"the documented check, before the first start", (*installed).checkWithCredentials},
 		{"a client starts before there is a server", (*installed).clientFirst},
 		{"a connection starts the server", (*installed).serverByConnection},
 		{"ssh", (*installed).ssh},

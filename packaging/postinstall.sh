@@ -7,6 +7,10 @@
 # to the standby meanwhile; if the standby cannot start, new connections wait in the socket's queue.
 # If the server does not start again, the standby keeps running.
 set -e
+systemd=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p') || true
+if [ "${systemd:-250}" -lt 250 ]; then
+	echo "adit: the units need systemd 250 or newer, and this is $systemd: they do not start without a drop-in, see /usr/share/doc/adit/packages.md" >&2
+fi
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload || true
 case $1:$2 in

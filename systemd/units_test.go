@@ -136,3 +136,24 @@ func TestUnitsRunTheInstalledProgram(t *testing.T) {
 		}
 	}
 }
+
+// The package says what its units need where systemd is too old for them.
+func TestPackageNamesTheSystemdItNeeds(t *testing.T) {
+	for version, warns := range map[string]bool{"249 (249.11-0ubuntu3)": true, "250 (250)": false, "252 (252.39-1~deb12u2)": false, "": false} {
+		dir := t.TempDir()
+		script := "#!/bin/sh\n[ \"$1\" != --version ] || echo 'systemd " + version + "'\n"
+		if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", filepath.Join("..", "packaging", "postinstall.sh"), "configure")
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "need systemd 250 or newer") != warns {
+			t.Errorf("systemd %q: %v, output %q", version, err, out)
+		}
+	}
+	nfpm, err := os.ReadFile(filepath.Join("..", "packaging", "nfpm.yaml"))
+	if err != nil || !bytes.Contains(nfpm, []byte("systemd (>= 250)")) || !bytes.Contains(nfpm, []byte("systemd >= 250")) {
+		t.Errorf("the package does not recommend it: %v", err)
+	}
+}
