@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -37,6 +38,9 @@ type adapter struct {
 	onEnd  func()       // called when the link is over, before yamux gets to know
 	limit  int64        // the most that unread may reach
 	unread atomic.Int64 // bytes of frames received and not yet consumed
+	memory atomic.Int64 // bytes that receive buffers occupy
+	// allowance is what the peer may send on a stream before it is granted more.
+	allowance int64
 
 	// Inbound; used only by yamux's reading goroutine.
 	peerParity uint32      // stream ids of the peer modulo 2
@@ -51,8 +55,7 @@ type adapter struct {
 	buffersMu sync.Mutex
 	buffers   map[uint32]*receiveBuffer // of the streams that yamux has; nil when the link is over
 
-	bulkMu  sync.Mutex // held by one bulk writer at a time, before writeMu
-	writeMu sync.Mutex // held by one writer at a time
+	bulk chan struct{} // capacity 1: holds a value while a bulk writer has its turn
 }
 
 // Close is called by yamux. Unless the session is being closed, yamux has found
@@ -86,9 +89,18 @@ func (a *adapter) addBuffer(stream uint32) bool {
 		return false
 	}
 	if a.buffers != nil {
-		a.buffers[stream] = newReceiveBuffer()
+		a.buffers[stream] = newReceiveBuffer(a.allowanceOf(stream), &a.memory)
 	}
 	return true
+}
+
+// allowanceOf is what the peer may send on a new stream. What comes on the control
+// stream is read at once.
+func (a *adapter) allowanceOf(stream uint32) int64 {
+	if stream == controlStream {
+		return math.MaxInt64
+	}
+	return a.allowance
 }
 
 // endBuffer ends the receive buffer of a stream on which nothing more comes.
@@ -122,7 +134,7 @@ func (a *adapter) buffer(stream uint32) *receiveBuffer {
 func (a *adapter) reader(stream uint32) streamReader {
 	b := a.buffer(stream)
 	if b == nil { // the link is over
-		b = newReceiveBuffer()
+		b = newReceiveBuffer(0, &a.memory)
 		b.stop()
 	}
 	return streamReader{adapter: a, stream: stream, in: b}

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 
 	"adit/mux/link"
@@ -74,6 +75,11 @@ func (a *adapter) data(r io.Reader, stream uint32, n int) error {
 	in := a.buffer(stream)
 	if unread := a.unread.Add(int64(n)); unread > a.limit {
 		return link.ProtocolError("%d unread bytes, flow control allows %d", unread, a.limit)
+	}
+	if in != nil && n > 0 {
+		if err := in.admit(n); err != nil {
+			return fmt.Errorf("stream %d: %w", stream, err)
+		}
 	}
 	for n > 0 {
 		var room []byte

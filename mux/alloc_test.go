@@ -5,6 +5,7 @@ package mux // under the race detector pools drop what they are given
 import (
 	"io"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"adit/tunnel"
@@ -89,10 +90,10 @@ func TestStreamAllocations(t *testing.T) {
 
 // Frames on their way to a stream's reader allocate nothing.
 func TestReceiveBufferAllocations(t *testing.T) {
-	in := newReceiveBuffer()
+	in := newReceiveBuffer(1<<40, new(atomic.Int64))
 	c := &adapter{limit: 1 << 62, buffers: map[uint32]*receiveBuffer{3: in}, updateAfter: 1 << 30}
 	out := &streamReader{adapter: c, stream: 3, in: in}
-	for _, size := range []int{1, smallPiece, MaxFrame} {
+	for _, size := range []int{1, minPiece, MaxFrame} {
 		frame := dataFrame(3, make([]byte, size))
 		r := &pieces{n: 16 << 10}
 		if n := testing.AllocsPerRun(1000, func() {

@@ -3,6 +3,7 @@ package mux
 import (
 	"bytes"
 	"io"
+	"sync/atomic"
 	"testing"
 
 	"adit/tunnel"
@@ -52,7 +53,7 @@ func BenchmarkFrameHeader(b *testing.B) {
 
 // BenchmarkAdapter passes the frames of 64 KiB of inbound bytes to a stream.
 func BenchmarkAdapter(b *testing.B) {
-	in := newReceiveBuffer()
+	in := newReceiveBuffer(1<<40, new(atomic.Int64))
 	c := &adapter{limit: 1 << 62, buffers: map[uint32]*receiveBuffer{3: in}, updateAfter: 1 << 30}
 	p := dataFrame(3, make([]byte, 64<<10))
 	out := &streamReader{adapter: c, stream: 3, in: in}

@@ -18,12 +18,13 @@ const (
 	GoingAway   Code = 8 // this session takes no new streams
 	Reset       Code = 9 // the connection at the other end was reset
 	Cancelled   Code = 10
+	Unsupported Code = 11 // the peer does not know this kind of stream
 )
 
 var codeNames = [...]string{
 	Connected: "connected", Refused: "refused", Unreachable: "unreachable", Timeout: "timeout",
 	NotFound: "not-found", Forbidden: "forbidden", Busy: "busy", Failed: "failed",
-	GoingAway: "going-away", Reset: "reset", Cancelled: "cancelled",
+	GoingAway: "going-away", Reset: "reset", Cancelled: "cancelled", Unsupported: "unsupported",
 }
 
 func (c Code) String() string {

@@ -11,6 +11,10 @@ type Config struct {
 	// MaxStreams is how many streams the peer may have open here at once. Further
 	// ones are refused as Busy. Default 4096.
 	MaxStreams int
+	// RecycleAfter is how many streams are opened on a session before GoingAway asks
+	// for another one: yamux has ids for 2³¹ streams and never uses one again.
+	// Default and most 2³⁰.
+	RecycleAfter int
 	// InitialCredit is how many bytes a new stream may send before its reader
 	// takes any. Default 64 KiB, at least 8 KiB.
 	InitialCredit int
@@ -22,8 +26,12 @@ type Config struct {
 	// WindowBudget, and some headers. Default 128 MiB: 256 bulk streams have
 	// bulkWindow each.
 	WindowBudget int
-	// SendBuffer is how many sent bytes are kept for the peer to acknowledge.
-	// Default 16 MiB, at least 512 KiB.
+	// CreditLimit bounds the credit that this session grants together with others
+	// that share the limit. Streams for which there is no initial credit are refused
+	// as Busy. nil: no bound but the session's own.
+	CreditLimit *CreditLimit
+	// SendBuffer bounds the sent bytes that are kept for the peer to acknowledge;
+	// they occupy at most twice as much memory. Default 16 MiB, at least 512 KiB.
 	SendBuffer int
 	// PingInterval is the time between pings, jittered by a quarter.
 	// Default 20 s.
@@ -55,6 +63,8 @@ func (c *Config) withDefaults() Config {
 		d = *c
 	}
 	orDefault(&d.MaxStreams, 4096)
+	orDefault(&d.RecycleAfter, maxRecycleAfter)
+	d.RecycleAfter = min(d.RecycleAfter, maxRecycleAfter)
 	orDefault(&d.InitialCredit, 64<<10)
 	orDefault(&d.MaxWindow, 16<<20)
 	orDefault(&d.WindowBudget, 128<<20)
@@ -89,6 +99,13 @@ const minSendBuffer = 512 << 10
 // maxWindow is the bound of Config.MaxWindow: yamux's own windows, which are
 // more than twice as large, fit 32 bits.
 const maxWindow = 1 << 30
+
+// maxRecycleAfter is the bound of Config.RecycleAfter: half of yamux's stream ids, so
+// that a session can be replaced at leisure. lastStreamID is the last id that is used.
+const (
+	maxRecycleAfter = 1 << 30
+	lastStreamID    = 1<<32 - 1<<10
+)
 
 // streamBacklog is how many opened streams may wait to be accepted, here and at
 // the peer.

@@ -96,7 +96,7 @@ func (c *control) write() {
 		// Not above MaxFrame, which bounds yamux's frames.
 		for p := b; len(p) > yamuxHeader; {
 			n := min(len(p), yamuxHeader+MaxFrame)
-			if c.adapter.writeData(controlStream, p[:n]) != nil {
+			if c.adapter.writeData(controlStream, p[:n], nil) != nil {
 				return // the session is over
 			}
 			p = p[n-yamuxHeader:]

@@ -67,8 +67,10 @@ func (c *sendCredit) add(n uint32) error {
 // streams cost little memory and a bulk stream fills a long path.
 type receiveWindow struct {
 	notice   creditNotice
-	size     atomic.Int64 // what the peer may have outstanding; written under windows.mu
-	consumed atomic.Int64 // since the last grant
+	buffer   *receiveBuffer // knows what the peer may send
+	counted  bool           // the shared limit counts the initial credit
+	size     atomic.Int64   // what the peer may have outstanding; written under windows.mu
+	consumed atomic.Int64   // since the last grant
 
 	// Guarded by windows.mu.
 	since   time.Time // the last grant
@@ -80,6 +82,7 @@ type receiveWindow struct {
 // windows that have grown no longer use.
 type windows struct {
 	initial, maximum, budget int64
+	limit                    *CreditLimit // shared with other sessions; nil: none
 	rtt                      func() time.Duration
 	control                  *control
 
@@ -102,14 +105,18 @@ const (
 	assumedRTT = 50 * time.Millisecond
 )
 
-// add initializes the window of a new stream.
-func (w *windows) add(rw *receiveWindow, stream uint32) {
-	rw.notice.stream = stream
+// add initializes the window of a new stream. It reports false if the shared limit
+// has no initial credit left for it; the peer has that credit all the same, until
+// the stream is refused and closed.
+func (w *windows) add(rw *receiveWindow, stream uint32, buffer *receiveBuffer) bool {
+	rw.notice.stream, rw.buffer = stream, buffer
+	rw.counted = w.limit.take(w.initial)
 	rw.size.Store(w.initial)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rw.since = time.Now()
 	w.open[stream] = rw
+	return rw.counted
 }
 
 // remove gives back the budget of a stream that is closed.
@@ -119,7 +126,12 @@ func (w *windows) remove(rw *receiveWindow) {
 	if w.open[rw.notice.stream] == rw { // the peer may have used the id again
 		delete(w.open, rw.notice.stream)
 	}
-	w.growth -= w.grown(rw)
+	grown := w.grown(rw)
+	w.growth -= grown
+	if rw.counted {
+		grown += w.initial
+	}
+	w.limit.give(grown)
 }
 
 // grown is how much of the budget a window uses. mu is held.
@@ -154,6 +166,7 @@ func (w *windows) replenish(rw *receiveWindow) {
 	}
 	rw.consumed.Add(-used)
 	rw.since = now
+	rw.buffer.allow(grant, rw.size.Load())
 	w.control.sendCredit(&rw.notice, grant)
 }
 
@@ -173,7 +186,7 @@ func (w *windows) grow(size int64, now time.Time) int64 {
 		w.lastRevoke = now // first, because a window that shrinks may call grow
 		w.revoke(now)
 	}
-	if more < 4<<10 {
+	if more < 4<<10 || !w.limit.take(more) {
 		return 0
 	}
 	w.growth += more
@@ -203,6 +216,7 @@ func (w *windows) revoke(now time.Time) {
 func (w *windows) shrink(rw *receiveWindow, n int64) {
 	rw.size.Add(-n)
 	w.growth -= n
+	w.limit.give(n)
 	w.replenish(rw) // what has been consumed may be enough now
 }
 
@@ -219,6 +233,7 @@ func (w *windows) returned(stream uint32, n int64) error {
 		return link.ProtocolError("%d bytes of credit returned, of %d", n, rw.revoked)
 	}
 	rw.revoked = 0
+	rw.buffer.allow(-n, rw.size.Load()-n)
 	w.shrink(rw, n)
 	return nil
 }

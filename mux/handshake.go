@@ -53,7 +53,7 @@ func startClient(conn *ws.Conn, cfg Config, peer hello) (*Session, error) {
 func (c *Config) hello() hello {
 	return hello{
 		version: Version, maxStreams: uint32(c.MaxStreams), credit: uint32(c.InitialCredit),
-		hold: milliseconds(c.ResumeTimeout),
+		hold: milliseconds(c.ResumeTimeout), kinds: []Kind{TCP, Unix, Named},
 	}
 }
 

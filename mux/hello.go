@@ -28,6 +28,18 @@ type hello struct {
 	key     *sessionKey // from the server: a new session that can be resumed
 	resume  *resumption // from the client: the session to be resumed
 	resumed *resumed    // from the server: it is
+
+	// kinds are the kinds of stream that the sender understands. Empty: it is of a
+	// version that does not say, and understands TCP, Unix and Named.
+	kinds []Kind
+}
+
+// understands reports whether the sender of the hello serves streams of a kind.
+func (h *hello) understands(k Kind) bool {
+	if len(h.kinds) == 0 {
+		return k <= Named
+	}
+	return slices.Contains(h.kinds, k)
 }
 
 // sessionKey is what a client needs to resume a session.
@@ -64,6 +76,7 @@ const (
 	paramKey        byte = 4 // id (16) · secret (32)
 	paramResume     byte = 5 // id (16) · attempt (4) · received (8) · proof (32)
 	paramResumed    byte = 6 // received (8) · start (8)
+	paramKinds      byte = 7 // kinds of stream, one byte each
 )
 
 // sign returns the proof that the sender of r has the session's key: an
@@ -104,6 +117,13 @@ func appendHello(b []byte, h hello) []byte {
 	if r := h.resumed; r != nil {
 		v := binary.BigEndian.AppendUint64(nil, r.received)
 		b = appendParam(b, paramResumed, binary.BigEndian.AppendUint64(v, r.start))
+	}
+	if len(h.kinds) > 0 {
+		kinds := make([]byte, len(h.kinds))
+		for i, k := range h.kinds {
+			kinds[i] = byte(k)
+		}
+		b = appendParam(b, paramKinds, kinds)
 	}
 	return b
 }
@@ -178,6 +198,11 @@ func (h *hello) set(key byte, v []byte) bool {
 			return false
 		}
 		h.resumed = &resumed{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}
+	case paramKinds:
+		h.kinds = nil
+		for _, k := range v {
+			h.kinds = append(h.kinds, Kind(k))
+		}
 	}
 	return true
 }

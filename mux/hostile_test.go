@@ -185,17 +185,24 @@ func TestHostile(t *testing.T) {
 				r.data(bytes.Repeat(yamuxFrame(2, yamuxSYN, 0, 1), 5000))
 			}
 		},
-		"yamux version":      func(r *raw) { r.data([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
-		"yamux type":         func(r *raw) { r.data(yamuxFrame(9, 0, 0, 0)) },
-		"duplicate stream":   func(r *raw) { r.data(open(3, nil), open(3, nil)) },
-		"stream of ours":     func(r *raw) { r.data(open(4, nil)) },
-		"stream 0":           func(r *raw) { r.data(open(0, nil)) },
-		"fault announced":    func(r *raw) { r.data(yamuxFrame(yamuxGoAway, 0, 0, 1)) },
-		"unexpected FIN":     func(r *raw) { r.data(open(3, nil), bytes.Repeat(yamuxFrame(yamuxData, yamuxFIN, 3, 0), 2)) },
-		"control stream FIN": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxFIN, controlStream, 0)) },
-		"control stream RST": func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxRST, controlStream, 0)) },
-		"text message":       func(r *raw) { r.conn.WriteMessage(ws.OpText, []byte("hello")) },
-		"empty message":      func(r *raw) { r.write(nil) },
+		"yamux version":             func(r *raw) { r.data([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
+		"yamux type":                func(r *raw) { r.data(yamuxFrame(9, 0, 0, 0)) },
+		"duplicate stream":          func(r *raw) { r.data(open(3, nil), open(3, nil)) },
+		"stream of ours":            func(r *raw) { r.data(open(4, nil)) },
+		"stream 0":                  func(r *raw) { r.data(open(0, nil)) },
+		"fault announced":           func(r *raw) { r.data(yamuxFrame(yamuxGoAway, 0, 0, 1)) },
+		"unexpected FIN":            func(r *raw) { r.data(open(3, nil), bytes.Repeat(yamuxFrame(yamuxData, yamuxFIN, 3, 0), 2)) },
+		"control stream FIN":        func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxFIN, controlStream, 0)) },
+		"control stream RST":        func(r *raw) { r.data(yamuxFrame(yamuxData, yamuxRST, controlStream, 0)) },
+		"text message":              func(r *raw) { r.conn.WriteMessage(ws.OpText, []byte("hello")) },
+		"empty message":             func(r *raw) { r.write(nil) },
+		"data message without data": func(r *raw) { r.data() },
+		"more data than a stream has credit for": func(r *raw) {
+			r.data(open(3, appendOpen(nil, anywhere)))
+			for range 10 {
+				r.data(dataFrame(3, append([]byte{0, 0, 0x20, 0}, make([]byte, 8<<10)...)))
+			}
+		},
 		"short data message": func(r *raw) { r.write([]byte{2, 0, 0}) },
 		"short ack":          func(r *raw) { r.write([]byte{3, 0, 0, 0, 0, 0, 0, 0}) },
 		"ack of unsent bytes": func(r *raw) {
@@ -245,6 +252,140 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// Data that follows a stream's end marker is a breach, whether it comes before the
+// marker is read or after.
+func TestDataAfterEnd(t *testing.T) {
+	for name, late := range map[string]bool{"before the end is read": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRawClient(t, nil)
+			r.data(open(3, appendOpen(nil, anywhere)), dataFrame(3, []byte{byte(frameEnd), 0, 0, 0}))
+			more := dataFrame(3, []byte{byte(frameData), 0, 0, 1, 'x'})
+			if !late {
+				r.data(more)
+			}
+			st, err := s.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			if _, err := st.ReadTarget(); err != nil {
+				t.Fatal(err)
+			}
+			if !late { // all of it has arrived when a later stream has
+				r.data(open(5, nil))
+				other, err := s.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer other.Close()
+			}
+			if _, err := st.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatal(err)
+			}
+			if late {
+				r.data(more)
+			}
+			await(t, "end of the session", s.Done())
+			if err := s.Err(); !errors.Is(err, ErrProtocol) {
+				t.Errorf("the session ended with %v", err)
+			}
+		})
+	}
+}
+
+// A Reset ends a Write that waits for a link without a connection, or for other bulk
+// writers, and a stream can be opened, reset and closed there without waiting.
+func TestResetWhileDetached(t *testing.T) {
+	g := newGateway(t, nil)
+	client, server := g.session(t, "/", nil)
+	near, _ := openPair(t, client, server)
+	other, _ := openPair(t, client, server)
+	g.path.Cut()
+	await(t, "loss", client.Down())
+	before := runtime.NumGoroutine()
+	var writers []<-chan error
+	for _, st := range []*Stream{near, other} {
+		writers = append(writers,
+			async(func() error { _, err := st.Write(make([]byte, 1<<20)); return err }),
+		)
+	}
+	eventually(t, "both wait", func() bool { return runtime.NumGoroutine() >= before+2 })
+	for i, st := range []*Stream{near, other} {
+		st.Reset(Cancelled)
+		wantReset(t, "write", await(t, "end of the write", writers[i]), Cancelled, false)
+		closed := async(func() error { return st.Close() })
+		if err := await(t, "end of Close", closed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := async(func() error { _, err := client.Open(ctx, anywhere); return err })
+	cancel()
+	if err := await(t, "end of Open", opened); !errors.Is(err, context.Canceled) {
+		t.Errorf("open: %v", err)
+	}
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	if _, err := client.Resume(t.Context(), g.mustDial(t, "/")); err != nil {
+		t.Fatal(err)
+	}
+	near, far := openPair(t, client, server)
+	pump(t, near, far, 1<<20)
+}
+
+// Streams whose small frames wait unread hold little more memory than what was sent.
+func TestMemoryOfUnreadFrames(t *testing.T) {
+	client, server := newPair(t, nil)
+	const streams, size = 64, 4<<10 + 1
+	for range streams {
+		near, far := openPair(t, client, server)
+		t.Cleanup(func() { near.Close(); far.Close() })
+		if _, err := near.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all has arrived", func() bool { return server.adapter.unread.Load() >= streams*size })
+	if n := server.adapter.memory.Load(); n > streams*(8<<10)+minPiece {
+		t.Errorf("%d bytes of memory for %d bytes", n, streams*size)
+	}
+}
+
+// Sessions that share a credit limit grant no more than it together, refuse streams
+// for which nothing is left, and give back what they had.
+func TestCreditLimit(t *testing.T) {
+	process := NewCreditLimit(1<<20, nil)
+	user := NewCreditLimit(4*(64<<10), process)
+	var clients, servers []*Session
+	for range 2 {
+		cc, sc := newConns(t)
+		client, server := newPairOn(t, cc, sc, nil, &Config{CreditLimit: user})
+		clients, servers = append(clients, client), append(servers, server)
+	}
+	var streams []*Stream
+	for i := range 4 {
+		near, far := openPair(t, clients[i%2], servers[i%2])
+		streams = append(streams, near, far)
+	}
+	if user.Used() != 4*(64<<10) || process.Used() != user.Used() {
+		t.Fatalf("%d and %d bytes are granted", user.Used(), process.Used())
+	}
+	accepting := async(func() error { _, err := servers[0].Accept(); return err })
+	over, err := clients[0].Open(t.Context(), anywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *RefusedError
+	if err := over.Result(); !errors.As(err, &refused) || refused.Code != Busy {
+		t.Fatalf("a stream above the limit: %v", err)
+	}
+	over.Close()
+	for _, st := range streams {
+		st.Close()
+	}
+	eventually(t, "all is given back", func() bool { return user.Used() == 0 && process.Used() == 0 })
+	clients[0].Close()
+	<-accepting
+}
+
 // A peer is told of its breach, so that it does not take it for a lost connection.
 func TestBreachIsTold(t *testing.T) {
 	r := newRawServer(t)
@@ -262,11 +403,10 @@ func TestBreachIsTold(t *testing.T) {
 // Unusual but valid input, and input that a later version may send, ends nothing.
 func TestOdd(t *testing.T) {
 	for name, oddity := range map[string]func(*raw){
-		"unknown message":            func(r *raw) { r.write(append([]byte{99}, make([]byte, 1<<20)...)) },
-		"no bytes in a data message": func(r *raw) { r.data() },
-		"ack of nothing":             func(r *raw) { r.write(make([]byte, 9)[:9]); r.write(append([]byte{3}, make([]byte, 8)...)) },
-		"longer ack":                 func(r *raw) { r.write(append([]byte{3}, make([]byte, 80)...)) },
-		"unknown control frame":      func(r *raw) { r.control(controlFrame{200, 3, 4}) },
+		"unknown message":       func(r *raw) { r.write(append([]byte{99}, make([]byte, 1<<20)...)) },
+		"ack of nothing":        func(r *raw) { r.write(make([]byte, 9)[:9]); r.write(append([]byte{3}, make([]byte, 8)...)) },
+		"longer ack":            func(r *raw) { r.write(append([]byte{3}, make([]byte, 80)...)) },
+		"unknown control frame": func(r *raw) { r.control(controlFrame{200, 3, 4}) },
 		"credit for no stream": func(r *raw) {
 			r.control(controlFrame{controlCredit, 77, 1 << 31})
 		},

@@ -177,12 +177,12 @@ func TestSmallWriteOvertakesBulk(t *testing.T) {
 	const many = 64
 	for range many {
 		writing.Go(func() {
-			s.adapter.writeData(3, make([]byte, yamuxHeader+bulk))
+			s.adapter.writeData(3, make([]byte, yamuxHeader+bulk), nil)
 			written.Add(1)
 		})
 	}
 	eventually(t, "a queue", func() bool { return s.Stats().Queued >= bulk/2 })
-	if err := await(t, "keystroke", async(func() error { return s.adapter.writeData(5, make([]byte, yamuxHeader+frameHeader+1)) })); err != nil {
+	if err := await(t, "keystroke", async(func() error { return s.adapter.writeData(5, make([]byte, yamuxHeader+frameHeader+1), nil) })); err != nil {
 		t.Fatal(err)
 	}
 	if n := written.Load(); n == many {

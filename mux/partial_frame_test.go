@@ -39,11 +39,9 @@ func TestPartOfFrame(t *testing.T) {
 			frame := b.Bytes[from:to]
 			putYamuxData(frame, near.yamux.StreamID(), len(frame)-yamuxHeader)
 			c := near.core.adapter
-			c.writeMu.Lock()
-			defer c.writeMu.Unlock()
 			rest := want
 			for _, part := range [][]byte{frame[:streamHeadroom+100], frame[streamHeadroom+100 : 30<<10], frame[30<<10:]} {
-				if err := c.link.Write(part); err != nil {
+				if err := c.link.Write(part, nil); err != nil {
 					t.Fatal(err)
 				}
 				n := len(part)

@@ -165,7 +165,7 @@ func TestWorkedResumption(t *testing.T) {
 		s := bareSession(conn, key, modelSendBuffer)
 		s.cfg = (*Config)(nil).withDefaults()
 		t.Cleanup(func() { s.link.Close(); s.link.Wait() })
-		s.link.Write([]byte(sends))
+		s.link.Write([]byte(sends), nil)
 		if _, data := nextData(t, peer); string(data) != sends {
 			t.Fatalf("%q", data)
 		}

@@ -3,10 +3,11 @@ package mux
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/yamux"
 
-	"adit/tunnel"
+	"adit/mux/link"
 )
 
 // receiveBuffer holds what has arrived for a stream and has not been read. One
@@ -14,53 +15,67 @@ import (
 // memory that was filled. An empty buffer holds no memory.
 type receiveBuffer struct {
 	mu         sync.Mutex
-	changed    sync.Cond // view has something to return
-	ready      func()    // called once when it has
-	pieces     []piece   // in order; all but the last are full
-	one        [1]piece  // the memory of pieces while that is enough
-	filling    bool      // room has been given out, in the last piece
-	ended      bool      // nothing more will come
-	stopped    bool      // view does not wait
-	discarding bool      // what comes is dropped
+	changed    sync.Cond     // view has something to return
+	ready      func()        // called once when it has
+	pieces     []piece       // in order; all but the last are full
+	few        [2]piece      // the memory of pieces while that is enough
+	filling    bool          // room has been given out, in the last piece
+	ended      bool          // nothing more will come
+	stopped    bool          // view does not wait
+	discarding bool          // what comes is dropped
+	sealed     bool          // the peer has ended its direction: nothing may come
+	allowance  int64         // bytes that the peer may still send
+	bulk       bool          // the stream's window is large: pieces may be, too
+	memory     *atomic.Int64 // counts the memory of all the session's pieces
 }
 
-// piece is memory of which mem[from:to] is to be read, and mem[to:] to be
-// filled.
-type piece struct {
-	mem      []byte
-	from, to int
-	buffer   *tunnel.Buffer // the buffer whose memory mem is, or nil
-	small    *[smallPiece]byte
-}
-
-// smallPiece is the memory for frames that fit it: many streams with a few
-// unread bytes must not hold a whole buffer each.
-const smallPiece = 4 << 10
-
-var smallPieces = sync.Pool{New: func() any { return new([smallPiece]byte) }}
-
-func newPiece(n int) piece {
-	if n <= smallPiece {
-		b := smallPieces.Get().(*[smallPiece]byte)
-		return piece{mem: b[:], small: b}
-	}
-	b := tunnel.NewBuffer()
-	return piece{mem: b.Bytes[:], buffer: b}
-}
-
-func (p *piece) free() {
-	if p.small != nil {
-		smallPieces.Put(p.small)
-	} else {
-		p.buffer.Free()
-	}
-}
-
-func newReceiveBuffer() *receiveBuffer {
-	b := new(receiveBuffer)
+// newReceiveBuffer returns a buffer for a stream whose peer may send allowance
+// bytes at first. memory counts the bytes of memory that it holds.
+func newReceiveBuffer(allowance int64, memory *atomic.Int64) *receiveBuffer {
+	b := &receiveBuffer{allowance: allowance, memory: memory}
 	b.changed.L = &b.mu
-	b.pieces = b.one[:0]
+	b.pieces = b.few[:0]
 	return b
+}
+
+// admit counts n bytes that are about to arrive, and returns what is wrong if the
+// peer may not send them.
+func (b *receiveBuffer) admit(n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sealed {
+		return errDataAfterEnd
+	}
+	if b.allowance -= int64(n); b.allowance < 0 {
+		return errBeyondCredit
+	}
+	return nil
+}
+
+var (
+	errDataAfterEnd = link.ProtocolError("data on a stream after its end")
+	errBeyondCredit = link.ProtocolError("more data on a stream than it has credit for")
+)
+
+// allow lets the peer send n bytes more, fewer if n is negative, of a window of size
+// bytes.
+func (b *receiveBuffer) allow(n, size int64) {
+	b.mu.Lock()
+	b.allowance += n
+	b.bulk = size >= bulkWindow
+	b.mu.Unlock()
+}
+
+// seal says that the peer has ended its direction. It returns an error if more has
+// come already.
+func (b *receiveBuffer) seal() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sealed = true
+	if b.readable() {
+		return errDataAfterEnd
+	}
+	return nil
 }
 
 // room returns memory for up to n bytes that are about to arrive, or nil when
@@ -73,7 +88,11 @@ func (b *receiveBuffer) room(n int) []byte {
 	}
 	last := len(b.pieces) - 1
 	if last < 0 || b.pieces[last].to == len(b.pieces[last].mem) {
+		if !b.bulk {
+			n = min(n, maxSmallPiece)
+		}
 		b.pieces = append(b.pieces, newPiece(n))
+		b.memory.Add(int64(len(b.pieces[last+1].mem)))
 		last++
 	}
 	b.filling = true
@@ -159,11 +178,12 @@ func (b *receiveBuffer) dropEmpty() {
 	if len(b.pieces) == 0 || b.pieces[0].from < b.pieces[0].to || b.filling && len(b.pieces) == 1 {
 		return
 	}
+	b.memory.Add(-int64(len(b.pieces[0].mem)))
 	b.pieces[0].free()
 	n := copy(b.pieces, b.pieces[1:])
 	b.pieces[n] = piece{}
 	if b.pieces = b.pieces[:n]; n == 0 {
-		b.pieces = b.one[:0]
+		b.pieces = b.few[:0]
 	}
 }
 
@@ -199,8 +219,9 @@ func (b *receiveBuffer) close() (unread int, ended bool) {
 	defer b.mu.Unlock()
 	for _, p := range b.pieces {
 		unread += p.to - p.from
+		b.memory.Add(-int64(len(p.mem)))
 	}
-	b.pieces, b.one = nil, [1]piece{} // left to the garbage collector: a reader may still use them
+	b.pieces, b.few = nil, [2]piece{} // left to the garbage collector: a reader may still use them
 	b.discarding = true
 	b.notify()
 	return unread, b.ended

@@ -68,7 +68,7 @@ func TestResumeAcknowledgesWhatComesAgain(t *testing.T) {
 	if err := await(t, "resumption", resumed1); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.link.Write([]byte("x")); err != nil {
+	if err := s.link.Write([]byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if ack, data := nextData(t, next); ack != 4 || string(data) != "x" {
@@ -123,7 +123,7 @@ func TestSupersededReaderGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var writing sync.WaitGroup
-	writing.Go(func() { s.link.Write(make([]byte, 32<<20)) }) // nobody reads it
+	writing.Go(func() { s.link.Write(make([]byte, 32<<20), nil) }) // nobody reads it
 	defer func() { s.link.Close(); s.link.Wait(); writing.Wait() }()
 	stuck, since := -1, time.Now()
 	eventually(t, "a writer that is stuck", func() bool {
@@ -173,10 +173,10 @@ func TestReviewOvertaken(t *testing.T) {
 // an attempt that has begun before may still migrate it.
 func TestEndWithConnectionDuringResumption(t *testing.T) {
 	s, old := bareLink(t)
-	s.link.Write([]byte("before "))
+	s.link.Write([]byte("before "), nil)
 	nextData(t, old)
 	s.EndWithConnection()
-	s.link.Write([]byte("after"))
+	s.link.Write([]byte("after"), nil)
 	nextData(t, old)
 	cc, next := newConns(t)
 	if err := s.link.Migrate(cc, 0, 7, 0); err != nil {
@@ -194,7 +194,7 @@ func TestEndWithConnectionDuringResumption(t *testing.T) {
 // been detached, and sends its close message there.
 func TestEndWithConnectionDetached(t *testing.T) {
 	s, old := bareLink(t)
-	s.link.Write([]byte("last bytes"))
+	s.link.Write([]byte("last bytes"), nil)
 	nextData(t, old)
 	s.EndWithConnection()
 	if _, _, err := s.link.Detach(0); err != nil {

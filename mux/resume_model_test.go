@@ -110,7 +110,10 @@ func newWorld(web *modelWeb, p plan) (*world, error) {
 }
 
 // modelSendBuffer is small, so that a writer often waits for acknowledgements.
-const modelSendBuffer = 32 << 10
+const modelSendBuffer = 64 << 10
+
+// modelWrite bounds what a writer writes at once.
+const modelWrite = 3000
 
 func bareSession(conn link.Conn, key *sessionKey, sendBuffer int) *Session {
 	cfg := modelConfig
@@ -120,7 +123,7 @@ func bareSession(conn link.Conn, key *sessionKey, sendBuffer int) *Session {
 		SendBuffer: sendBuffer, PingInterval: time.Hour, Silence: time.Hour, Hold: time.Hour, Resumable: true,
 		OnDown: s.onDown, OnUp: s.onUp,
 	})
-	s.adapter = &adapter{link: s.link}
+	s.adapter = &adapter{link: s.link, bulk: make(chan struct{}, 1)}
 	return s
 }
 
@@ -181,7 +184,7 @@ func (w *world) writer(side int) {
 		}
 		w.wrote[side].Add(uint64(n))
 		l := w.sides[side].link
-		if l.WriteCorked(b[:n/3]) != nil || l.Write(b[n/3:]) != nil {
+		if l.WriteHeader(b[:n/3], true) != nil || l.Write(b[n/3:], nil) != nil {
 			return
 		}
 	}
@@ -223,7 +226,7 @@ func (w *world) check() error {
 		tail := after.Acknowledged + uint64(after.Unacknowledged)
 		sent := tail - uint64(after.Queued)
 		ordered := after.Acknowledged <= sent && sent <= after.Sent && after.Sent <= tail
-		if !ordered || before.Acknowledged > received || received > after.Sent || after.Unacknowledged > modelSendBuffer {
+		if !ordered || before.Acknowledged > received || received > after.Sent || after.Unacknowledged > modelSendBuffer+modelWrite {
 			return fmt.Errorf("direction %d: %d received, %+v", dir, received, after)
 		}
 		if read, wrote := w.read[dir].Load(), w.wrote[dir].Load(); read > to.link.Received() || tail > wrote {
@@ -708,7 +711,7 @@ func (w *world) step(op, a, b byte) error {
 	last := w.wires[len(w.wires)-1]
 	switch op % 12 {
 	case 0, 1:
-		w.say(int(op%2), 1+(int(a)<<8|int(b))%3000)
+		w.say(int(op%2), 1+(int(a)<<8|int(b))%modelWrite)
 	case 2:
 		w.say(dir, 1+int(b))
 	case 3:

@@ -33,11 +33,15 @@ type Session struct {
 	opened    int            // how many of these this side opened
 	early     [64]earlyReset // the last resets of unknown streams
 	nextEarly int
+	lastID    uint32        // the largest stream id so far
+	peerAway  bool          // the peer takes no new streams
 	closing   bool          // the link is over, and the streams are being told
 	idle      chan struct{} // closed when no stream is left; nil before Shutdown
 
+	recycleID  uint32 // at this stream id the session should be replaced
 	endOnce    sync.Once
-	goingAway  chan struct{}      // closed when the peer takes no new streams
+	goAway     sync.Once
+	goingAway  chan struct{}      // closed when new streams should be opened on another session
 	migrations chan time.Duration // capacity 1
 
 	done chan struct{}
@@ -56,7 +60,7 @@ type sessionStore interface {
 func newSession(cfg Config, peer hello) *Session {
 	return &Session{
 		core: core{openTimeout: cfg.OpenTimeout},
-		cfg:  cfg, peer: peer, resuming: make(chan struct{}, 1),
+		cfg:  cfg, peer: peer, recycleID: 2 * uint32(cfg.RecycleAfter), resuming: make(chan struct{}, 1),
 		streams:   make(map[uint32]*Stream),
 		goingAway: make(chan struct{}), migrations: make(chan time.Duration, 1), done: make(chan struct{}),
 	}
@@ -76,7 +80,9 @@ func (s *Session) RTT() time.Duration { return s.link.RTT() }
 // none comes within a few seconds. It is for a hint that the network changed.
 func (s *Session) Probe() { s.link.Probe() }
 
-// GoingAway is closed when the peer takes no new streams on this session.
+// GoingAway is closed when new streams should be opened on another session: the peer
+// takes none here any more, or the stream ids of this one will run out. In the latter
+// case streams can still be opened until the other session is there.
 func (s *Session) GoingAway() <-chan struct{} { return s.goingAway }
 
 // SendGoingAway asks the peer to open no new streams, as Shutdown does, but takes

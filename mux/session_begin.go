@@ -62,14 +62,16 @@ func (s *Session) buildLayers(conn link.Conn, hold time.Duration) {
 	})
 	s.frameSize = s.link.FrameSize
 	s.adapter = &adapter{
+		bulk: make(chan struct{}, 1),
 		link: s.link, onEnd: s.endStreams, buffered: s.link.Buffered,
-		limit:   int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.WindowBudget) + 1<<20,
-		buffers: make(map[uint32]*receiveBuffer), updateAfter: int(cfg.yamuxWindow() / 2),
+		allowance: int64(cfg.InitialCredit + streamSlack),
+		limit:     int64(cfg.MaxStreams)*int64(cfg.InitialCredit+streamSlack) + int64(cfg.WindowBudget) + 1<<20,
+		buffers:   make(map[uint32]*receiveBuffer), updateAfter: int(cfg.yamuxWindow() / 2),
 	}
 	s.control = newControl(s.adapter)
 	s.windows = &windows{
 		initial: int64(cfg.InitialCredit), maximum: int64(cfg.MaxWindow), budget: int64(cfg.WindowBudget),
-		rtt: s.link.RTT, control: s.control, open: make(map[uint32]*receiveWindow),
+		limit: cfg.CreditLimit, rtt: s.link.RTT, control: s.control, open: make(map[uint32]*receiveWindow),
 	}
 }
 
@@ -113,7 +115,7 @@ func (s *Session) openControl(client bool) error {
 	}
 	if client {
 		// The opening of a yamux stream travels with its first data.
-		return s.adapter.writeData(controlStream, appendControl(make([]byte, yamuxHeader), controlFrame{}))
+		return s.adapter.writeData(controlStream, appendControl(make([]byte, yamuxHeader), controlFrame{}), nil)
 	}
 	return nil
 }

@@ -34,9 +34,10 @@ func (s *Session) handleControl(f controlFrame) {
 	case controlReset:
 		s.resetByPeer(f.stream, Code(min(f.value, 255)))
 	case controlGoingAway:
-		if !closed(s.goingAway) {
-			close(s.goingAway)
-		}
+		s.mu.Lock()
+		s.peerAway = true
+		s.mu.Unlock()
+		s.goAway.Do(func() { close(s.goingAway) })
 	case controlMigrate:
 		select {
 		case s.migrations <- time.Duration(f.value) * time.Millisecond:

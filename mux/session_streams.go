@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/yamux"
@@ -17,22 +18,30 @@ func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	away, full := s.idle != nil, int64(s.opened) >= int64(s.peer.maxStreams)
+	away, full := s.idle != nil || s.peerAway || s.lastID >= lastStreamID, int64(s.opened) >= int64(s.peer.maxStreams)
 	s.mu.Unlock()
-	if away || closed(s.goingAway) {
+	if away {
 		return nil, &RefusedError{GoingAway, "the session takes no new streams"}
+	}
+	if !s.peer.understands(t.Kind) {
+		return nil, &RefusedError{Unsupported, "the other end does not know this kind of target: upgrade it"}
 	}
 	if full {
 		return nil, &RefusedError{Busy, fmt.Sprintf("the other end takes %d streams at once", s.peer.maxStreams)}
 	}
-	// yamux blocks without end when the link stalls, and takes no context.
+	if err := s.link.WaitRoom(ctx.Done()); errors.Is(err, link.ErrCanceled) {
+		return nil, context.Cause(ctx)
+	} else if err != nil {
+		return nil, s.cause(err)
+	}
+	// yamux may block when the link stalls, and takes no context.
 	type result struct {
 		st  *Stream
 		err error
 	}
 	opened := make(chan result)
 	if !s.spawn(func() {
-		st, err := s.open(t)
+		st, err := s.open(ctx, t)
 		select {
 		case opened <- result{st, err}:
 		case <-ctx.Done():
@@ -51,13 +60,14 @@ func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
 	}
 }
 
-func (s *Session) open(t Target) (*Stream, error) {
+func (s *Session) open(ctx context.Context, t Target) (*Stream, error) {
 	ys, err := s.yamux.OpenStream()
 	if err != nil {
 		return nil, s.cause(err)
 	}
 	st := s.addStream(ys, true)
 	st.target = t
+	defer context.AfterFunc(ctx, func() { st.Reset(Cancelled) })()
 	if err := st.writeRaw(appendOpen(make([]byte, yamuxHeader), t)); err != nil {
 		st.Close()
 		return nil, s.cause(err)
@@ -85,6 +95,8 @@ func (s *Session) Accept() (*Stream, error) {
 			s.refuse(st, GoingAway, "the server is stopping")
 		case count > s.cfg.MaxStreams:
 			s.refuse(st, Busy, fmt.Sprintf("this session has %d streams already", s.cfg.MaxStreams))
+		case st.overLimit:
+			s.refuse(st, Busy, "too many bytes may be in flight already to the sessions of this user, or of all users")
 		default:
 			return st, nil
 		}
@@ -119,10 +131,15 @@ func (s *Session) addStream(ys *yamux.Stream, opener bool) *Stream {
 		}
 	}
 	s.streams[id] = st
+	recycle := id >= s.recycleID && s.lastID < s.recycleID
+	s.lastID = max(s.lastID, id)
 	if opener {
 		s.opened++
 	}
 	s.mu.Unlock()
+	if recycle {
+		s.recycle(opener)
+	}
 	switch {
 	case lost:
 		st.end(s.cause(nil), endLost)
@@ -130,6 +147,17 @@ func (s *Session) addStream(ys *yamux.Stream, opener bool) *Stream {
 		st.end(early, endRemote)
 	}
 	return st
+}
+
+// recycle makes the client replace the session by another before yamux's stream ids,
+// which are never reused, run out: this side's own streams go on being opened until
+// then.
+func (s *Session) recycle(opener bool) {
+	if opener {
+		s.goAway.Do(func() { close(s.goingAway) })
+	} else {
+		s.SendGoingAway()
+	}
 }
 
 // removeStream is called once for each stream, when it is closed.

@@ -562,3 +562,75 @@ func TestConfigBounds(t *testing.T) {
 		t.Fatal(len(got), err)
 	}
 }
+
+// A stream of a kind that the acceptor does not know is refused with a code of its
+// own, and ends nothing else; this side does not open kinds that the peer's hello does
+// not list.
+func TestUnknownStreamKind(t *testing.T) {
+	r, s := newRawClient(t, nil)
+	r.data(open(3, []byte{openVersion, 77, 0, 1, 'x'}))
+	st, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.ReadTarget(); !errors.Is(err, errUnknownKind) {
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Code != Unsupported {
+			t.Fatal(err)
+		}
+	}
+	st.Close()
+	r.data(open(5, appendOpen(nil, anywhere)))
+	other, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.ReadTarget(); err != nil {
+		t.Fatal(err)
+	}
+
+	client, _ := newPair(t, nil)
+	client.peer.kinds = []Kind{TCP}
+	var refused *RefusedError
+	if _, err := client.Open(t.Context(), Target{Unix, "/run/x.sock"}); !errors.As(err, &refused) || refused.Code != Unsupported {
+		t.Errorf("a kind that the peer does not know: %v", err)
+	}
+}
+
+// Long before the stream ids of a session run out, both ends ask for another session,
+// and streams can be opened until it is there.
+func TestRecycleBeforeStreamIDsRunOut(t *testing.T) {
+	for name, who := range map[string][2]*Config{
+		"opener":   {{RecycleAfter: 4}, nil},
+		"acceptor": {nil, {RecycleAfter: 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cc, sc := newConns(t)
+			client, server := newPairOn(t, cc, sc, who[0], who[1])
+			for i := range 4 {
+				if closed(client.GoingAway()) && i < 3 {
+					t.Fatalf("going away after %d streams", i)
+				}
+				near, far := openPair(t, client, server)
+				defer near.Close()
+				defer far.Close()
+			}
+			await(t, "request for another session", client.GoingAway())
+			near, err := client.Open(t.Context(), anywhere)
+			if name == "opener" {
+				if err != nil {
+					t.Fatalf("a stream before the next session is there: %v", err)
+				}
+				near.Close()
+			}
+			client.mu.Lock()
+			client.lastID = lastStreamID
+			client.mu.Unlock()
+			var refused *RefusedError
+			if _, err := client.Open(t.Context(), anywhere); !errors.As(err, &refused) || refused.Code != GoingAway {
+				t.Errorf("after the last id: %v", err)
+			}
+		})
+	}
+}

@@ -219,7 +219,7 @@ func (r *SessionStore) review(s *Session) {
 	if st.Connected || s.link.Err() != nil || r.sessions[s.key.id] != s {
 		return
 	}
-	d := &detached{s, int64(st.SendBuffer) + s.adapter.unread.Load() + detachedCost + int64(st.Streams)*detachedStreamCost}
+	d := &detached{s, int64(st.SendBuffer) + s.adapter.memory.Load() + detachedCost + int64(st.Streams)*detachedStreamCost}
 	if r.elements == nil {
 		r.elements = make(map[*Session]*list.Element)
 	}

@@ -24,6 +24,7 @@ type Stream struct {
 	// Used only by the reader.
 	in        streamReader
 	window    receiveWindow
+	overLimit bool // the shared credit limit has none left for this stream
 	header    [frameHeader]byte
 	remain    int // payload bytes left of the current frame
 	gotResult bool
@@ -60,7 +61,7 @@ func (c *core) newStream(ys *yamux.Stream, owner streamOwner, opener bool, credi
 		done:   make(chan struct{}),
 	}
 	s.credit.bytes.Store(int64(credit))
-	c.windows.add(&s.window, ys.StreamID())
+	s.overLimit = !c.windows.add(&s.window, ys.StreamID(), s.in.in)
 	return s
 }
 

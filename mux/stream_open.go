@@ -8,7 +8,8 @@ import (
 
 // ReadTarget reads what the peer wants to be connected to, within the session's
 // OpenTimeout, which starts again if the session was without a connection
-// meanwhile. Only the accepting side calls it, once.
+// meanwhile. It refuses a stream of an unknown kind. Only the accepting side calls
+// it, once.
 func (s *Stream) ReadTarget() (Target, error) {
 	opened, began := false, time.Now() // guarded by s.mu
 	var timer *time.Timer
@@ -28,6 +29,10 @@ func (s *Stream) ReadTarget() (Target, error) {
 	s.mu.Unlock()
 	defer timer.Stop()
 	t, err := readOpen(&s.in)
+	if err == errUnknownKind {
+		s.Refuse(Unsupported, fmt.Sprintf("this side does not know streams of kind %d", t.Kind))
+		return t, err
+	}
 	if err != nil {
 		return t, fmt.Errorf("stream header: %w", s.cause(err))
 	}

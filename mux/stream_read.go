@@ -1,6 +1,9 @@
 package mux
 
-import "io"
+import (
+	"fmt"
+	"io"
+)
 
 // WaitReadable blocks until Read would not, and holds no buffer meanwhile. It
 // returns io.EOF when the peer has ended its direction.
@@ -33,6 +36,9 @@ func (s *Stream) WaitReadable() error {
 		s.mu.Lock()
 		s.gotEnd = true
 		s.mu.Unlock()
+		if err := s.in.in.seal(); err != nil {
+			s.core.link.Fail(fmt.Errorf("stream %d: %w", s.id(), err))
+		}
 		return io.EOF
 	}
 	s.remain = n

@@ -296,7 +296,7 @@ func TestHeaderNeverArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.adapter.writeData(ys.StreamID(), append(make([]byte, yamuxHeader), openVersion, byte(TCP), 0)); err != nil {
+	if err := client.adapter.writeData(ys.StreamID(), append(make([]byte, yamuxHeader), openVersion, byte(TCP), 0), nil); err != nil {
 		t.Fatal(err)
 	}
 	far, err := server.Accept()
@@ -431,7 +431,7 @@ func TestWriteFrom(t *testing.T) {
 				return nil, 0, err
 			}
 			b := tunnel.NewBuffer()
-			return b, copy(b.Bytes[tunnel.BufferHeadroom:], p), err
+			return b, copy(b.Bytes[tunnel.BufferHeadroom:][:size], p), err
 		})
 	}
 	for range 100 {

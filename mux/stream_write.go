@@ -18,7 +18,7 @@ const blockedEvery = 250 * time.Millisecond
 const maxFrames = 4
 
 // writeRaw writes b[yamuxHeader:] to the stream, of whatever meaning.
-func (s *Stream) writeRaw(b []byte) error { return s.core.adapter.writeData(s.id(), b) }
+func (s *Stream) writeRaw(b []byte) error { return s.core.adapter.writeData(s.id(), b, s.done) }
 
 // Write writes a copy of p. WriteBuffer saves the copy.
 func (s *Stream) Write(p []byte) (int, error) {
@@ -78,7 +78,7 @@ func (s *Stream) WriteOwned(b *tunnel.Buffer, n int) (int, error) {
 		return s.WriteBuffer(b.Bytes[tunnel.BufferHeadroom-streamHeadroom : tunnel.BufferHeadroom+n])
 	}
 	from, to := frameIn(b, n)
-	if err := s.core.adapter.writeOwned(s.id(), b, from, to); err != nil {
+	if err := s.core.adapter.writeOwned(s.id(), b, from, to, s.done); err != nil {
 		return 0, s.writeFailed(err)
 	}
 	return n, nil
@@ -96,8 +96,9 @@ func (s *Stream) WriteFrom(read func(size int) (*tunnel.Buffer, int, error)) (n 
 	if err := s.writable(); err != nil {
 		return 0, nil, err
 	}
-	bulk := &s.core.adapter.bulkMu
-	bulk.Lock()
+	if err := s.core.adapter.takeTurn(s.done); err != nil {
+		return 0, nil, s.writeFailed(err)
+	}
 	for range maxFrames {
 		var k int
 		k, readErr, writeErr = s.writeFrameFrom(read)
@@ -106,19 +107,19 @@ func (s *Stream) WriteFrom(read func(size int) (*tunnel.Buffer, int, error)) (n 
 			break
 		}
 	}
-	bulk.Unlock()
+	s.core.adapter.endTurn()
 	if writeErr != nil {
 		writeErr = s.writeFailed(writeErr)
 	}
 	return n, readErr, writeErr
 }
 
-// writeFrameFrom writes one frame of WriteFrom. adapter.bulkMu is held.
+// writeFrameFrom writes one frame of WriteFrom, whose turn it is.
 func (s *Stream) writeFrameFrom(read func(size int) (*tunnel.Buffer, int, error)) (n int, readErr, writeErr error) {
 	if s.Room() < tunnel.WorthOwning {
 		return 0, nil, nil
 	}
-	if err := s.core.link.WaitLowWatermark(); err != nil {
+	if err := s.core.link.WaitLowWatermark(s.done); err != nil {
 		return 0, nil, err
 	}
 	room := s.credit.takeFrame(tunnel.WorthOwning, min(s.core.frameSize(), tunnel.BufferSize))
@@ -133,10 +134,10 @@ func (s *Stream) writeFrameFrom(read func(size int) (*tunnel.Buffer, int, error)
 	}
 	from, to := frameIn(b, n)
 	if n >= tunnel.WorthOwning {
-		return n, readErr, s.core.adapter.writeOwnedNow(s.id(), b, from, to)
+		return n, readErr, s.core.adapter.writeOwnedNow(s.id(), b, from, to, s.done)
 	}
 	defer b.Free()
-	return n, readErr, s.core.adapter.writeNow(s.id(), b.Bytes[from:to])
+	return n, readErr, s.core.adapter.writeNow(s.id(), b.Bytes[from:to], s.done)
 }
 
 // frameIn makes a frame of the n bytes of data in b, and returns where in b it
@@ -201,7 +202,8 @@ func (s *Stream) writable() error {
 	return nil
 }
 
-// writeFailed ends the stream because the link has ended.
+// writeFailed ends the stream because the link has ended, or returns why the
+// stream has ended while it waited for the link.
 func (s *Stream) writeFailed(err error) error {
 	err = s.fail(err)
 	<-s.done // so that the gone function of Watch has been called

@@ -85,7 +85,7 @@ func (t Target) Validate() error {
 //	version (1 byte, openVersion) · kind (1) · length (2) · address (length bytes)
 //
 // length is at most MaxAddress. Another version or a bad target is a breach of
-// the protocol.
+// the protocol; a stream of an unknown kind is refused as Unsupported.
 const (
 	openVersion   = 1
 	openFixedSize = 4
@@ -116,11 +116,16 @@ func readOpen(r io.Reader) (Target, error) {
 		return Target{}, noEOF(err)
 	}
 	t := Target{Kind(fixed[1]), string(address)}
+	if t.Kind < TCP || t.Kind > Named {
+		return t, errUnknownKind
+	}
 	if err := t.Validate(); err != nil {
 		return Target{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return t, nil
 }
+
+var errUnknownKind = errors.New("a stream of a kind that this side does not know")
 
 // The result, the acceptor's answer to an open, ahead of its first frame:
 //

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"unicode/utf8"
@@ -266,7 +267,7 @@ func FuzzHello(f *testing.F) {
 		if err != nil || h.version != Version {
 			return
 		}
-		if again, err := parseHello(appendHello(nil, h)); err != nil || again != h {
+		if again, err := parseHello(appendHello(nil, h)); err != nil || !reflect.DeepEqual(again, h) {
 			t.Fatalf("%v came back as %v, %v", h, again, err)
 		}
 	})
@@ -326,7 +327,7 @@ func (p *pieces) Read(to []byte) (int, error) {
 // adapterGives returns the bytes of r that each stream gets, with stream 1 open, and as
 // 0 those that yamux gets.
 func adapterGives(r io.Reader) (map[uint32][]byte, error) {
-	c := &adapter{limit: 1 << 20, buffers: map[uint32]*receiveBuffer{1: newReceiveBuffer()}, updateAfter: 1 << 30}
+	c := &adapter{limit: 1 << 20, buffers: map[uint32]*receiveBuffer{1: newReceiveBuffer(1<<40, new(atomic.Int64))}, updateAfter: 1 << 30}
 	boxes := map[uint32]*receiveBuffer{1: c.buffers[1]}
 	got := map[uint32][]byte{}
 	for {

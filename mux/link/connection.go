@@ -54,6 +54,7 @@ type connection struct {
 
 	skip      uint64 // bytes to come that an earlier connection has brought; guarded by link.mu
 	inMessage bool   // read is inside a data message; only Read's
+	hasData   bool   // and has read some of its data
 
 	writeFailed bool          // nothing more is written; guarded by link.mu
 	gone        chan struct{} // closed when the link has detached it
@@ -83,7 +84,7 @@ func (l *Link) attachLocked(c *connection) {
 	c.conn.OnPong(l.pong)
 	l.wg.Go(func() { l.watch(c) })
 	l.attached.Broadcast()
-	l.space.Broadcast()
+	l.space.wake()
 	l.drained.Broadcast()
 	l.work.Signal()
 }
@@ -145,11 +146,15 @@ func (c *connection) read(l *Link, p []byte) (int, error) {
 			if err := c.nextMessage(l); err != nil {
 				return 0, err
 			}
-			c.inMessage = true
+			c.inMessage, c.hasData = true, false
 		}
 		n, err := c.conn.Read(p)
 		if n > 0 {
+			c.hasData = true
 			return n, nil
+		}
+		if err == io.EOF && !c.hasData {
+			return 0, ProtocolError("a data message without data")
 		}
 		if err == io.EOF {
 			c.inMessage = false

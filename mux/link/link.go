@@ -11,8 +11,8 @@ import (
 // Config has the bounds and times of a link. Every field must be set, except
 // that zero means what is stated.
 type Config struct {
-	// SendBuffer bounds the sent bytes that are kept until the peer acknowledges
-	// them. At least 2 × the high watermark of the send queue (256 KiB).
+	// SendBuffer bounds the bytes that are kept until the peer acknowledges them;
+	// they occupy at most twice as much memory. At least 2 × the high watermark of the send queue (256 KiB).
 	SendBuffer int
 	// PingInterval is the time between pings, jittered by a quarter.
 	PingInterval time.Duration
@@ -40,8 +40,8 @@ type Config struct {
 // gather there while the previous message is being written, leave as one
 // message, and stay until the peer has acknowledged them.
 //
-// Goroutines: one sends (sendLoop), or the caller of Flush does; the caller of Read
-// reads, and one for each connection watches for silence. Close ends them, Wait waits for them.
+// Goroutines: one sends (sendLoop), or the callers of Write do; the caller of Read reads,
+// and one for each connection watches for silence. Close ends them, Wait waits for them.
 type Link struct {
 	cfg      Config
 	start    time.Time // of the clock that stamps pings
@@ -72,7 +72,7 @@ type Link struct {
 	ackTimer     *time.Timer
 	holdTimer    *time.Timer // ends a detached link after hold
 
-	space    sync.Cond // the send queue may have room, or err is set
+	space    broadcast // the send queue may have room, or err is set
 	work     sync.Cond // there may be something to send, or err is set
 	drained  sync.Cond // more is acknowledged, or conn has changed, or err is set
 	attached sync.Cond // a connection was attached, or err is set
@@ -109,7 +109,7 @@ func New(conn Conn, cfg Config) *Link {
 		cfg: cfg, hold: cfg.Hold, resumable: cfg.Resumable, noRetransmit: cfg.Hold == 0,
 		start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{}),
 	}
-	l.space.L, l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu, &l.mu
+	l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu
 	l.ackTimer = stopped(l.ackLate)
 	l.holdTimer = stopped(l.holdExpired)
 	l.mu.Lock()
@@ -194,7 +194,7 @@ func (l *Link) failLocked(err error) {
 	close(l.done)
 	l.ackTimer.Stop()
 	l.holdTimer.Stop()
-	l.space.Broadcast()
+	l.space.wake()
 	l.work.Broadcast()
 	l.drained.Broadcast()
 	l.attached.Broadcast()

@@ -93,7 +93,7 @@ func TestAcknowledgements(t *testing.T) {
 	readAll(b)
 	for _, size := range []int{1, 100, 1 << 20, 8 << 20} {
 		before := b.Received()
-		if err := a.Write(make([]byte, size)); err != nil {
+		if err := a.Write(make([]byte, size), nil); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "all is received", func() bool { return b.Received() == before+uint64(size) })
@@ -114,12 +114,12 @@ func TestCorkedBytesLeaveForALowWatermark(t *testing.T) {
 	a, b, _ := newPair(t, Config{})
 	readAll(b)
 	for range MaxFrame / 16 {
-		if err := a.WriteCorked(make([]byte, 16)); err != nil {
+		if err := a.WriteHeader(make([]byte, 16), true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- a.WaitLowWatermark() }()
+	go func() { waited <- a.WaitLowWatermark(nil) }()
 	select {
 	case err := <-waited:
 		if err != nil {
@@ -135,7 +135,7 @@ func TestCorkedBytesLeave(t *testing.T) {
 	a, b, _ := newPair(t, Config{})
 	readAll(a)
 	readAll(b)
-	if err := a.WriteCorked([]byte("corked")); err != nil {
+	if err := a.WriteHeader([]byte("corked"), true); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the bytes are received", func() bool { return b.Received() == 6 })
@@ -150,7 +150,7 @@ func TestCorkedBytesLeaveWithTheNext(t *testing.T) {
 	a.ackTimer.Stop()
 	a.ackTimer = stopped(func() {}) // nothing leaves by time
 	a.mu.Unlock()
-	if err := a.WriteCorked([]byte("corked")); err != nil {
+	if err := a.WriteHeader([]byte("corked"), true); err != nil {
 		t.Fatal(err)
 	}
 	a.mu.Lock()
@@ -159,15 +159,15 @@ func TestCorkedBytesLeaveWithTheNext(t *testing.T) {
 	if !corked {
 		t.Error("the bytes do not wait")
 	}
-	if err := a.Write([]byte("next")); err != nil {
+	if err := a.Write([]byte("next"), nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all is received", func() bool { return b.Received() == 10 })
 }
 
-// Several goroutines that flush, small writes between them, and a connection that
+// Several goroutines that write, small writes between them, and a connection that
 // is slow: everything arrives, once and in order.
-func TestFlushFromManyGoroutines(t *testing.T) {
+func TestWriteFromManyGoroutines(t *testing.T) {
 	a, b, path := newPair(t, Config{SendBuffer: 4 << 20})
 	path.Chop(1000)
 	readAll(a)
@@ -191,12 +191,12 @@ func TestFlushFromManyGoroutines(t *testing.T) {
 					buffer.Bytes[chunkHeadroom+i] = byte(w)
 				}
 				order.Lock()
-				err := a.WriteOwned(buffer, chunkHeadroom, chunkHeadroom+size)
+				err := a.WriteOwned(buffer, chunkHeadroom, chunkHeadroom+size, nil)
 				if err == nil {
-					err = a.Write([]byte{byte(w) + 100})
+					err = a.Write([]byte{byte(w) + 100}, nil)
 				}
 				order.Unlock()
-				if a.Flush(); err != nil {
+				if err != nil {
 					t.Error(err)
 				}
 			}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"time"
@@ -25,57 +26,83 @@ const (
 	FrameHeadroom = 16
 )
 
-// Write queues b, and blocks while the queue is above the high watermark or the
-// link is detached. Only one goroutine may call it, WriteCorked or WriteOwned at
-// a time.
-func (l *Link) Write(b []byte) error {
+// headerSlack is how many bytes of headers WriteHeader queues above the high
+// watermark before it waits.
+const headerSlack = 1 << 20
+
+// ErrCanceled is returned by writes whose cancel channel was closed while they
+// waited for room in the queue. Nothing of them was queued.
+var ErrCanceled = errors.New("the write was canceled")
+
+// Write queues b in one piece, and sends it from the calling goroutine if none is
+// sending. It blocks while the queue is above the high watermark, the send buffer is
+// full, or the link is detached, until cancel is closed; nil never is. It also blocks
+// while the connection takes nothing, so the goroutine that calls Read must not call
+// it. Many goroutines may.
+func (l *Link) Write(b []byte, cancel <-chan struct{}) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := l.queue(b)
+	if err := l.awaitQueue(highWatermark, len(b), cancel); err != nil {
+		return err
+	}
+	l.queue(b)
 	if len(b) <= Small {
 		l.priorityTo = l.send.tail
 	}
-	l.work.Signal()
-	return err
+	l.sendInline()
+	return nil
 }
 
-// WriteCorked is Write for bytes that nobody waits for: they leave together with
-// the next bytes, or with the next acknowledgement, or after ackDelay.
-func (l *Link) WriteCorked(b []byte) error {
+// WriteHeader queues a small header that nothing waits for if corked is true: it
+// then leaves together with the next bytes, or with the next acknowledgement, or
+// after ackDelay. It does not wait for room, nor for a connection, so that a stream
+// can be opened and closed at any time; only a peer that makes this side write
+// headers without reading them makes it wait.
+func (l *Link) WriteHeader(b []byte, corked bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for l.err == nil && l.conn != nil && l.send.unsent() >= highWatermark+headerSlack {
+		l.corkedTo = 0
+		l.work.Signal()
+		l.space.wait(&l.mu, nil)
+	}
+	if l.err != nil {
+		return l.err
+	}
 	alone := l.send.unsent() == 0 || l.send.tail == l.corkedTo
-	err := l.queue(b)
-	if alone {
+	l.queue(b)
+	switch {
+	case !corked:
+		l.priorityTo = l.send.tail
+		l.work.Signal()
+	case alone:
 		l.corkedTo = l.send.tail
 		if l.ackDue || l.arrivedLocked() == l.ackSent { // otherwise the timer runs already
 			l.ackTimer.Reset(ackDelay)
 		}
 	}
-	return err
+	return nil
 }
 
-// WriteOwned queues b.Bytes[from:to] as Write does, but without a copy: the link
-// frees b. Flush must follow.
-func (l *Link) WriteOwned(b *tunnel.Buffer, from, to int) error {
+// WriteOwned is Write for b.Bytes[from:to], without a copy: the link frees b.
+func (l *Link) WriteOwned(b *tunnel.Buffer, from, to int, cancel <-chan struct{}) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.awaitQueue(highWatermark); err != nil {
+	if err := l.awaitQueue(highWatermark, to-from, cancel); err != nil {
 		b.Free()
 		return err
 	}
 	l.send.appendOwned(b, from, to)
+	l.sendInline()
 	return nil
 }
 
-// Flush sends what WriteOwned has queued. The calling goroutine sends it itself,
-// unless another one is sending: over a veth pair one bulk stream then has 1.06
-// times the throughput of one whose every message wakes sendLoop (5 rounds, up and
-// down). It blocks while the connection takes nothing, so a goroutine for which
-// the peer waits must not call it.
-func (l *Link) Flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// sendInline sends what was queued so far from the calling goroutine, unless another
+// one is sending. Waking sendLoop for it costs more: over a veth pair one bulk stream
+// has 1.06 times the throughput this way (5 rounds, up and down), and on loopback an
+// idle round trip and a new connection save a hand-off at each end. mu is held, and
+// released while a message is written.
+func (l *Link) sendInline() {
 	for to := l.send.tail; l.send.sent < to && !l.sending && l.err == nil && l.closeMsg == nil; {
 		c := l.conn
 		if c == nil || c.writeFailed || !l.sendable() {
@@ -89,12 +116,19 @@ func (l *Link) Flush() {
 }
 
 // WaitLowWatermark waits until the queue is below its low watermark, half a
-// message. Bulk writers call it before they write, so that small frames find
-// room in the queue and little ahead of them.
-func (l *Link) WaitLowWatermark() error {
+// message, or cancel is closed. Bulk writers call it before they write, so that
+// small frames find room in the queue and few bytes ahead of them.
+func (l *Link) WaitLowWatermark(cancel <-chan struct{}) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.awaitQueue(l.flight.messageSize() / 2)
+	return l.awaitQueue(l.flight.messageSize()/2, 0, cancel)
+}
+
+// WaitRoom waits until Write would not wait, or cancel is closed.
+func (l *Link) WaitRoom(cancel <-chan struct{}) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.awaitQueue(highWatermark, 0, cancel)
 }
 
 // FrameSize is the most bytes of data that a frame should have now, so that the
@@ -102,29 +136,34 @@ func (l *Link) WaitLowWatermark() error {
 func (l *Link) FrameSize() int { return int(l.frameSize.Load()) }
 
 // queue appends b to the send buffer. mu is held.
-func (l *Link) queue(b []byte) error {
+func (l *Link) queue(b []byte) {
 	for len(b) > 0 {
-		if err := l.awaitQueue(highWatermark); err != nil {
-			return err
-		}
-		n := min(len(b), highWatermark-l.send.unsent(), l.cfg.SendBuffer-l.send.held())
-		b = b[l.send.append(b[:n]):]
+		b = b[l.send.append(b):]
 	}
-	return nil
 }
 
 // awaitQueue waits until the link is attached, fewer than limit bytes wait to be
-// sent, and the send buffer has room. mu is held.
-func (l *Link) awaitQueue(limit int) error {
-	for l.err == nil && (l.conn == nil || l.send.unsent() >= limit || l.send.held() >= l.cfg.SendBuffer) {
+// sent, and the send buffer has room for n bytes more. mu is held.
+func (l *Link) awaitQueue(limit, n int, cancel <-chan struct{}) error {
+	for l.err == nil && (l.conn == nil || l.send.unsent() >= limit || l.fullFor(n)) {
 		l.corkedTo = 0 // more follows
 		l.work.Signal()
-		l.space.Wait()
+		if !l.space.wait(&l.mu, cancel) {
+			return ErrCanceled
+		}
 	}
 	return l.err
 }
 
-// sendLoop sends what is queued, and not sent by Flush, as fast as the connection
+// fullFor reports whether the send buffer has no room for n bytes more: neither the
+// bytes in it nor the memory that they occupy may grow without bound. An empty
+// buffer has room for any n. mu is held.
+func (l *Link) fullFor(n int) bool {
+	held, bound := l.send.held(), l.cfg.SendBuffer
+	return held > 0 && (held+n > bound || l.send.memory > 2*bound)
+}
+
+// sendLoop sends what is queued, and not sent by sendInline, as fast as the connection
 // takes it. Everything that gathers while one message is being written leaves as
 // the next one.
 func (l *Link) sendLoop() {
@@ -159,12 +198,12 @@ func (l *Link) sendData(c *connection) error {
 	l.flight.sent(l.send.sent, time.Now())
 	head := span.head(l.headroom + 1 + AckSize)
 	l.appendAck(head[l.headroom:l.headroom], MessageData)
-	l.space.Broadcast()
+	l.space.wake()
 	err := l.writeUnlocked(c, span.bytes())
 	l.send.release(span)
 	if l.noRetransmit && err == nil && l.send.acked < l.send.sent {
 		l.send.acknowledge(l.send.sent)
-		l.space.Broadcast()
+		l.space.wake()
 	}
 	return err
 }
@@ -225,11 +264,8 @@ func (l *Link) acknowledged(c *connection, to uint64) error {
 	if to > l.send.sent {
 		return ProtocolError("acknowledgement of byte %d, %d were sent", to, l.send.sent)
 	}
-	full := l.send.held() >= l.cfg.SendBuffer
 	l.send.acknowledge(to)
-	if full {
-		l.space.Broadcast()
-	}
+	l.space.wake()
 	return nil
 }
 
