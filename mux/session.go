@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -38,7 +39,8 @@ type Session struct {
 	closing   bool          // the link is over, and the streams are being told
 	idle      chan struct{} // closed when no stream is left; nil before Shutdown
 
-	recycleID  uint32 // at this stream id the session should be replaced
+	opening    atomic.Int32 // goroutines that open a stream
+	recycleID  uint32       // at this stream id the session should be replaced
 	endOnce    sync.Once
 	goAway     sync.Once
 	goingAway  chan struct{}      // closed when new streams should be opened on another session

@@ -34,34 +34,18 @@ func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
 	} else if err != nil {
 		return nil, s.cause(err)
 	}
-	// yamux may block when the link stalls, and takes no context.
-	type result struct {
-		st  *Stream
-		err error
-	}
-	opened := make(chan result)
-	if !s.spawn(func() {
-		st, err := s.open(ctx, t)
-		select {
-		case opened <- result{st, err}:
-		case <-ctx.Done():
-			if err == nil {
-				st.Close()
-			}
-		}
-	}) {
-		return nil, s.cause(nil)
-	}
-	select {
-	case r := <-opened:
-		return r.st, r.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return s.open(ctx, t)
 }
 
 func (s *Session) open(ctx context.Context, t Target) (*Stream, error) {
+	// yamux takes no context. It blocks only if the peer leaves streamBacklog openings
+	// unacknowledged, which no honest one does.
+	if s.opening.Add(1) > maxOpening {
+		s.opening.Add(-1)
+		return nil, &RefusedError{Busy, "the other end does not acknowledge new streams"}
+	}
 	ys, err := s.yamux.OpenStream()
+	s.opening.Add(-1)
 	if err != nil {
 		return nil, s.cause(err)
 	}
@@ -70,10 +54,16 @@ func (s *Session) open(ctx context.Context, t Target) (*Stream, error) {
 	defer context.AfterFunc(ctx, func() { st.Reset(Cancelled) })()
 	if err := st.writeRaw(appendOpen(make([]byte, yamuxHeader), t)); err != nil {
 		st.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, s.cause(err)
 	}
 	return st, nil
 }
+
+// maxOpening bounds the goroutines that are inside yamux to open a stream.
+const maxOpening = 256
 
 // Accept returns the next stream that the peer opens. The caller owns it, must
 // read its target with ReadTarget, and must Close it. Streams over MaxStreams,

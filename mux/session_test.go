@@ -274,17 +274,24 @@ func TestMaxStreams(t *testing.T) {
 	})
 }
 
+// forgetGoingAway makes a session open streams although its peer takes none.
+func forgetGoingAway(s *Session) {
+	s.mu.Lock()
+	s.peerAway = false
+	s.mu.Unlock()
+}
+
 // A peer that was sent going-away opens no streams, and those that it opened before it
 // knew are accepted.
-func TestAskToLeave(t *testing.T) {
+func TestSendGoingAway(t *testing.T) {
 	client, server := newPair(t, nil)
 	server.SendGoingAway()
-	await(t, "news of the wish", client.GoingAway())
+	await(t, "the request", client.GoingAway())
 	var refused *RefusedError
 	if _, err := client.Open(t.Context(), anywhere); !errors.As(err, &refused) || refused.Code != GoingAway {
 		t.Fatalf("a new stream: %v", err)
 	}
-	client.goingAway = make(chan struct{}) // as before it came
+	forgetGoingAway(client) // as before it came
 	openPair(t, client, server)
 }
 
@@ -293,15 +300,15 @@ func TestShutdown(t *testing.T) {
 	client, server := newPair(t, nil)
 	near, far := openPair(t, client, server)
 	down := async(func() error { return server.Shutdown(context.Background(), CloseAway, "stopping") })
-	await(t, "news of the shutdown", client.GoingAway())
+	await(t, "the request", client.GoingAway())
 	for _, s := range []*Session{client, server} {
 		var refused *RefusedError
 		if _, err := s.Open(t.Context(), anywhere); !errors.As(err, &refused) || refused.Code != GoingAway {
 			t.Fatalf("a new stream: %v", err)
 		}
 	}
-	// One that was on its way when the news came.
-	client.goingAway = make(chan struct{})
+	// A stream that was opened before the request arrived.
+	forgetGoingAway(client)
 	go server.Accept()
 	st, err := client.Open(t.Context(), anywhere)
 	if err != nil {
@@ -348,7 +355,7 @@ func TestShutdownCutShort(t *testing.T) {
 	near, far := openPair(t, client, server)
 	ctx, cancel := context.WithCancel(context.Background())
 	down := async(func() error { return server.Shutdown(ctx, CloseAway, "stopping") })
-	await(t, "news of the shutdown", client.GoingAway())
+	await(t, "the request", client.GoingAway())
 	cancel()
 	if err := await(t, "end of Shutdown", down); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)

@@ -61,7 +61,11 @@ func TestOpenRefused(t *testing.T) {
 		"surrogate":      append(head(1, 2, 3), 0xed, 0xa0, 0x80),
 		"delete":         append(head(1, 3, 1), 0x7f),
 	} {
-		if _, err := readOpen(bytes.NewReader(b)); !errors.Is(err, ErrProtocol) {
+		want := ErrProtocol
+		if strings.HasPrefix(name, "kind") {
+			want = errUnknownKind
+		}
+		if _, err := readOpen(bytes.NewReader(b)); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -195,13 +199,13 @@ func TestHelloRoundTrip(t *testing.T) {
 }
 
 func TestCodesHaveNames(t *testing.T) {
-	for c := range Code(11) {
+	for c := range Code(12) {
 		if s := c.String(); s == "" || strings.HasPrefix(s, "code") {
 			t.Errorf("code %d is %q", c, s)
 		}
 	}
-	if s := Code(11).String(); s != "code 11" {
-		t.Errorf("code 11 is %q", s)
+	if s := Code(12).String(); s != "code 12" {
+		t.Errorf("code 12 is %q", s)
 	}
 }
 

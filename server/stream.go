@@ -34,7 +34,11 @@ func serveStreams(c *core, x *session) {
 		if err != nil {
 			break
 		}
-		streams.Go(func() { handler.Serve(x.ctx, st) })
+		streams.Go(func() {
+			if relay := handler.Connect(x.ctx, st); relay != nil {
+				streams.Go(relay)
+			}
+		})
 	}
 	x.cancel()
 	streams.Wait()

@@ -49,37 +49,31 @@ type Observer interface {
 	Closed(toTarget, toPeer int64, err error)
 }
 
-// Serve reads a stream's target, connects to it, tells the peer the result,
-// relays until both directions have ended, and closes the stream. It blocks for
-// all of that.
+// Connect reads a stream's target, connects to it and tells the peer the result. It
+// returns the function that relays until both directions have ended, and closes the
+// stream; nil if there is nothing to relay, and the stream is closed. The caller runs
+// it in a goroutine of its own: dialing has grown the stack of this one, which the
+// relay would keep (an idle stream takes 9.6 KiB instead of 14.2 at the server).
 //
 // The end of ctx, or of the stream, abandons the connection attempt; the end of
 // ctx resets a stream that is relayed.
-func (h *Handler) Serve(ctx context.Context, st *mux.Stream) {
+func (h *Handler) Connect(ctx context.Context, st *mux.Stream) (relay func()) {
 	target, err := st.ReadTarget()
 	if err != nil {
 		if h.NoTarget != nil {
 			h.NoTarget(err)
 		}
 		st.Close()
-		return
+		return nil
 	}
 	o := h.Observe(target)
-	var conn net.Conn
-	dialed := make(chan struct{})
-	// A goroutine of its own, because dialing grows the stack, and the relay would
-	// keep it: an idle stream takes 9.6 KiB instead of 14.2 at the server.
-	go func() {
-		defer close(dialed)
-		conn, err = h.dial(ctx, st, target)
-	}()
-	<-dialed
+	conn, err := h.dial(ctx, st, target)
 	if err != nil {
 		code, reason := Classify(err)
 		o.Refused(code, err)
 		st.Refuse(code, reason)
 		st.Close()
-		return
+		return nil
 	}
 	o.Connected(conn)
 	socket := tunnel.NewSocket(conn)
@@ -87,13 +81,15 @@ func (h *Handler) Serve(ctx context.Context, st *mux.Stream) {
 		socket.Abort() // the peer has gone: no clean end for the target
 		o.Closed(0, 0, err)
 		st.Close()
-		return
+		return nil
 	}
-	// Otherwise the end of the session would wait until all data is delivered.
-	stop := context.AfterFunc(ctx, st.Abort)
-	defer stop()
-	n, err := tunnel.Relay(socket, st)
-	o.Closed(n.BToA, n.AToB, err)
+	return func() {
+		// Otherwise the end of the session would wait until all data is delivered.
+		stop := context.AfterFunc(ctx, st.Abort)
+		defer stop()
+		n, err := tunnel.Relay(socket, st)
+		o.Closed(n.BToA, n.AToB, err)
+	}
 }
 
 // dial connects to a target until the stream, ctx or the time ends.

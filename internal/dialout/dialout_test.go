@@ -111,7 +111,11 @@ func serve(t *testing.T, h *dialout.Handler) *peer {
 			if err != nil {
 				return
 			}
-			serving.Go(func() { h.Serve(ctx, st) })
+			serving.Go(func() {
+				if relay := h.Connect(ctx, st); relay != nil {
+					relay()
+				}
+			})
 		}
 	})
 	t.Cleanup(func() {
@@ -284,7 +288,7 @@ func TestNoTarget(t *testing.T) {
 			return observer{events: make(chan event, 16)}
 		},
 	}
-	if h.Serve(t.Context(), st); got == nil {
+	if relay := h.Connect(t.Context(), st); relay != nil || got == nil {
 		t.Error("the handler is not told of a stream without a target")
 	}
 }
