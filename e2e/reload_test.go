@@ -87,6 +87,53 @@ func TestReloadUsers(t *testing.T) {
 	}
 }
 
+// While a user has two token hashes, the client changes to the new token by a reload. Removing the old
+// hash then resets nothing.
+func TestTokenRotationKeepsStreams(t *testing.T) {
+	t.Parallel()
+	a := newApplication(t, machine(t))
+	r := setup{targets: []string{a.addr}}.start(t)
+	old, next := r.alice, newAccount(t, r.host, "alice")
+	conf := filepath.Join(workDir(t), "server.toml")
+	write := func(hashes string) {
+		t.Helper()
+		text := fmt.Sprintf("listen = [\"127.0.0.1:0\"]\n[tls]\ncert = %q\nkey = %q\n[tunnel]\npath = %q\n[[user]]\nname = \"alice\"\ntoken-hash = %s\nallow = [%q]\n",
+			r.pair.cert, r.pair.key, tunnelPath, hashes, a.addr)
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(fmt.Sprintf("%q", old.hash))
+	s := r.host.server(t, "--config", conf)
+	token := filepath.Join(workDir(t), "token")
+	install := func(from string) {
+		t.Helper()
+		if err := os.WriteFile(token, []byte(readFile(t, from)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(old.tokenFile)
+	c := r.host.client(t, "--proxy", "none", "--token-file", token, "--ca", r.pair.ca, "-L", "127.0.0.1:0:"+a.addr, "wss://"+s.addr+tunnelPath)
+	r.local[a.addr] = c.listens(t, a.addr)
+	near, far := r.open(t, a)
+
+	write(fmt.Sprintf("[%q, %q]", old.hash, next.hash))
+	s.signal(t, syscall.SIGHUP)
+	s.wait(t, `msg=reloaded`, 1)
+	passByte(t, near, far)
+	install(next.tokenFile)
+	c.signal(t, syscall.SIGHUP)
+	c.wait(t, `msg="link migrated"`, 1)
+	write(fmt.Sprintf("%q", next.hash))
+	s.signal(t, syscall.SIGHUP)
+	s.wait(t, `msg=reloaded`, 2)
+	passByte(t, near, far)
+	passByte(t, far, near)
+	if c.count(linkDown) != 0 {
+		t.Error("the session ended")
+	}
+}
+
 // serial returns the serial number of the server's certificate.
 func serial(t *testing.T, h *host, addr string) string {
 	t.Helper()

@@ -48,7 +48,11 @@ func noScheme(s string) error {
 	if isHostPort := hasPort && strings.Count(s, ":") == 1 && !isPort(host); err == nil && !isHostPort && f.Target.Network != "unix" {
 		return bad("did you mean the forward -L "+s+"?", "%q is not the URL of a server", s)
 	}
-	return bad("did you mean wss://"+withoutQuery(s)+"?", "URL %q has no scheme", Redact(s))
+	advice := "did you mean wss://" + withoutQuery(s) + "?"
+	if err == nil && f.Target.Network == "tcp" {
+		advice = "did you mean wss://" + s + ", or the forward -L " + s + "?"
+	}
+	return bad(advice, "URL %q has no scheme", Redact(s))
 }
 
 // ProxyURL checks the URL of an upstream proxy: http, https, socks5 or
