@@ -53,7 +53,7 @@ func (u *Users) Authenticate(c Credentials) (*Identity, Proof, error) {
 	}
 	if c.Authorization == "" {
 		if holder == nil {
-			return nil, Proof{}, reject("the certificate names no user")
+			return nil, Proof{}, reject("the certificate names no user: its names are %s", quote(strings.Join(c.CertNames, ", ")))
 		}
 		return holder.identity, holder.certProof(), nil
 	}

@@ -112,11 +112,14 @@ func (f *FileSource) read() (fileState, *tls.Certificate, error) {
 }
 
 // Warnings returns what is suspect about the current files but no error: a key
-// that other users can read, a certificate that is not valid yet or has
-// expired since it was loaded. Each is one sentence.
+// that other users can read, a certificate without its chain, one that is not
+// valid yet or has expired since it was loaded. Each is one sentence.
 func (f *FileSource) Warnings() []string {
 	list := append([]string(nil), f.warnings...)
 	if w := keyModeWarning(f.keyFile); w != "" {
+		list = append(list, w)
+	}
+	if w := chainWarning(f.certFile, f.live.Load().cert); w != "" {
 		list = append(list, w)
 	}
 	leaf, now := f.Leaf(), time.Now()

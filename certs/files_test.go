@@ -165,7 +165,7 @@ func TestWarnings(t *testing.T) {
 	a := issue(t, &ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })
 	dir := t.TempDir()
 	key := write(t, dir, "key", a.keyPEM(t))
-	src, err := Files(write(t, dir, "cert", a.certPEM()), key)
+	src, err := Files(write(t, dir, "cert", append(a.certPEM(), ca.certPEM()...)), key)
 	if err != nil {
 		t.Fatal(err)
 	}

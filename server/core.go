@@ -23,6 +23,7 @@ type core struct {
 	failures        boundedLog // of authentication
 	refusals        boundedLog // of route connections
 	sessionRefusals boundedLog
+	certificates    boundedLog // of client certificates that were refused
 	subprotocols    boundedLog // of clients that left because none was answered
 }
 
@@ -33,6 +34,7 @@ func newCore(cfg Config) *core {
 		failures:        boundedLog{log: cfg.Logger, message: authenticationFailed},
 		refusals:        boundedLog{log: cfg.Logger, message: routeRefused},
 		sessionRefusals: boundedLog{log: cfg.Logger, message: sessionRefused},
+		certificates:    boundedLog{log: cfg.Logger, message: certificateRefused},
 		subprotocols:    boundedLog{log: cfg.Logger, message: subprotocolUnanswered},
 	}
 }
@@ -85,6 +87,7 @@ func (c *core) flushLogs() {
 	c.failures.flush()
 	c.refusals.flush()
 	c.sessionRefusals.flush()
+	c.certificates.flush()
 	c.subprotocols.flush()
 }
 
@@ -93,5 +96,6 @@ const (
 	authenticationFailed  = "authentication failed"
 	routeRefused          = "route refused"
 	sessionRefused        = "session refused"
+	certificateRefused    = "client certificate refused"
 	subprotocolUnanswered = "route subprotocol unanswered"
 )

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"net/http"
+	"net/netip"
 	"path"
 	"sync/atomic"
 	"time"
@@ -10,17 +12,18 @@ import (
 )
 
 // frontLog warns of a proxy in front that damages the requests for WebSockets, so
-// that they get the site's answer, usually 404. Each kind of damage is logged at
-// most once in frontLogPause, because anybody can send such requests.
+// that they get the site's answer, usually 404, or that sends what is no request.
+// Each kind is logged at most once in frontLogPause, because anybody can cause it.
 type frontLog struct {
-	upgrade, slash atomic.Int64 // when it was last logged, by clock; 0: never
+	upgrade, slash, proxyHeader atomic.Int64 // when it was last logged, by clock; 0: never
 }
 
 const frontLogPause = time.Minute
 
 const (
-	upgradeLost  = "upgrade lost"
-	pathNotClean = "path not clean"
+	upgradeLost         = "upgrade lost"
+	pathNotClean        = "path not clean"
+	proxyHeaderReceived = "PROXY header received"
 )
 
 // logDamage logs that a request, which is for the site as it is, was meant for the
@@ -42,6 +45,16 @@ func (c *core) logDamage(r *http.Request, a *access) {
 		c.log.Warn(pathNotClean, "addr", addrText(c.clientAddr(r)), "path", truncate(r.URL.Path),
 			"hint", "request "+truncate(clean)+"; a proxy in front doubles a slash if its own path and the one that it appends both have one: nginx passes the path on unchanged if proxy_pass names no path")
 	}
+}
+
+// logProxyHeader logs that a peer sends headers of the PROXY protocol, which fail as
+// malformed requests or TLS handshakes: first is the first data of a connection.
+func (c *core) logProxyHeader(peer netip.Addr, first []byte) {
+	if !bytes.HasPrefix(first, []byte("PROXY")) && !bytes.HasPrefix(first, []byte("\r\n\r\n\x00")) || !due(&c.front.proxyHeader) {
+		return
+	}
+	c.log.Warn(proxyHeaderReceived, "addr", addrText(netip.AddrPortFrom(peer, 0)),
+		"hint", "adit takes no PROXY protocol: switch it off in the balancer in front (haproxy: send-proxy, nginx: proxy_protocol on); a balancer that speaks HTTP can name the client in X-Forwarded-For, see trusted-proxies")
 }
 
 // due reports whether a line may be logged again, and notes that it is.

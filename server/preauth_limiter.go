@@ -20,8 +20,9 @@ import (
 // or, if at most half are such, the oldest that has sent something.
 type preAuthLimiter struct {
 	max, maxPerAddress int
-	isProxy            func(peer netip.Addr) bool // a proxy is many clients: no bound per address
-	rejected           *metrics.Tally             // by the bound
+	isProxy            func(peer netip.Addr) bool         // a proxy is many clients: no bound per address
+	rejected           *metrics.Tally                     // by the bound
+	first              func(peer netip.Addr, data []byte) // gets the first data of each connection; may be nil
 
 	// Guarded by mu, as are the fields of each preAuthConn.
 	mu        sync.Mutex
@@ -181,6 +182,9 @@ func (c *preAuthConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && !c.heard.Load() && !c.heard.Swap(true) {
 		c.limiter.notSilent(c)
+		if c.limiter.first != nil {
+			c.limiter.first(c.address, p[:n])
+		}
 	}
 	return n, err
 }

@@ -65,6 +65,7 @@ func New(cfg Config, a Access) (*Server, error) {
 	s.limiter = newPreAuthLimiter(cfg.MaxConns, cfg.MaxConnsPerAddress, func(peer netip.Addr) bool {
 		return c.access.Load().trustedProxies.include(peer)
 	})
+	s.limiter.first = c.logProxyHeader
 	s.listening, s.stopListening = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s,
@@ -75,7 +76,7 @@ func New(cfg Config, a Access) (*Server, error) {
 		Protocols:         protocols(),
 		HTTP2:             http2Config(),
 		ConnContext:       s.limiter.connContext,
-		ConnState:         s.limiter.connState,
+		ConnState:         s.connState,
 		ErrorLog:          log.New(handshakeLog{httpLog{c.log}, c.counters.handshakes}, "", 0),
 	}
 	if err := s.SetAccess(a); err != nil {

@@ -94,9 +94,7 @@ func (s *tlsSource) fits(t config.ServerTLS) bool {
 // waits for it to end, and calls renewed when there is a new one.
 func (s *tlsSource) watch(ctx context.Context, log *slog.Logger, renewed func()) {
 	if source, ok := s.source.(*certs.FileSource); ok {
-		for _, w := range source.Warnings() {
-			log.Warn("certificate warning", "warning", w)
-		}
+		logWarnings(log, source)
 	}
 	if s.stop != nil {
 		return // the old source, which is still watched
@@ -113,6 +111,7 @@ func (s *tlsSource) watch(ctx context.Context, log *slog.Logger, renewed func())
 					log.Error("certificate reload failed", hint.Attrs(err)...)
 				} else if reloaded {
 					log.Info("certificate reloaded", "expires", source.Expiry())
+					logWarnings(log, source)
 					renewed()
 				}
 			})
@@ -131,6 +130,12 @@ func (s *tlsSource) watch(ctx context.Context, log *slog.Logger, renewed func())
 		}()
 	default:
 		close(done)
+	}
+}
+
+func logWarnings(log *slog.Logger, source *certs.FileSource) {
+	for _, w := range source.Warnings() {
+		log.Warn("certificate warning", "warning", w)
 	}
 }
 
