@@ -100,7 +100,8 @@ func (c *Client) checkWork(l *loader, needWork bool) {
 		c.Forwards = nil
 		return
 	}
-	if needWork && len(c.Forwards) == 0 && !l.faulty("forward") && !l.faulty("stdio") && !l.later {
+	// What is not the URL of a server may have been meant as a forward.
+	if needWork && len(c.Forwards) == 0 && !l.faulty("forward") && !l.faulty("stdio") && !l.faulty("server") && !l.later {
 		l.faults.Add("forward", bad("name a target, e.g. adit client -L 5432:db.lan:5432 wss://gw.example.com/tunnel; -L 2222:ssh for a target the server names; -W HOST:PORT for ssh's ProxyCommand", "there is nothing to forward"))
 	}
 	seen := map[Address]int{}
