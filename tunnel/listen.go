@@ -38,20 +38,21 @@ func Local(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// ListenUnix listens on a unix stream socket with the given permissions. It replaces a socket on which no process
+// ListenUnix listens on a unix stream socket with the given permissions, which hold before anybody can connect. It
+// replaces a socket on which no process
 // listens, as a crash leaves one, and no other file.
 func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
-	ln, err := net.Listen("unix", path)
+	ln, err := bindUnix(path, mode)
 	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("replace an abandoned socket: %w", err)
 		}
-		ln, err = net.Listen("unix", path)
+		ln, err = bindUnix(path, mode)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := os.Chmod(path, mode); err != nil { // what the umask has taken away
 		ln.Close()
 		return nil, err
 	}
