@@ -86,7 +86,7 @@ func (s *Session) Accept() (*Stream, error) {
 		case count > s.cfg.MaxStreams:
 			s.refuse(st, Busy, fmt.Sprintf("this session has %d streams already", s.cfg.MaxStreams))
 		case st.overLimit:
-			s.refuse(st, Busy, "too many bytes may be in flight already to the sessions of this user, or of all users")
+			s.refuse(st, Busy, "this user's connections, or all together, may hold no more data: see tunnel.user-stream-memory and tunnel.stream-memory of the server")
 		default:
 			return st, nil
 		}

@@ -68,6 +68,12 @@ type Config struct {
 	// 256 MiB.
 	ResumeMemory int64
 
+	// StreamMemory bounds the unread data that all connected sessions may have to
+	// hold, by the credit that they have granted, in bytes, and UserStreamMemory
+	// that of one user's sessions, or of all anonymous clients. A stream for which
+	// there is no initial credit left is refused as busy. Defaults 4 GiB and 1 GiB.
+	StreamMemory, UserStreamMemory int64
+
 	// TicketLifetime is how long a ticket for a route is valid, in whole
 	// seconds. A route's users get tickets at its path + "/.ticket", and a web
 	// page opens the route with ?ticket=TICKET. Default 1 min.
@@ -98,6 +104,8 @@ func (c *Config) setDefaults() {
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
 	c.LastRequestTimeout = cmp.Or(c.LastRequestTimeout, time.Second)
 	c.DialTimeout = cmp.Or(c.DialTimeout, 10*time.Second)
+	c.StreamMemory = cmp.Or(c.StreamMemory, 4<<30)
+	c.UserStreamMemory = cmp.Or(c.UserStreamMemory, 1<<30)
 	c.TicketLifetime = cmp.Or(c.TicketLifetime, time.Minute)
 	c.Mux.Silence = cmp.Or(c.Mux.Silence, 45*time.Second)
 	if c.Site == nil {

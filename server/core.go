@@ -18,6 +18,7 @@ type core struct {
 	access   atomic.Pointer[access]
 	counters counters
 	tickets  ticketKey
+	credit   *creditLimits
 
 	front           frontLog
 	failures        boundedLog // of authentication
@@ -30,7 +31,7 @@ type core struct {
 // newCore takes a Config that has its defaults.
 func newCore(cfg Config) *core {
 	return &core{
-		cfg: cfg, log: cfg.Logger, counters: newCounters(), tickets: newTicketKey(),
+		credit: newCreditLimits(cfg), cfg: cfg, log: cfg.Logger, counters: newCounters(), tickets: newTicketKey(),
 		failures:        boundedLog{log: cfg.Logger, message: authenticationFailed},
 		refusals:        boundedLog{log: cfg.Logger, message: routeRefused},
 		sessionRefusals: boundedLog{log: cfg.Logger, message: sessionRefused},
@@ -49,10 +50,11 @@ func (c *core) record(kind, id, user, client, target string) *recording {
 	return newRecording(c.cfg.Audit, kind, id, user, client, target)
 }
 
-// muxConfig returns the configuration of a new session.
-func (c *core) muxConfig() *mux.Config {
+// muxConfig returns the configuration of a new session of a user.
+func (c *core) muxConfig(user string) *mux.Config {
 	m := c.cfg.Mux
 	m.MaxStreams = c.access.Load().maxStreams
+	m.CreditLimit = c.credit.of(user)
 	return &m
 }
 

@@ -63,7 +63,7 @@ func (t *tunnelEndpoint) serve(w http.ResponseWriter, r *http.Request, who calle
 func (t *tunnelEndpoint) join(conn *ws.Conn, who caller, client netip.AddrPort) {
 	addr := addrText(client)
 	x := newSession(t.log, who.identity, who.proof, addr)
-	cfg := t.muxConfig()
+	cfg := t.muxConfig(who.identity.Name)
 	cfg.OnDown = x.linkLost
 	var refused string // why there may not be one more session
 	m, resumed, err := t.store.Serve(t.ctx, conn, who.identity.Name, func() error {

@@ -26,6 +26,8 @@ type Server struct {
 
 	ResumeTimeout    time.Duration // how long a session without its client is kept; 0: not at all
 	ResumeMemory     int           // MiB, of all detached sessions
+	StreamMemory     int           // MiB, that connected sessions may have to hold
+	UserStreamMemory int           // MiB, of them those of one user
 	MaxConnectionAge time.Duration // 0: unlimited
 
 	UsersFile      string

@@ -124,6 +124,17 @@ func (s *Server) settings() []*setting {
 				targets have not read yet. The session that has been detached for the longest is dropped first. A number
 				without a unit is in MiB.`,
 			example: `"1GiB"`},
+		{key: "tunnel.stream-memory", flag: "stream-memory", arg: "SIZE", to: mebibytes(&s.StreamMemory, 64, 1<<24), def: "4GiB", restart: true,
+			help: "unread data that all connected sessions may have to hold; further streams are refused",
+			doc: `Data that clients may have sent and targets have not read, of all connected sessions together. What counts
+				is the credit that clients have: 64 KiB for each stream, and more for streams that transfer bulk data. A stream
+				for which nothing is left is refused as busy. A number without a unit is in MiB.`,
+			example: `"8GiB"`},
+		{key: "tunnel.user-stream-memory", flag: "user-stream-memory", arg: "SIZE", to: mebibytes(&s.UserStreamMemory, 16, 1<<24), def: "1GiB", restart: true,
+			help: "the same for the sessions of one user",
+			doc: `The part of tunnel.stream-memory that the sessions of one user may have, or of all anonymous clients
+				together. A number without a unit is in MiB.`,
+			example: `"256MiB"`},
 		{key: "tunnel.max-connection-age", flag: "max-connection-age", arg: "DURATION", to: duration(&s.MaxConnectionAge, 0, 30*24*time.Hour), def: "0s", restart: true,
 			help: "ask clients to move to a new connection before this age; 0s: never",
 			doc: `Ask clients to move to a new connection before the present one reaches this age, for proxies that cut every

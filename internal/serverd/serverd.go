@@ -157,6 +157,8 @@ func (d *Daemon) newServer() (*server.Server, error) {
 		TunnelPath:       cfg.TunnelPath,
 		MaxConnectionAge: cfg.MaxConnectionAge,
 		ResumeMemory:     int64(cfg.ResumeMemory) << 20,
+		StreamMemory:     int64(cfg.StreamMemory) << 20,
+		UserStreamMemory: int64(cfg.UserStreamMemory) << 20,
 		Mux:              mux.Config{ResumeTimeout: cmp.Or(cfg.ResumeTimeout, -1)}, // 0: not at all, and there the default
 		CertNames:        certs.Names,
 		Site:             http.HandlerFunc(d.serveSite),
