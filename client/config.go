@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -106,6 +107,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	// The link uses only the answer to its newest ping.
 	options := *cfg.Dial
 	options.Conn.LatestPongOnly = true
+	options.Addresses = cmp.Or(options.Addresses, new(dial.Addresses))
 	cfg.Dial = &options
 	return cfg, nil
 }

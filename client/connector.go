@@ -379,6 +379,7 @@ func (c *connector) connectionLost() {
 	}
 	age := time.Since(c.connectedAt)
 	reason := c.session.Stats().Lost
+	c.sessions.suspectAddress(c.ctx, c.server, reason)
 	c.log.Warn("link lost", "server", c.server, "after", age.Round(time.Millisecond), "reason", reason)
 	c.announce(nil, State{Server: c.server, Err: reason})
 	if age < usefulConnection && delivered(c.session) == c.delivered && !c.attempts.running() {

@@ -2,9 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"time"
 
 	"adit/mux"
@@ -59,6 +62,7 @@ func (d *sessionDialer) dial(ctx context.Context, server string) (session *mux.S
 	}
 	session, err = mux.Client(ctx, conn, d.mux)
 	if err != nil {
+		d.suspectAddress(ctx, server, err)
 		return nil, fmt.Errorf("%s: %w", server, err)
 	}
 	return session, nil
@@ -82,9 +86,26 @@ func (d *sessionDialer) resume(ctx context.Context, session *mux.Session, server
 	}
 	next, err = session.Resume(ctx, conn)
 	if err != nil {
+		d.suspectAddress(ctx, server, err)
 		return nil, fmt.Errorf("%s: %w", server, err)
 	}
 	return next, nil
+}
+
+// suspectAddress makes the next connection to server prefer other addresses of its
+// name, if the last one was lost in silence: no close, no reset. A path that loses
+// large packets accepts every connection.
+func (d *sessionDialer) suspectAddress(ctx context.Context, server string, lost error) {
+	var byPeer *mux.ClosedError
+	if lost == nil || ctx.Err() != nil || errors.As(lost, &byPeer) {
+		return
+	}
+	for _, said := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(lost, said) {
+			return
+		}
+	}
+	d.options.Addresses.Suspect(server)
 }
 
 // drain closes session, which gets no new streams, when its streams have ended,

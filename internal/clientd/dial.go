@@ -21,6 +21,11 @@ func DialOptions(c *config.Client, getenv func(string) string, log *slog.Logger)
 		Host:      c.Host,
 		ConnectTo: c.ConnectTo,
 		Header:    http.Header{},
+		Trace: func(e dial.Event) {
+			if e.Retry {
+				log.Info("trying another address", "error", e.Err)
+			}
+		},
 	}
 	for _, h := range c.Headers {
 		d.Header.Add(h.Name, h.Value)

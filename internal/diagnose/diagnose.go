@@ -78,7 +78,10 @@ func (c *Check) fail(hop string, err error, elapsed time.Duration) error {
 // dialed prints a hop that the dialer has passed.
 func (c *Check) dialed(e dial.Event) {
 	if e.Err != nil {
-		return // Dial is about to return it
+		if e.Retry { // else Dial is about to return it
+			c.line("-", string(e.Step), e.Err.Error()+": trying another address", e.Elapsed)
+		}
+		return
 	}
 	detail := e.Detail
 	if e.Step == dial.StepConfiguration && c.ConfigFile != "" {

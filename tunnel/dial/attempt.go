@@ -11,6 +11,7 @@ import (
 // An attempt is one Dial: the options, and what follows from them and the URL.
 type attempt struct {
 	*Options
+	rawURL        string // as Dial got it
 	secure        bool
 	serverURL     string // for errors: without user information and query
 	requestURI    string
@@ -22,6 +23,8 @@ type attempt struct {
 	dialAddr      string   // HOST:PORT for TCP: the proxy's or target; or unix:PATH
 	socket        string   // path of the unix socket to connect to; "": TCP
 	authorization string
+	peerIP        string // of the TCP connection, for errors; "" if dialAddr has it
+	failed        Event  // of the last failure, not yet reported
 }
 
 // within calls f with the handshake timeout. nc is the socket beneath all layers.
@@ -60,13 +63,15 @@ func (a *attempt) emit(e Event) {
 	}
 }
 
-// fail reports and returns the error of a step. Of a canceled dial the cause is always the cancellation,
+// fail returns the error of a step, and notes its event. Of a canceled dial the cause is always the cancellation,
 // whatever error the interrupted operation returned.
 func (a *attempt) fail(ctx context.Context, start time.Time, serr *Error) error {
 	if cause := ended(ctx); cause != nil {
 		*serr = Error{Step: serr.Step, Addr: serr.Addr, Err: cause}
+	} else if a.peerIP != "" {
+		serr.Err = &described{serr.Err.Error() + " (" + a.peerIP + ")", serr.Err}
 	}
-	a.emit(Event{Step: serr.Step, Addr: serr.Addr, Elapsed: time.Since(start), Err: serr})
+	a.failed = Event{Step: serr.Step, Addr: serr.Addr, Elapsed: time.Since(start), Err: serr}
 	return serr
 }
 

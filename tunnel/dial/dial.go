@@ -15,6 +15,9 @@ import (
 // Dial opens a WebSocket connection as a client (RFC 6455, section 4.1) to a ws or wss URL, directly
 // or through an upstream proxy. Nil options mean the zero Options. ctx cancels the dial, at once and in any
 // step, and has no effect on the connection later. The caller has to close the connection. Errors are *Error.
+//
+// If a connection fails after TCP, the other addresses of the name get their turn, except after a refusal of
+// the credentials.
 func Dial(ctx context.Context, rawURL string, o *Options) (*ws.Conn, error) {
 	if o == nil {
 		o = new(Options)
@@ -23,29 +26,12 @@ func Dial(ctx context.Context, rawURL string, o *Options) (*ws.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := a.connect(ctx)
+	c, err := a.dial(ctx)
 	if err != nil {
-		return nil, err
+		a.failed.Err = err
+		a.emit(a.failed)
 	}
-
-	// From here on closing the socket interrupts the step that is under way.
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		nc.Close()
-		close(closed)
-	})
-	up, err := a.handshakes(ctx, nc)
-	if !stop() {
-		<-closed
-		if err == nil {
-			err = &Error{Step: StepUpgrade, Addr: a.serverURL, Err: context.Cause(ctx)}
-		}
-	}
-	if err != nil {
-		nc.Close()
-		return nil, err
-	}
-	return ws.Client(up.nc, up.br, a.secure, o.Conn), nil
+	return c, err
 }
 
 // handshakes does the proxy, TLS and upgrade steps over the socket nc. It does not close nc.

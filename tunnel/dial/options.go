@@ -49,17 +49,22 @@ type Options struct {
 	// or an empty value sends none.
 	Authorization func() (string, error)
 
-	// ConnectTimeout bounds name resolution and TCP together, over all addresses of a name. 0 means
+	// ConnectTimeout bounds name resolution, and TCP over all addresses of a name, each by itself, and
+	// TCP again if a connection fails later and other addresses get their turn. 0 means
 	// DefaultConnectTimeout, negative no bound.
 	ConnectTimeout time.Duration
 	// HandshakeTimeout bounds the exchange with the proxy, the TLS handshake and the upgrade, each by
-	// itself. 0 means DefaultHandshakeTimeout, negative no bound.
+	// itself and for each address. 0 means DefaultHandshakeTimeout, negative no bound.
 	HandshakeTimeout time.Duration
+
+	// Addresses remembers which addresses failed, for later Dials. Nil remembers nothing.
+	Addresses *Addresses
 
 	// Conn tunes the connection that Dial returns.
 	Conn ws.Options
 
-	// Trace is called when a step has ended, in order, by the goroutine that called Dial. May be nil.
+	// Trace is called when a step has ended, in order, by the goroutine that called Dial. After an event
+	// with Retry the steps begin again with TCP. May be nil.
 	Trace func(Event)
 }
 
@@ -74,6 +79,8 @@ type Event struct {
 	Elapsed time.Duration
 	// TLS is set for a successful TLS step, and for a successful proxy step over TLS.
 	TLS *tls.ConnectionState
-	// Err is nil, or the *Error that Dial is going to return.
+	// Err is nil, or an *Error: that which Dial is going to return, unless Retry is set.
 	Err error
+	// Retry says that Dial tries another address, or a smaller ClientHello, after Err.
+	Retry bool
 }

@@ -16,7 +16,7 @@ import (
 // plan checks the options, as the first step.
 func (o *Options) plan(rawURL string) (*attempt, error) {
 	start := time.Now()
-	a := &attempt{Options: o, serverURL: redactRaw(rawURL)}
+	a := &attempt{Options: o, rawURL: rawURL, serverURL: redactRaw(rawURL)}
 	serr := a.fill(rawURL)
 	if serr != nil {
 		if serr.Addr == "" {

@@ -21,7 +21,7 @@ func connectSOCKS(ctx context.Context, nc net.Conn, u *url.URL, target string) e
 		password, _ := u.User.Password()
 		auth = &proxy.Auth{User: u.User.Username(), Password: password}
 	}
-	d, err := proxy.SOCKS5("tcp", u.Host, auth, connected{nc})
+	d, err := proxy.SOCKS5("tcp", u.Host, auth, existing{nc})
 	if err != nil {
 		return err
 	}
@@ -29,11 +29,11 @@ func connectSOCKS(ctx context.Context, nc net.Conn, u *url.URL, target string) e
 	return err
 }
 
-// connected is a dialer for package proxy that returns nc, which is connected already.
-type connected struct{ nc net.Conn }
+// existing is a dialer for package proxy that returns nc, which is connected already.
+type existing struct{ nc net.Conn }
 
-func (c connected) Dial(string, string) (net.Conn, error) { return c.nc, nil }
-func (c connected) DialContext(context.Context, string, string) (net.Conn, error) {
+func (c existing) Dial(string, string) (net.Conn, error) { return c.nc, nil }
+func (c existing) DialContext(context.Context, string, string) (net.Conn, error) {
 	return c.nc, nil
 }
 

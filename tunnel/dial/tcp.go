@@ -3,53 +3,154 @@ package dial
 import (
 	"context"
 	"net"
-	"net/http/httptrace"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"adit/tunnel"
 )
 
-// connect does the DNS and TCP steps, to the proxy or to the server. net.Dialer tries the addresses of both
-// families (happy eyeballs, RFC 6555).
-func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
-	if a.socket != "" {
-		return a.connectUnix(ctx)
+// fallbackDelay is the head start of the family of the first address (RFC 8305, section 5).
+const fallbackDelay = 300 * time.Millisecond
+
+// resolve does the DNS step. It returns the addresses to connect to, the system's preferred one first.
+func (a *attempt) resolve(ctx context.Context) ([]netip.AddrPort, error) {
+	host, port, _ := net.SplitHostPort(a.dialAddr)
+	n, _ := strconv.ParseUint(port, 10, 16) // checked by plan
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), uint16(n))}, nil
 	}
-	host, _, _ := net.SplitHostPort(a.dialAddr)
-	_, litErr := netip.ParseAddr(host)
-	resolving := litErr != nil
 	start := time.Now()
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// net.Dialer calls this in the goroutine that called it.
-		DNSDone: func(info httptrace.DNSDoneInfo) {
-			if info.Err != nil || !resolving {
-				return // failures are reported below
-			}
-			resolving = false
-			a.emit(Event{Step: StepDNS, Addr: host, Detail: addrList(info.Addrs), Elapsed: time.Since(start)})
-			start = time.Now()
-		},
-	})
-	nd := net.Dialer{Timeout: timeout(a.ConnectTimeout, DefaultConnectTimeout), Resolver: interruptible(a.Resolver), Control: tunnel.Unpaced}
-	nc, err := nd.DialContext(traced, "tcp", a.dialAddr)
-	if err == nil {
-		if uerr := tunnel.SetUserTimeout(nc, userTimeout); uerr != nil {
-			nc.Close()
-			err = uerr
-		}
-	}
-	if err == nil {
-		a.emit(Event{Step: StepTCP, Addr: a.dialAddr, Detail: nc.LocalAddr().String() + " to " + nc.RemoteAddr().String(), Elapsed: time.Since(start)})
-		return nc, nil
-	}
-	if resolving {
+	limited, cancel := a.connectTimeout(ctx)
+	defer cancel()
+	ips, err := interruptible(a.Resolver).LookupNetIP(limited, "ip", host)
+	if err != nil {
 		cause, hint := a.dnsFailure(err)
 		return nil, a.fail(ctx, start, &Error{Step: StepDNS, Addr: host, Err: cause, hint: hint})
 	}
-	cause, hint := a.tcpFailure(err)
-	return nil, a.fail(ctx, start, &Error{Step: StepTCP, Addr: a.dialAddr, Err: cause, hint: hint})
+	a.emit(Event{Step: StepDNS, Addr: host, Detail: addrList(ips), Elapsed: time.Since(start)})
+	addrs := make([]netip.AddrPort, len(ips))
+	for i, ip := range ips {
+		addrs[i] = netip.AddrPortFrom(ip.Unmap(), uint16(n))
+	}
+	return addrs, nil
+}
+
+// connectTimeout returns ctx with ConnectTimeout.
+func (a *attempt) connectTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d := timeout(a.ConnectTimeout, DefaultConnectTimeout); d > 0 {
+		return context.WithTimeout(ctx, d)
+	}
+	return ctx, func() {}
+}
+
+// connect does the TCP step, and returns the connection and which of addrs it leads to, or a zero address with an
+// error.
+func (a *attempt) connect(ctx context.Context, addrs []netip.AddrPort) (net.Conn, netip.AddrPort, error) {
+	if a.socket != "" {
+		nc, err := a.connectUnix(ctx)
+		return nc, netip.AddrPort{}, err
+	}
+	start := time.Now()
+	limited, cancel := a.connectTimeout(ctx)
+	defer cancel()
+	won := race(limited, addrs)
+	if won.err == nil {
+		if won.err = tunnel.SetUserTimeout(won.nc, userTimeout); won.err != nil {
+			won.nc.Close()
+		}
+	}
+	if won.err != nil {
+		cause, hint := a.tcpFailure(won.err)
+		return nil, netip.AddrPort{}, a.fail(ctx, start, &Error{Step: StepTCP, Addr: a.dialAddr, Err: cause, hint: hint})
+	}
+	a.emit(Event{Step: StepTCP, Addr: a.dialAddr, Detail: won.nc.LocalAddr().String() + " to " + won.nc.RemoteAddr().String(), Elapsed: time.Since(start)})
+	return won.nc, won.addr, nil
+}
+
+// connected is the outcome of an attempt to connect.
+type connected struct {
+	nc   net.Conn
+	addr netip.AddrPort
+	err  error
+}
+
+// race connects to the addresses of the first one's family in turn, and from fallbackDelay on, or when those have
+// failed, to the others too. The first connection wins. The error is that of the first address's family.
+func race(ctx context.Context, addrs []netip.AddrPort) connected {
+	var primary, fallback []netip.AddrPort
+	for _, addr := range addrs {
+		if addr.Addr().Is4() == addrs[0].Addr().Is4() {
+			primary = append(primary, addr)
+		} else {
+			fallback = append(fallback, addr)
+		}
+	}
+	if len(fallback) == 0 {
+		return connectInTurn(ctx, primary)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	first, second := make(chan connected, 1), make(chan connected, 1)
+	go func() { first <- connectInTurn(ctx, primary) }()
+	firstFailed := make(chan struct{})
+	go func() {
+		select {
+		case <-time.After(fallbackDelay):
+		case <-firstFailed:
+		case <-ctx.Done():
+		}
+		second <- connectInTurn(ctx, fallback)
+	}()
+	var won, lost connected
+	select {
+	case won = <-first:
+		if won.err == nil {
+			cancel()
+			lost = <-second
+		} else {
+			close(firstFailed)
+			if lost = <-second; lost.err == nil {
+				won, lost = lost, won
+			}
+		}
+	case won = <-second:
+		if won.err == nil {
+			cancel()
+			lost = <-first
+		} else {
+			won, lost = <-first, won
+		}
+	}
+	cancel()
+	if lost.err == nil {
+		lost.nc.Close()
+	}
+	return won
+}
+
+// connectInTurn connects to the first of addrs that accepts. The error is that of the first. Each gets an even share of
+// the time that is left, but at least 2 s.
+func connectInTurn(ctx context.Context, addrs []netip.AddrPort) (first connected) {
+	dialer := net.Dialer{Control: tunnel.Unpaced}
+	for i, addr := range addrs {
+		share, cancel := ctx, func() {}
+		if deadline, ok := ctx.Deadline(); ok {
+			share, cancel = context.WithTimeout(ctx, max(time.Until(deadline)/time.Duration(len(addrs)-i), 2*time.Second))
+		}
+		nc, err := dialer.DialContext(share, "tcp", addr.String())
+		cancel()
+		if err == nil {
+			return connected{nc, addr, nil}
+		}
+		if i == 0 {
+			first.err = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return first
 }
 
 // interruptible returns a resolver that works like r, but closes its sockets at once when a lookup is
@@ -74,7 +175,7 @@ func interruptible(r *net.Resolver) *net.Resolver {
 }
 
 // addrList lists the first addresses of a name.
-func addrList(addrs []net.IPAddr) string {
+func addrList(addrs []netip.Addr) string {
 	const maxListed = 8
 	var list []string
 	for i, ip := range addrs {
@@ -82,7 +183,7 @@ func addrList(addrs []net.IPAddr) string {
 			list = append(list, "…")
 			break
 		}
-		list = append(list, ip.String())
+		list = append(list, ip.Unmap().String())
 	}
 	return strings.Join(list, ", ")
 }
