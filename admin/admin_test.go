@@ -408,3 +408,47 @@ func TestServeAndClose(t *testing.T) {
 		t.Error("New accepts an empty Config")
 	}
 }
+
+// Both ends list an open stream, and the page shows streams, the failures of backends,
+// and links to metrics and readiness.
+func TestStreamsAreListedAtBothEnds(t *testing.T) {
+	e := start(t)
+	conn, err := net.Dial("tcp", e.forward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	for name, a := range map[string]*admin.Admin{"server": e.serverAdmin, "client": e.clientAdmin} {
+		var d struct {
+			Sessions []struct {
+				Open []metrics.Stream `json:"open_streams"`
+			}
+		}
+		// The relay counts after it has written.
+		deadline := time.Now().Add(watchdog)
+		for {
+			if err := json.Unmarshal([]byte(ask(t, a, "/status").body), &d); err != nil {
+				t.Fatal(err)
+			}
+			if len(d.Sessions) == 1 && len(d.Sessions[0].Open) == 1 && d.Sessions[0].Open[0].Received == 5 && d.Sessions[0].Open[0].Sent == 5 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", name, d)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	page := ask(t, e.serverAdmin, "/").body
+	for _, want := range []string{`id="streams"`, "last_failure", `href="metrics"`, `href="readyz"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+}

@@ -51,5 +51,5 @@ func (a *Admin) document() any {
 	if a.cfg.Client != nil {
 		return ClientDocument{a.head("client"), a.cfg.Client.Status()}
 	}
-	return ServerDocument{a.head("server"), a.cfg.Server.Status(), append([]Certificate{}, a.cfg.Certificates()...), a.cfg.AuditLost()}
+	return ServerDocument{a.head("server"), a.cfg.Server.StatusWithStreams(), append([]Certificate{}, a.cfg.Certificates()...), a.cfg.AuditLost()}
 }

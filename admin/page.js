@@ -224,6 +224,13 @@ function build(d) {
       column("Sent", textCell("num", (s) => bytes(s.sent_bytes)), "sent"),
       column("Age", textCell("num", age), "age"),
     ]),
+    streams: new Table($("streams"), [
+      column(server ? "User" : "Server", textCell("wide strong", (s) => s.owner)),
+      column("Target", textCell("wide", (s) => s.target)),
+      column("Received", textCell("num", (s) => bytes(s.received_bytes)), "received"),
+      column("Sent", textCell("num", (s) => bytes(s.sent_bytes)), "sent"),
+      column("Age", textCell("num", age), "age"),
+    ]),
     tiles: {
       sessions: new Tile("Sessions"),
       streams: new Tile("Streams"),
@@ -236,7 +243,7 @@ function build(d) {
   if (server) {
     view.routes = new Table($("routes"), [
       column("Route", twoLines((r) => r.route, (r) => (r.users.length ? "for " + r.users.join(", ") : "no authentication"))),
-      column("Backends", textCell("wide", (r) => r.backends.map((b) => b.name + (b.failed ? " (failed)" : "")).join(", "))),
+      column("Backends", textCell("wide", (r) => r.backends.map((b) => b.name + failure(b)).join(", "))),
       column("Connections", textCell("num", (r) => count(r.connections)), "connections"),
       column("Throughput", throughput),
       column("Opened", textCell("num", (r) => count(r.connections_opened)), "opened"),
@@ -255,6 +262,9 @@ function build(d) {
   document.title = "adit " + d.role;
 }
 
+// failure describes the last failure of a backend.
+const failure = (b) => (b.last_failed ? ` (failed ${duration(since(b.last_failed))} ago: ${b.last_failure})` : "");
+
 const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 
 let now = 0; // time of the current document, in ms
@@ -270,6 +280,7 @@ function show(d) {
     s.flow = flow("session " + s.id, s.received_bytes, s.sent_bytes, now);
   }
   showSessions(d);
+  showStreams(d);
   showTiles(d);
   if (d.routes) {
     for (const r of d.routes) {
@@ -324,6 +335,16 @@ function showSessions(d) {
   setText($("sessions-count"), found > list.length ? count(list.length) + " of " + count(found) + " shown" :
     found < total ? count(found) + " of " + count(total) : "");
   setText($("sessions").querySelector(".empty"), total === 0 ? "No sessions." : found === 0 ? "No session matches." : "");
+}
+
+// showStreams shows the streams with the most bytes first.
+function showStreams(d) {
+  const list = d.sessions.flatMap((s) => s.open_streams.map((x, i) => ({ ...x, owner: s.user ?? s.server, key: `${s.id} ${x.opened} ${i}` })));
+  list.sort((a, b) => b.received_bytes + b.sent_bytes - a.received_bytes - a.sent_bytes);
+  $("streams").hidden = list.length === 0;
+  view.streams.show(list.slice(0, maxRows));
+  const total = d.sessions.reduce((n, s) => n + s.streams, 0);
+  setText($("streams-count"), total > Math.min(list.length, maxRows) ? count(Math.min(list.length, maxRows)) + " of " + count(total) + " shown" : "");
 }
 
 // busy rates the recent throughput of a session in coarse steps, so that rows

@@ -36,7 +36,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{current: newCurrentSession(), counters: newCounters(), log: cfg.Logger}
 	for _, f := range cfg.Forwards {
-		c.forwards = append(c.forwards, &forwarder{f, c.current, cfg.LinkWait, cfg.Logger, newForwardCounters()})
+		c.forwards = append(c.forwards, &forwarder{f, c.current, cfg.LinkWait, cfg.Logger, newForwardCounters(), c.counters})
 	}
 	c.connector = newConnector(&cfg, c.counters, c.current, func(s State) {
 		c.counters.stateChanged(s)

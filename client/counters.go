@@ -36,6 +36,8 @@ type countedSession struct {
 	id     uint64
 	server string
 	opened time.Time
+
+	streams metrics.Streams // of forwards
 }
 
 func newCounters() *counters {
@@ -81,7 +83,20 @@ func (n *counters) dialed(server string, session *mux.Session, err error, took t
 	defer n.mu.Unlock()
 	n.removeEnded()
 	n.opened++
-	n.sessions = append(n.sessions, &countedSession{session, n.opened, server, time.Now()})
+	n.sessions = append(n.sessions, &countedSession{mux: session, id: n.opened, server: server, opened: time.Now()})
+}
+
+// streamsOf returns the open streams of a session. Those of one that has ended are
+// not shown.
+func (n *counters) streamsOf(session *mux.Session) *metrics.Streams {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.sessions {
+		if s.mux == session {
+			return &s.streams
+		}
+	}
+	return &metrics.Streams{}
 }
 
 // removeEnded adds the traffic of the sessions that have ended to past. The
@@ -121,7 +136,7 @@ func (n *counters) status() Status {
 	for _, s := range n.sessions {
 		link := metrics.LinkOf(s.mux.Stats())
 		st.Counts.Traffic.Add(link)
-		st.Sessions = append(st.Sessions, SessionStatus{s.id, s.server, s.opened.UTC(), link})
+		st.Sessions = append(st.Sessions, SessionStatus{s.id, s.server, s.opened.UTC(), link, s.streams.List()})
 	}
 	st.Counts.SessionsEnded = n.ended.Counts()
 	return st

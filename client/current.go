@@ -37,9 +37,9 @@ func (c *currentSession) get() (session *mux.Session, changed <-chan struct{}) {
 	return c.session, c.changed
 }
 
-// open opens a stream as soon as there is a session. It returns ErrLinkDown
-// when ctx is done before.
-func (c *currentSession) open(ctx context.Context, target mux.Target) (*mux.Stream, error) {
+// open opens a stream as soon as there is a session, and returns both. It returns
+// ErrLinkDown when ctx is done before.
+func (c *currentSession) open(ctx context.Context, target mux.Target) (*mux.Stream, *mux.Session, error) {
 	for {
 		session, changed := c.get()
 		if session != nil {
@@ -47,13 +47,13 @@ func (c *currentSession) open(ctx context.Context, target mux.Target) (*mux.Stre
 			var refused *mux.RefusedError
 			goingAway := errors.As(err, &refused) && refused.Code == mux.GoingAway
 			if err == nil || !goingAway && !errors.Is(err, mux.ErrSessionLost) && ctx.Err() == nil {
-				return st, err
+				return st, session, err
 			}
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ErrLinkDown
+			return nil, nil, ErrLinkDown
 		}
 	}
 }

@@ -21,6 +21,7 @@ type forwarder struct {
 	linkWait time.Duration
 	log      *slog.Logger
 	counters *forwardCounters
+	client   *counters
 }
 
 // listen opens the forward's listener. Only the owner of a unix socket may
@@ -79,7 +80,7 @@ func (f *forwarder) relay(ctx context.Context, conn net.Conn) {
 	defer f.counters.begin()()
 	local := tunnel.NewSocket(conn)
 	wait, cancel := context.WithTimeout(ctx, f.linkWait)
-	st, err := f.sessions.open(wait, f.Target)
+	st, session, err := f.sessions.open(wait, f.Target)
 	cancel()
 	if err != nil {
 		local.Abort()
@@ -89,7 +90,11 @@ func (f *forwarder) relay(ctx context.Context, conn net.Conn) {
 	// Without the abort, closing the session would wait for queued data.
 	stop := context.AfterFunc(ctx, st.Abort)
 	defer stop()
-	if _, err := tunnel.Relay(local, st); err != nil {
+	var progress tunnel.Progress
+	streams := f.client.streamsOf(session)
+	open := streams.Add(f.Target.String(), time.Now(), &progress.BToA, &progress.AToB)
+	defer streams.Remove(open)
+	if _, err := tunnel.RelayCounted(local, st, &progress); err != nil {
 		f.failed(ctx, err)
 	}
 }

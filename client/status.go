@@ -29,6 +29,7 @@ type SessionStatus struct {
 	Server string    `json:"server"`
 	Opened time.Time `json:"opened"`
 	metrics.Link
+	OpenStreams []metrics.Stream `json:"open_streams"` // at most metrics.MaxListed
 }
 
 // ForwardStatus describes a forward.

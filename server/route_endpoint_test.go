@@ -303,12 +303,12 @@ func TestLeastConnections(t *testing.T) {
 	if !slices.Equal(order, []int{0, 1, 2, 0, 1, 2}) {
 		t.Errorf("order %v", order)
 	}
-	p.release(p.backends[1], false)
+	p.release(p.backends[1], nil)
 	if i := pick(); i != 1 {
 		t.Errorf("picked %d, not the least busy", i)
 	}
-	p.release(p.backends[2], true)
-	p.release(p.backends[2], false)
+	p.release(p.backends[2], errNoBackend)
+	p.release(p.backends[2], nil)
 	if i := pick(); i == 2 {
 		t.Error("picked the one that has just failed")
 	}
@@ -316,7 +316,7 @@ func TestLeastConnections(t *testing.T) {
 		t.Errorf("picked %d, not the only one left", i)
 	}
 	p.backends[2].failedUntil = time.Now().Add(-time.Millisecond)
-	p.release(p.backends[2], false)
+	p.release(p.backends[2], nil)
 	if i := pick(); i != 2 {
 		t.Errorf("picked %d, not the one that may be tried again", i)
 	}

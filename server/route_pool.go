@@ -35,6 +35,7 @@ type backend struct {
 	// Guarded by pool.mu.
 	conns       int       // connections and attempts
 	failedUntil time.Time // it is tried last until then
+	failure     error     // the last one
 }
 
 // newPool resolves the names of a route's backends: of targets, or addresses.
@@ -101,11 +102,15 @@ func (p *pool) dial(ctx context.Context, resolver *net.Resolver, timeout time.Du
 		b := p.backends[i]
 		conn, err := b.dial(ctx, resolver, left)
 		if err == nil {
-			return conn, b.name, sync.OnceFunc(func() { p.release(b, false) }), nil
+			return conn, b.name, sync.OnceFunc(func() { p.release(b, nil) }), nil
 		}
 		faults = append(faults, fmt.Errorf("%s: %w", b.name, err))
 		// If the client went away, the backend has not failed.
-		p.release(b, context.Cause(ctx) != context.Canceled)
+		failure := err
+		if context.Cause(ctx) == context.Canceled {
+			failure = nil
+		}
+		p.release(b, failure)
 		if ctx.Err() != nil {
 			break
 		}
@@ -143,12 +148,14 @@ func (b *backend) better(c *backend, now time.Time) bool {
 	return b.conns < c.conns
 }
 
-// release takes back the connection that pick has counted.
-func (p *pool) release(b *backend, failed bool) {
+// release takes back the connection that pick has counted. failure is why there was
+// none, unless that was the client's choice.
+func (p *pool) release(b *backend, failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b.conns--
-	if failed {
+	if failure != nil {
+		b.failure = failure
 		b.failedUntil = time.Now().Add(backendPause)
 	}
 }

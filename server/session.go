@@ -25,6 +25,7 @@ type session struct {
 	age    *time.Timer // asks the client to migrate
 	log    *slog.Logger
 
+	streams  metrics.Streams // that are connected to their targets
 	identity atomic.Pointer[auth.Identity]
 	addr     atomic.Pointer[string]
 

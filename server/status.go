@@ -32,6 +32,7 @@ type SessionStatus struct {
 	User   string    `json:"user"`   // "(anonymous)" for those without a name
 	Opened time.Time `json:"opened"` // unchanged by resumption
 	metrics.Link
+	OpenStreams []metrics.Stream `json:"open_streams"` // only of StatusWithStreams
 }
 
 // RouteStatus is one route. Its counts begin when the server starts or the route
@@ -53,6 +54,10 @@ type BackendStatus struct {
 	Connections int    `json:"connections"`
 	// Failed says that it failed in the last second, and is tried last.
 	Failed bool `json:"failed"`
+	// LastFailure is the error of the last failure, and LastFailed its time. "" and
+	// nil: it has not failed since the start.
+	LastFailure string     `json:"last_failure"`
+	LastFailed  *time.Time `json:"last_failed"`
 }
 
 // TargetStatus is one named target. Its counts begin when the server starts.
@@ -81,7 +86,13 @@ type Counts struct {
 }
 
 // Status returns the state of the server.
-func (s *Server) Status() Status {
+func (s *Server) Status() Status { return s.status(false) }
+
+// StatusWithStreams is Status with the open streams of each session, of which there
+// may be many: at most metrics.MaxListed of each.
+func (s *Server) StatusWithStreams() Status { return s.status(true) }
+
+func (s *Server) status(streams bool) Status {
 	st := Status{
 		Sessions: []SessionStatus{}, Routes: []RouteStatus{}, Targets: []TargetStatus{},
 		Unauthenticated: s.limiter.len(), Counts: s.counts(),
@@ -93,6 +104,9 @@ func (s *Server) Status() Status {
 	live, traffic := s.tunnel.sessions.traffic()
 	for _, x := range live {
 		now := x.status()
+		if streams {
+			now.OpenStreams = x.streams.List()
+		}
 		st.Sessions = append(st.Sessions, now)
 		sum := traffic[now.User]
 		sum.Add(now.Link)
@@ -176,7 +190,12 @@ func (p *pool) status() []BackendStatus {
 	now := time.Now()
 	var all []BackendStatus
 	for _, b := range p.backends {
-		all = append(all, BackendStatus{b.name, b.conns, now.Before(b.failedUntil)})
+		st := BackendStatus{Name: b.name, Connections: b.conns, Failed: now.Before(b.failedUntil)}
+		if b.failure != nil {
+			at := b.failedUntil.Add(-backendPause).UTC()
+			st.LastFailure, st.LastFailed = b.failure.Error(), &at
+		}
+		all = append(all, st)
 	}
 	return all
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,4 +237,42 @@ func TestValidTokenAtUnknownPathIsLogged(t *testing.T) {
 	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
 	g.ask(t, upgrade("/wrong", "Authorization: Bearer alice-token"))
 	g.log.Wait(t, 1, `msg="no endpoint at this path"`, "user=alice", "path=/wrong", "hint=")
+}
+
+// The streams of a session are listed with their target, age and bytes while they are
+// open, but not for each scrape of the metrics.
+func TestStatusListsStreams(t *testing.T) {
+	g := start(t, Config{}, Access{Users: users(t, user("alice", "127.0.0.1:*"))})
+	echo := testnet.Echo(t)
+	began := time.Now()
+	st := mustOpen(t, g.session(t, "alice"), tcp(echo))
+	if _, err := st.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(st, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the bytes are counted", func() bool {
+		list := g.StatusWithStreams().Sessions[0].OpenStreams
+		return len(list) == 1 && list[0].Target == echo && list[0].Received == 5 && list[0].Sent == 5 && list[0].Opened.Sub(began).Abs() < time.Minute
+	})
+	if list := g.Status().Sessions[0].OpenStreams; list != nil {
+		t.Errorf("Status has %+v", list)
+	}
+	st.Reset(mux.Reset)
+	eventually(t, "the stream is no longer listed", func() bool { return len(g.StatusWithStreams().Sessions[0].OpenStreams) == 0 })
+}
+
+// The last failure of a backend stays visible after its pause.
+func TestStatusHasLastFailureOfBackend(t *testing.T) {
+	down := testnet.RefusedAddr(t)
+	g := start(t, Config{}, Access{Routes: []Route{{Path: "/x", Backends: []string{down}}}})
+	if b := g.Status().Routes[0].Backends[0]; b.LastFailure != "" || b.LastFailed != nil {
+		t.Errorf("before: %+v", b)
+	}
+	g.ask(t, upgrade("/x"))
+	b := g.Status().Routes[0].Backends[0]
+	if !strings.Contains(b.LastFailure, "refused") || b.LastFailed == nil || time.Since(*b.LastFailed).Abs() > time.Minute {
+		t.Errorf("after: %+v", b)
+	}
 }

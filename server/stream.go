@@ -10,6 +10,7 @@ import (
 	"adit/internal/dialout"
 	"adit/internal/metrics"
 	"adit/mux"
+	"adit/tunnel"
 )
 
 // serveStreams serves a session's streams until the session ends, and waits for
@@ -22,7 +23,7 @@ func serveStreams(c *core, x *session) {
 		Resolver: c.cfg.Resolver,
 		Timeout:  c.cfg.DialTimeout,
 		Observe: func(t mux.Target) dialout.Observer {
-			return &streamObserver{c, x, c.targetTally(t), c.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
+			return &streamObserver{core: c, session: x, target: c.targetTally(t), rec: c.record(audit.Stream, x.id, x.user, x.currentAddr(), t.String())}
 		},
 		NoTarget: func(err error) {
 			c.log.Debug("stream without target", "user", userName(x.user), "addr", x.currentAddr(), "reason", err)
@@ -48,8 +49,9 @@ func serveStreams(c *core, x *session) {
 type streamObserver struct {
 	core    *core
 	session *session
-	target  *metrics.Tally // nil unless the target is a named one
-	rec     *recording     // began when the target had been read
+	target  *metrics.Tally      // nil unless the target is a named one
+	rec     *recording          // began when the target had been read
+	open    *metrics.OpenStream // from Connected to Closed
 }
 
 // targetTally returns the counts of a named target that is configured, or nil.
@@ -77,11 +79,12 @@ func (o *streamObserver) log() *slog.Logger {
 }
 
 // Connected implements dialout.Observer.
-func (o *streamObserver) Connected(target net.Conn) {
+func (o *streamObserver) Connected(target net.Conn, progress *tunnel.Progress) {
 	o.rec.dialed(target)
 	o.core.counters.targetDials.Add(mux.Connected.String(), time.Since(o.rec.start))
 	o.core.counters.streams.Add(1)
 	o.count(mux.Connected)
+	o.open = o.session.streams.Add(o.rec.Target, o.rec.start, &progress.BToA, &progress.AToB)
 }
 
 // Refused implements dialout.Observer.
@@ -102,6 +105,7 @@ func (o *streamObserver) Refused(code mux.Code, err error) {
 
 // Closed implements dialout.Observer.
 func (o *streamObserver) Closed(toTarget, toClient int64, err error) {
+	o.session.streams.Remove(o.open)
 	o.rec.relayed(toTarget, toClient, err, "")
 	if o.core.log.Enabled(o.session.ctx, slog.LevelDebug) {
 		o.log().Debug("stream closed", "sent", toClient, "received", toTarget, "after", time.Since(o.rec.start).Round(time.Millisecond), "error", err)

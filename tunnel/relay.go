@@ -20,23 +20,31 @@ type Transferred struct {
 	AToB, BToA int64
 }
 
+// Progress counts the bytes that a relay has passed on so far. Any goroutine may read it.
+type Progress struct {
+	AToB, BToA atomic.Int64
+}
+
 // Relay passes bytes between two endpoints, in both directions, until both directions have ended, and
 // keeps what TCP promises: an end in one direction is passed on as such and leaves the other one alone
 // for as long as it likes; a reset or failure of either endpoint ends both, and the other sees a
 // reset, never an end. It closes both endpoints. The error is nil when both directions ended well, and
 // otherwise the first failure.
-func Relay(a, b Endpoint) (Transferred, error) {
+func Relay(a, b Endpoint) (Transferred, error) { return RelayCounted(a, b, &Progress{}) }
+
+// RelayCounted is Relay, and counts in p.
+func RelayCounted(a, b Endpoint, p *Progress) (Transferred, error) {
 	canA, canB := capabilitiesOf(a), capabilitiesOf(b)
 	r := &relay{}
 	sideA, sideB := newSide(a, &canA), newSide(b, &canB)
 	r.watch(sideA, sideB, canA.Watch, canB.Alive)
 	r.watch(sideB, sideA, canB.Watch, canA.Alive)
-	aToB := newDirection(r, sideB, sideA, &canB, &canA)
-	bToA := newDirection(r, sideA, sideB, &canA, &canB)
+	aToB := newDirection(r, sideB, sideA, &canB, &canA, &p.AToB)
+	bToA := newDirection(r, sideA, sideB, &canA, &canB, &p.BToA)
 	bToA.start()
 	aToB.copy()
 	<-bToA.done
-	t := Transferred{aToB.total, bToA.total}
+	t := Transferred{aToB.total.Load(), bToA.total.Load()}
 	if r.err != nil {
 		a.Abort()
 		b.Abort()
@@ -130,13 +138,13 @@ type direction struct {
 	copier   copier
 	await    func(ready func()) bool // may be nil
 	resume   func()                  // copy, bound once
-	total    int64
+	total    *atomic.Int64
 	done     chan struct{} // closed at its end
 }
 
-func newDirection(r *relay, dst, src *side, canDst, canSrc *Capabilities) *direction {
+func newDirection(r *relay, dst, src *side, canDst, canSrc *Capabilities, total *atomic.Int64) *direction {
 	d := &direction{relay: r, dst: dst, src: src, copier: newCopier(dst.Endpoint, src.Endpoint, canDst, canSrc),
-		await: canSrc.Await, done: make(chan struct{})}
+		await: canSrc.Await, total: total, done: make(chan struct{})}
 	d.resume = d.copy
 	return d
 }
@@ -153,7 +161,7 @@ func (d *direction) start() {
 func (d *direction) copy() {
 	for d.await == nil || !d.await(d.resume) {
 		n, readErr, writeErr := d.copier.next()
-		d.total += int64(n)
+		d.total.Add(int64(n))
 		switch {
 		case writeErr != nil:
 			d.relay.failed(writeErr, d.dst, d.src)

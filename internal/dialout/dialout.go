@@ -38,8 +38,8 @@ type Handler struct {
 // serves the stream and must not block. The last call is Refused or Closed.
 type Observer interface {
 	// Connected is called when the target has accepted the connection, before
-	// the peer is told.
-	Connected(target net.Conn)
+	// the peer is told. progress counts the payload: AToB is to the peer.
+	Connected(target net.Conn, progress *tunnel.Progress)
 	// Refused is called when there is no connection, before the peer is told
 	// the code. err is for this side only.
 	Refused(code mux.Code, err error)
@@ -75,7 +75,8 @@ func (h *Handler) Connect(ctx context.Context, st *mux.Stream) (relay func()) {
 		st.Close()
 		return nil
 	}
-	o.Connected(conn)
+	var progress tunnel.Progress
+	o.Connected(conn, &progress)
 	socket := tunnel.NewSocket(conn)
 	if err := st.Connected(); err != nil {
 		socket.Abort() // the peer has gone: no clean end for the target
@@ -87,7 +88,7 @@ func (h *Handler) Connect(ctx context.Context, st *mux.Stream) (relay func()) {
 		// Otherwise the end of the session would wait until all data is delivered.
 		stop := context.AfterFunc(ctx, st.Abort)
 		defer stop()
-		n, err := tunnel.Relay(socket, st)
+		n, err := tunnel.RelayCounted(socket, st, &progress)
 		o.Closed(n.BToA, n.AToB, err)
 	}
 }

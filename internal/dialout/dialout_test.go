@@ -20,6 +20,7 @@ import (
 	"adit/internal/dialout"
 	"adit/internal/testnet"
 	"adit/mux"
+	"adit/tunnel"
 	"adit/tunnel/dial"
 	"adit/tunnel/ws"
 )
@@ -45,7 +46,7 @@ type observer struct {
 	events chan event
 }
 
-func (o observer) Connected(c net.Conn) {
+func (o observer) Connected(c net.Conn, _ *tunnel.Progress) {
 	o.events <- event{name: "connected", target: o.target, address: c.RemoteAddr().String()}
 }
 

@@ -50,6 +50,14 @@ func (s *Source) writeClient(b *bytes.Buffer, t *table, body []byte) error {
 	}
 	writeSection(b, rows)
 
+	var streams []ownedStream
+	for _, x := range d.Sessions {
+		for _, st := range x.OpenStreams {
+			streams = append(streams, ownedStream{x.Server, st})
+		}
+	}
+	writeSection(b, t.streams("SERVER", streams))
+
 	rows = [][]string{{"FORWARD", "TARGET", "CONNECTIONS", "OPENED", "REFUSED"}}
 	for _, f := range d.Forwards {
 		rows = append(rows, []string{f.Listen, f.Target, fmt.Sprint(f.Connections), fmt.Sprint(f.Opened), strings.Join(nonZero(f.Refused), ", ")})

@@ -36,6 +36,13 @@ func (s *Source) writeServer(b *bytes.Buffer, t *table, body []byte) error {
 
 	writeRows(b, append(serverFacts(&d), serverTrouble(&d)...))
 	writeSection(b, t.serverSessions(d.Sessions, before))
+	var streams []ownedStream
+	for _, x := range d.Sessions {
+		for _, st := range x.OpenStreams {
+			streams = append(streams, ownedStream{x.User, st})
+		}
+	}
+	writeSection(b, t.streams("USER", streams))
 	writeSection(b, t.serverRoutes(d.Routes, routes))
 	return nil
 }
@@ -103,7 +110,10 @@ func (t *table) serverRoutes(routes []server.RouteStatus, before map[string]serv
 		var backends []string
 		for _, k := range r.Backends {
 			name := k.Name
-			if k.Failed {
+			switch {
+			case k.LastFailed != nil:
+				name += fmt.Sprintf(" (failed %s ago: %s)", t.age(*k.LastFailed), k.LastFailure)
+			case k.Failed:
 				name += " (failed)"
 			}
 			backends = append(backends, name)

@@ -154,3 +154,22 @@ func TestReady(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The tables have the streams of a session, and why a backend failed last.
+func TestStreamsAndFailures(t *testing.T) {
+	const stream = `"open_streams":[{"target":"db:5432","opened":"2026-01-02T03:04:05Z","received_bytes":1000,"sent_bytes":2000000}]`
+	for document, want := range map[string]string{
+		`{"role":"server","time":"2026-01-02T03:05:05Z","sessions":[{"user":"alice",` + stream + `}]}`:                                                                                   `USER +TARGET +AGE +RECEIVED +SENT\nalice +db:5432 +1m 0s +1.0 kB +2.0 MB`,
+		`{"role":"client","time":"2026-01-02T03:05:05Z","sessions":[{"server":"wss://gw",` + stream + `}]}`:                                                                              `SERVER +TARGET +AGE +RECEIVED +SENT\nwss://gw +db:5432 +1m 0s +1.0 kB +2.0 MB`,
+		`{"role":"server","time":"2026-01-02T03:05:05Z","routes":[{"route":"/x","backends":[{"name":"b:1","last_failure":"connection refused","last_failed":"2026-01-02T03:04:05Z"}]}]}`: `b:1 \(failed 1m 0s ago: connection refused\)`,
+	} {
+		var out bytes.Buffer
+		source := answering(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, document) })
+		if err := (&View{Out: &out, Sources: []*Source{source}}).Run(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+		if !regexp.MustCompile(want).Match(out.Bytes()) {
+			t.Errorf("no %s in\n%s", want, &out)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package statusview
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,28 @@ func (t *table) link(l, before metrics.Link, opened time.Time) []string {
 		fmt.Sprint(l.Streams), units.Decimal(float64(l.Received)), units.Decimal(float64(l.Sent)),
 		t.rate(l.Received, before.Received), t.rate(l.Sent, before.Sent), rtt, fmt.Sprint(l.Resumes), t.age(opened),
 	}
+}
+
+// maxStreams is how many streams a table shows.
+const maxStreams = 20
+
+// ownedStream is a stream with the user or the server of its session.
+type ownedStream struct {
+	owner string
+	metrics.Stream
+}
+
+// streams returns the table of streams, those with the most bytes first.
+func (t *table) streams(owner string, list []ownedStream) [][]string {
+	rows := [][]string{{owner, "TARGET", "AGE", "RECEIVED", "SENT"}}
+	slices.SortStableFunc(list, func(a, b ownedStream) int { return cmp.Compare(b.Received+b.Sent, a.Received+a.Sent) })
+	for i, x := range list {
+		if i == maxStreams {
+			return append(rows, []string{fmt.Sprintf("and %d more: adit status --json", len(list)-i), "", "", "", ""})
+		}
+		rows = append(rows, []string{x.owner, x.Target, t.age(x.Opened), units.Decimal(float64(x.Received)), units.Decimal(float64(x.Sent))})
+	}
+	return rows
 }
 
 func summary(links []metrics.Link) string {
