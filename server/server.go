@@ -53,6 +53,7 @@ type Server struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	listeners []Listener
+	withdrawn bool // Ready says that the server is stopping
 	stopping  bool
 }
 

@@ -13,6 +13,14 @@ import (
 // buffered.
 const flushTimeout = 500 * time.Millisecond
 
+// Withdraw makes Ready return an error, so that a load balancer sends further
+// clients elsewhere. The server goes on serving all clients until Shutdown.
+func (s *Server) Withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.withdrawn = true
+}
+
 // Shutdown stops accepting, tells the clients that the server is going away,
 // waits until their streams have ended or ctx is done, and closes everything that
 // is left. The error, which wraps that of ctx, says how many sessions had streams

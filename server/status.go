@@ -148,7 +148,7 @@ func (s *Server) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.stopping:
+	case s.stopping || s.withdrawn:
 		return errors.New(reasonStopping)
 	case len(s.listeners) == 0:
 		return errors.New("no listener is open")

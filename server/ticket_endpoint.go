@@ -19,7 +19,7 @@ const ticketPath = "/.ticket"
 // whether it has answered; the site answers all other requests.
 func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	path, ok := strings.CutSuffix(r.URL.Path, ticketPath)
-	if !ok || r.Method != http.MethodGet && r.Method != http.MethodPost {
+	if !ok {
 		return false
 	}
 	if path == "" {
@@ -29,6 +29,13 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	rt := a.routes.lookup(r.Host, path)
 	if rt != nil && (rt.Path != path || rt.users == nil) {
 		rt = nil
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodPost:
+	case http.MethodOptions:
+		return rt != nil && rt.servePreflight(w, r)
+	default:
+		return false
 	}
 	// Also without a route: the time taken must not reveal whether there is one.
 	who, err := c.identify(a, r, nil)
@@ -50,11 +57,43 @@ func (c *core) serveTicket(w http.ResponseWriter, r *http.Request) bool {
 	c.counters.tickets.Add("issued")
 	log.Info("ticket issued", "expires", expires)
 	h := w.Header()
+	rt.allowReading(h, r)
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(struct {
 		Ticket  string    `json:"ticket"`
 		Expires time.Time `json:"expires"`
 	}{c.tickets.make(who.identity.Name, who.proof, rt.id, expires), expires.UTC().Truncate(time.Second)})
+	return true
+}
+
+// servePreflight answers a browser that asks whether a page may request a ticket
+// with a token, if the page's origin is listed. It needs no credentials, because
+// browsers send none; whoever knows a listed origin learns that there is a route.
+func (rt *route) servePreflight(w http.ResponseWriter, r *http.Request) bool {
+	h := w.Header()
+	if r.Header.Get("Access-Control-Request-Method") == "" || !rt.allowReading(h, r) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// allowReading lets a page of a listed origin read the answer, and reports whether
+// it is one. Credentials that a browser adds by itself are not allowed.
+func (rt *route) allowReading(h http.Header, r *http.Request) bool {
+	values := r.Header.Values("Origin")
+	if len(values) != 1 {
+		return false
+	}
+	o, err := parseOrigin(values[0])
+	if err != nil || !rt.origins.match(o) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", values[0])
+	h.Add("Vary", "Origin")
 	return true
 }

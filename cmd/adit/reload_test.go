@@ -186,6 +186,7 @@ func TestReloadEveryKey(t *testing.T) {
 	}
 	changes := []change{
 		{key: "listen", want: restart, set: with(none, "listen", `["127.0.0.1:0", "127.0.0.1:0"]`)},
+		{key: "drain-delay", set: with(none, "drain-delay", `"1ms"`)},
 		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // checked below
 		{key: "users", set: with(none, "users", file("users.toml", "[[user]]\nname = \"bob\"\ntoken-hash = \""+auth.HashToken("bob")+"\"\nallow = [\"127.0.0.1:1\"]\n")),
 			check: logs(`session refused.*user=bob|route refused.*user=bob|session opened.*user=bob`, "Authorization: Bearer bob")},
@@ -233,9 +234,9 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "user.max-sessions", line: `max-sessions = 1`},
 		{key: "target.name", line: `name = "other"`},
 		{key: "target.address", line: `address = "127.0.0.1:23"`},
-		{key: "route.path", line: `path = "/text"`, check: logs(`route is open to everyone.*route=/text`)},
-		{key: "route.host", line: `host = "app.example.com"`, check: logs(`route is open to everyone.*route=app\.example\.com/json`)},
-		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, check: logs(`route is open to everyone.*127\.0\.0\.1:10\]`)},
+		{key: "route.path", line: `path = "/text"`, check: logs(`routes are open to everyone.*/text=`)},
+		{key: "route.host", line: `host = "app.example.com"`, check: logs(`routes are open to everyone.*app\.example\.com/json=`)},
+		{key: "route.backend", line: `backend = ["127.0.0.1:10"]`, check: logs(`routes are open to everyone.*=127\.0\.0\.1:10"`)},
 	}
 	for _, c := range changes {
 		delete(notLookedAt, c.key)

@@ -123,7 +123,7 @@ func TestRouteTypesAndOrigins(t *testing.T) {
 		"--route", "/json="+echo+"?frame-type=text&origins=https://app.example,https://*.sub.example",
 		"--route", "/dead="+testnet.RefusedAddr(t))
 	for _, path := range []string{"/bin", "/text", "/json", "/dead"} {
-		r.wait(`level=WARN msg="route is open to everyone.*route=` + path + ` `)
+		r.wait(`level=WARN msg="routes are open to everyone" count=4 routes=.*` + path + `=`)
 	}
 	r.echoes("/bin", "", ws.OpBinary, "\x00\xff bytes")
 	r.echoes("/bin/below", "", ws.OpBinary, "bytes")

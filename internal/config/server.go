@@ -15,6 +15,7 @@ import (
 type Server struct {
 	File         string        // the file that was read; "" for none
 	Listen       []Address     // never empty
+	DrainDelay   time.Duration // how long the server serves on after SIGTERM, while it is not ready
 	DrainTimeout time.Duration // how long live streams may go on after SIGTERM
 	Log          Log
 	Admin        Admin

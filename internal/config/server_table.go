@@ -168,6 +168,11 @@ func (s *Server) settings() []*setting {
 			help:    "serve a page at PATH to try the routes with, e.g. /console",
 			doc:     `URL path of a page to try the routes with. The page is public, and names the routes that have no users.`,
 			example: `"/console"`},
+		{key: "drain-delay", flag: "drain-delay", arg: "DURATION", to: duration(&s.DrainDelay, 0, 10*time.Minute), def: "0s",
+			help: "how long to serve on after SIGTERM while /readyz already fails",
+			doc: `How long the server serves on after SIGTERM, while /readyz already says that it stops: the time that a load
+				balancer needs to notice. drain-timeout begins after it.`,
+			example: `"10s"`},
 		{key: "drain-timeout", flag: "drain-timeout", arg: "DURATION", to: duration(&s.DrainTimeout, 0, 24*time.Hour), def: "30s",
 			help: "how long live connections may go on after SIGTERM",
 			doc: `How long live connections may go on after SIGTERM before they are closed. systemd is asked for that time,

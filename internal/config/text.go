@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"net/url"
 	"path"
 	"strconv"
@@ -90,6 +91,9 @@ func isEscaped(s string) bool {
 // domain accepts a DNS name that an ACME authority can certify.
 func domain(s string) (string, error) {
 	const hint = "write a public DNS name, e.g. gw.example.com"
+	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return "", bad("write the DNS name that clients use, e.g. gw.example.com; without one use --self-signed DIR, and give clients the pin", "%q is an IP address: authorities certify names by ACME as adit speaks it", s)
+	}
 	if why := hostNameFault(s); why != "" {
 		return "", bad(hint, "domain %q %s", s, why)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,13 +129,13 @@ func (d *Daemon) Run(ctx context.Context, reload <-chan os.Signal) error {
 	for {
 		select {
 		case err := <-failed:
-			d.shutdown(err, 0)
+			d.shutdown(err, 0, 0)
 			serving.Wait()
 			return err
 		case <-reload:
 			d.reloads.Note(d.reload(running))
 		case <-ctx.Done():
-			d.shutdown(context.Cause(ctx), d.plan.cfg.DrainTimeout)
+			d.shutdown(context.Cause(ctx), d.plan.cfg.DrainDelay, d.plan.cfg.DrainTimeout)
 			serving.Wait()
 			return nil
 		}
@@ -192,14 +193,29 @@ func (d *Daemon) announce() {
 	for _, rule := range d.plan.cfg.AllowAnonymous {
 		d.log.Warn("target is open to everyone", "target", rule)
 	}
-	for _, r := range d.plan.cfg.Routes {
-		if len(r.Users) == 0 {
-			d.log.Warn("route is open to everyone", "route", r.Host+r.Path, "backend", r.Backends)
+	if open := openRoutes(d.plan.cfg.Routes); len(open) > 0 {
+		count := len(open)
+		if count > maxNamed {
+			open = append(open[:maxNamed:maxNamed], "…")
 		}
+		d.log.Warn("routes are open to everyone", "count", count, "routes", strings.Join(open, " "))
 	}
 	if page := d.plan.cfg.DemoPage; page != "" {
 		d.log.Info("demo page is public", "path", page)
 	}
+}
+
+// maxNamed is how many open routes the log names.
+const maxNamed = 20
+
+// openRoutes returns the routes without users, as --route has them.
+func openRoutes(routes []server.Route) (open []string) {
+	for _, r := range routes {
+		if len(r.Users) == 0 {
+			open = append(open, r.Host+r.Path+"="+strings.Join(r.Backends, ","))
+		}
+	}
+	return open
 }
 
 func (d *Daemon) status() string {
@@ -213,12 +229,11 @@ func (d *Daemon) notify(err error) {
 	}
 }
 
-// shutdown stops accepting and waits at most drain for open streams to end.
-func (d *Daemon) shutdown(reason error, drain time.Duration) {
-	d.log.Info("stopping", "reason", reason, "drain", drain)
+// shutdown says for delay that the server is not ready, stops accepting then, and
+// waits at most drain for open streams to end.
+func (d *Daemon) shutdown(reason error, delay, drain time.Duration) {
+	d.log.Info("stopping", "reason", reason, "drain", drain, "delay", delay)
 	d.notify(systemd.Stopping("draining"))
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
 	ended := make(chan struct{})
 	extending, stop := context.WithCancel(context.Background())
 	go func() {
@@ -228,6 +243,10 @@ func (d *Daemon) shutdown(reason error, drain time.Duration) {
 		})
 	}()
 	defer func() { stop(); <-ended }()
+	d.server.Withdraw()
+	time.Sleep(delay)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
 	if err := d.server.Shutdown(ctx); err != nil {
 		d.log.Warn("drain incomplete", "reason", err)
 	}

@@ -184,6 +184,48 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// Many open routes are one warning, and a server with drain-delay serves on after the
+// signal.
+func TestOpenRoutesAndDrainDelay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "server.toml")
+	text := "listen = [\"127.0.0.1:0\"]\ndrain-delay = \"2s\"\ntls.off = true\n"
+	for i := range 300 {
+		text += fmt.Sprintf("[[route]]\npath = \"/%d\"\nbackend = [\"127.0.0.1:1\"]\n", i)
+	}
+	write(t, file, text)
+	logged := new(log)
+	d, err := New(optionsOf(t, file, logged))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx, nil) }()
+	url := "http://" + logged.wait(t, `msg=listening addr=(\S+)`)[1] + "/"
+	logged.wait(t, `msg="routes are open to everyone" count=300 routes="/0=127\.0\.0\.1:1 .*/19=127\.0\.0\.1:1 …"`)
+	logged.mu.Lock()
+	if n := strings.Count(logged.text.String(), "open to everyone"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+	logged.mu.Unlock()
+	cancel()
+	logged.wait(t, `msg=stopping .* delay=2s`)
+	for deadline := time.Now().Add(time.Minute); d.server.Ready() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is ready")
+		}
+	}
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatalf("it no longer serves: %v", err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStateDirectory(t *testing.T) {
 	if got := stateDir(environment{"STATE_DIRECTORY": "/state/a:/state/b", "HOME": "/home/alice"}.get); got != "/state/a" {
 		t.Errorf("of systemd: %s", got)
