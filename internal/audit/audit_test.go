@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"go.uber.org/goleak"
 )
@@ -221,7 +222,28 @@ func TestPartialLine(t *testing.T) {
 	}
 }
 
-// The same holds for a line left incomplete by an earlier process or by the sink that was replaced.
+// Text of clients in a record has no character that a terminal or an editor acts on.
+func TestRecordsHaveNoControlCharacters(t *testing.T) {
+	const evil = "\u009b2J\u202eabc\u2066\x1b\x7f"
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	l := New(open(t, path), Options{})
+	l.Put(Record{User: evil, Target: evil, Reason: evil})
+	closed(t, l)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range strings.TrimSuffix(string(data), "\n") {
+		if !unicode.IsPrint(r) {
+			t.Errorf("%q is in the record", r)
+		}
+	}
+	if got := read(t, path); len(got) != 1 || got[0].User != evil || got[0].Target != evil || got[0].Reason != evil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A record after a line that an earlier process or the replaced sink left incomplete begins a line of its own, too.
 func TestPartialLineInFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	const whole, half = `{"user":"alice"}` + "\n", `{"user":"al`
