@@ -219,6 +219,8 @@ func TestReloadEveryKey(t *testing.T) {
 		{key: "tunnel.max-streams", set: with(none, "tunnel.max-streams", "7")}, // TestMaxStreams of package server
 		{key: "tunnel.resume-timeout", want: restart, set: with(none, "tunnel.resume-timeout", `"10m"`)},
 		{key: "tunnel.resume-memory", want: restart, set: with(none, "tunnel.resume-memory", "512")},
+		{key: "tunnel.stream-memory", want: restart, set: with(none, "tunnel.stream-memory", `"8GiB"`)},
+		{key: "tunnel.user-stream-memory", want: restart, set: with(none, "tunnel.user-stream-memory", `"256MiB"`)},
 		{key: "tunnel.max-connection-age", want: restart, set: with(none, "tunnel.max-connection-age", `"55m"`)},
 		{key: "site.root", set: with(none, "site.root", fmt.Sprintf("%q", filepath.Dir(strings.Trim(file("www/index.html", "a directory"), `"`)))), check: shows("/", "a directory")},
 		{key: "site.proxy", set: with(none, "site.proxy", fmt.Sprintf("%q", "http://"+site)), check: shows("/", "proxy")},
