@@ -250,9 +250,13 @@ func (c *connector) attemptFailed(r attemptResult) error {
 	if hints := appendHints(nil, r.err); len(hints) > 0 {
 		args = append(args, "hint", strings.Join(hints, "; "))
 	}
-	if refused {
+	var by *refusedError
+	switch {
+	case errors.As(r.err, &by) && by.text == ErrRefused.Error():
 		c.log.Error("refused by server", args...)
-	} else {
+	case refused:
+		c.log.Error("connect failed", args...)
+	default:
 		c.log.Warn("connect failed", args...)
 	}
 	return nil

@@ -24,7 +24,7 @@ func TestRefusal(t *testing.T) {
 			cfg := g.clientConfig(tcp("127.0.0.1:1"))
 			cfg.Dial = d
 			r := run(t, cfg)
-			r.log.Wait(t, 3, "level=ERROR", "refused by server", "hint=")
+			r.log.Wait(t, 3, "level=ERROR", map[string]string{"token": "refused by server", "certificate": "this client does not trust the server"}[name], "hint=")
 
 			cfg.ExitOnRefusal = true
 			r = run(t, cfg)

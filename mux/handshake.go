@@ -57,12 +57,19 @@ func (c *Config) hello() hello {
 	}
 }
 
+var errEcho = errors.New("the peer sends back what it gets: the URL is that of a route to an echo service, not of the tunnel")
+
 // askHello sends the client's hello and reads the server's answer.
 func askHello(conn *ws.Conn, own hello) (hello, error) {
+	own.client = true
 	if err := conn.WriteMessage(ws.OpBinary, appendHello(nil, own)); err != nil {
 		return hello{}, err
 	}
-	return readHello(conn, true)
+	peer, err := readHello(conn, true)
+	if err == nil && peer.client {
+		err = errEcho
+	}
+	return peer, err
 }
 
 // readHello reads the peer's hello, and refuses one of another version.

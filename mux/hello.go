@@ -32,6 +32,10 @@ type hello struct {
 	// kinds are the kinds of stream that the sender understands. Empty: it is of a
 	// version that does not say, and understands TCP, Unix and Named.
 	kinds []Kind
+
+	// client is set by clients, which so recognize a peer that sends back what it
+	// gets.
+	client bool
 }
 
 // understands reports whether the sender of the hello serves streams of a kind.
@@ -77,6 +81,7 @@ const (
 	paramResume     byte = 5 // id (16) · attempt (4) · received (8) · proof (32)
 	paramResumed    byte = 6 // received (8) · start (8)
 	paramKinds      byte = 7 // kinds of stream, one byte each
+	paramClient     byte = 8 // empty: the sender is the client
 )
 
 // sign returns the proof that the sender of r has the session's key: an
@@ -124,6 +129,9 @@ func appendHello(b []byte, h hello) []byte {
 			kinds[i] = byte(k)
 		}
 		b = appendParam(b, paramKinds, kinds)
+	}
+	if h.client {
+		b = appendParam(b, paramClient, nil)
 	}
 	return b
 }
@@ -203,6 +211,9 @@ func (h *hello) set(key byte, v []byte) bool {
 		for _, k := range v {
 			h.kinds = append(h.kinds, Kind(k))
 		}
+	case paramClient:
+		h.client = true
+		return len(v) == 0
 	}
 	return true
 }

@@ -270,7 +270,12 @@ func (w *world) settle(within time.Duration) error {
 
 // The lengths of the two messages of a resumption as frames.
 var (
-	askFrame    = 2 + 4 + len(appendHello(nil, func() hello { c := modelConfig.withDefaults(); h := c.hello(); h.resume = &resumption{}; return h }()))
+	askFrame = 2 + 4 + len(appendHello(nil, func() hello {
+		c := modelConfig.withDefaults()
+		h := c.hello()
+		h.resume, h.client = &resumption{}, true
+		return h
+	}()))
 	answerFrame = 2 + len(appendHello(nil, func() hello { c := modelConfig.withDefaults(); h := c.hello(); h.resumed = &resumed{}; return h }()))
 )
 

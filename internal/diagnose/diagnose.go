@@ -111,7 +111,7 @@ func (c *Check) server(ctx context.Context, server string) error {
 	start = time.Now()
 	session, err := mux.Client(ctx, conn, &mux.Config{HandshakeTimeout: c.Timeout, ResumeTimeout: -1})
 	if err != nil {
-		return c.fail("authentication", hint.With(err, "the server let the connection in but does not speak adit's protocol, or has another version: see its log"), time.Since(start))
+		return c.fail("authentication", hint.With(err, "the server let the connection in but does not speak adit's protocol, or has another version: check the path, which may be that of a route (the tunnel's is /tunnel if the server does not say otherwise), and see the server's log"), time.Since(start))
 	}
 	defer session.CloseReason(mux.CloseDone, "")
 	c.ok("authentication", "the server accepts this client", start)

@@ -3,7 +3,9 @@ package diagnose
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"adit/mux"
 	"adit/server"
 	"adit/tunnel/dial"
+	"adit/tunnel/ws"
 )
 
 // startServer runs a server where everyone may reach echo, and returns its URL.
@@ -70,6 +73,45 @@ func TestCheckEndsAtTheFirstFailure(t *testing.T) {
 		if text := out.String(); !regexp.MustCompile(tt.says).MatchString(text) || strings.Count(text, "✗") != 1 {
 			t.Errorf("%s: it prints\n%s", tt.name, text)
 		}
+	}
+}
+
+// The target is not to blame for the server's resolver.
+func TestRefusalHintNamesTheServersResolver(t *testing.T) {
+	for _, code := range []mux.Code{mux.Timeout, mux.Failed} {
+		err := ExplainRefusal(&mux.RefusedError{Code: code, Reason: "the server's name resolution did not answer in time"})
+		if !strings.Contains(hint.Of(err), "the server's resolver") {
+			t.Errorf("%v: hint %q", err, hint.Of(err))
+		}
+	}
+}
+
+// A route's backend may send back all that it gets, a hello too.
+func TestCheckOfARouteToAnEchoService(t *testing.T) {
+	var out bytes.Buffer
+	c := Check{Out: &out, Dial: &dial.Options{}, Timeout: time.Minute}
+	ln := testnet.Listen(t)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := ws.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		for {
+			op, err := conn.NextMessage()
+			if err != nil {
+				return
+			}
+			b, _ := io.ReadAll(conn)
+			conn.WriteMessage(op, b)
+		}
+	})}
+	served := make(chan struct{})
+	go func() { defer close(served); srv.Serve(ln) }()
+	t.Cleanup(func() { srv.Close(); <-served })
+	err := c.Run(t.Context(), []string{"ws://" + ln.Addr().String() + "/echo"})
+	if text := out.String(); err == nil || !regexp.MustCompile(`✗ authentication .*route to an echo service.*\n +hint: .*/tunnel`).MatchString(text) {
+		t.Errorf("%v, it prints\n%s", err, text)
 	}
 }
 

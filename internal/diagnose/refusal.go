@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"errors"
+	"strings"
 
 	"adit/internal/hint"
 	"adit/mux"
@@ -12,14 +13,17 @@ import (
 func ExplainRefusal(err error) error {
 	var refused *mux.RefusedError
 	if errors.As(err, &refused) && hint.Of(err) == "" {
-		return hint.With(err, refusalHint(refused.Code))
+		return hint.With(err, refusalHint(refused))
 	}
 	return err
 }
 
 // refusalHint says what to do when the server does not connect to a target.
-func refusalHint(c mux.Code) string {
-	switch c {
+func refusalHint(refused *mux.RefusedError) string {
+	if strings.Contains(refused.Reason, "name resolution") {
+		return "the server's resolver has a problem, not the target: check its /etc/resolv.conf and its DNS"
+	}
+	switch refused.Code {
 	case mux.Forbidden:
 		return "the server's policy must list the target in the user's allow = […]"
 	case mux.Refused:

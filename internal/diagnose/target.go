@@ -24,7 +24,7 @@ func (c *Check) target(ctx context.Context, session *mux.Session, t mux.Target) 
 	case !errors.As(err, &refused):
 		return c.fail("target", fmt.Errorf("%s: %w", t, err), time.Since(start))
 	}
-	err = hint.Errorf(refusalHint(refused.Code), "%s: %w", t, err)
+	err = hint.Errorf(refusalHint(refused), "%s: %w", t, err)
 	if refused.Code == mux.Forbidden {
 		return c.fail("policy", err, time.Since(start))
 	}

@@ -35,6 +35,8 @@ func Classify(err error) (code mux.Code, reason string) {
 		return mux.NotFound, innermost(err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return mux.NotFound, "the name does not resolve"
+	case errors.As(err, &dns) && dns.IsTimeout:
+		return mux.Timeout, "the server's name resolution did not answer in time"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return mux.Refused, "connection refused"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):

@@ -70,3 +70,10 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestDNSTimeoutIsNotTheTargets(t *testing.T) {
+	_, reason := Classify(&net.OpError{Op: "dial", Err: &net.DNSError{Name: "x", Server: "10.9.8.7:53", IsTimeout: true}})
+	if !strings.Contains(reason, "name resolution") || strings.Contains(reason, "10.9.8.7") {
+		t.Errorf("%q", reason)
+	}
+}

@@ -101,9 +101,11 @@ func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint stri
 			return "the proxy's rules forbid this destination; many allow CONNECT to port 443 only, so let the server listen there", true
 		}
 		return "the proxy's rules forbid this destination: ask its administrator to allow CONNECT to " + target, true
-	case 400, 405, 501:
+	case 400, 404, 405, 501:
 		return "check that this is a forward proxy that allows CONNECT, and not a web server", false
-	case 404, 502, 503, 504:
+	case 511:
+		return captivePortal, false
+	case 502, 503, 504:
 		return "the proxy is there but cannot reach " + target + ": check the name and port, and that the server is up", false
 	case 429:
 		return "the proxy asks to slow down: try again later", false
@@ -112,6 +114,19 @@ func connectStatusHint(s *StatusError, proxy *url.URL, target string) (hint stri
 		return "the proxy redirects, as a captive portal does: log in with a browser first", false
 	}
 	return "see the proxy's log", false
+}
+
+const captivePortal = "a captive portal asks for a login before it opens the network: log in with a browser first"
+
+// blockPage returns the error and the hint if the first bytes behind a proxy's 200 to CONNECT are those of a web
+// page, which is the proxy's and not the server's.
+func (a *attempt) blockPage(first []byte, err error) (text error, hint string, ok bool) {
+	page := bytes.ToLower(bytes.TrimSpace(first))
+	if a.proxy == nil || !bytes.HasPrefix(page, []byte("<")) && !(a.secure && bytes.HasPrefix(page, []byte("http"))) {
+		return nil, "", false
+	}
+	return &described{"the proxy answered 200 to CONNECT and then sent a page of its own instead of the server's bytes", err},
+		"the proxy blocks this destination: open https://" + a.hostHeader + " in a browser to read its page, and ask its administrator to allow CONNECT to " + a.target, true
 }
 
 // withBuffered returns a connection that first reads the bytes of nc that br has buffered, or nc itself if there

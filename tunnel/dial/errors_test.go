@@ -276,7 +276,19 @@ func TestDialErrors(t *testing.T) {
 			return target
 		}, StepProxy, "closed the connection during", "SOCKS5 proxy", false},
 
+		{"page behind CONNECT 200", connect("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>Blocked"), StepTLS, "the proxy answered 200 to CONNECT|a page of its own", "the proxy blocks this destination", false},
+		{"reply behind CONNECT 200", connect("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 403 Blocked\r\n\r\n"), StepTLS, "a page of its own", "allow CONNECT to gw.example.com:443", false},
+		{"page behind CONNECT 200, plain", func(t *testing.T, d *Options) string {
+			connect("HTTP/1.1 200 OK\r\n\r\n<!DOCTYPE html>")(t, d)
+			return "ws://gw.example.com/tunnel"
+		}, StepUpgrade, "a page of its own", "the proxy blocks this destination", false},
+		{"CONNECT 511", connect("HTTP/1.1 511 Network Authentication Required\r\n\r\n"), StepProxy, "511", "captive portal", false},
+		{"CONNECT 404", connect("HTTP/1.1 404 Not Found\r\n\r\n"), StepProxy, "404", "not a web server", false},
+
 		// TLS.
+		{"leaf without its intermediate", func(t *testing.T, d *Options) string {
+			return "wss://" + wsServer(t, corp.ServerConfig(t), nil)
+		}, StepTLS, "unknown authority", "without the intermediate", true},
 		{"unknown authority", func(t *testing.T, d *Options) string {
 			return "wss://" + wsServer(t, corp.ServerConfig(t), nil)
 		}, StepTLS, `unknown authority; the server presented|issued by "CN=Corp Inspection CA"`, "--ca", true},
@@ -353,6 +365,22 @@ func TestDialErrors(t *testing.T) {
 		{"upgrade 401", raw("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n\r\n"), StepUpgrade, "401 Unauthorized (offers Bearer)", "--token-file", true},
 		{"upgrade 403", status("403 Forbidden"), StepUpgrade, "403 Forbidden", "forbids", true},
 		{"upgrade 404", status("404 Not Found"), StepUpgrade, "404 Not Found", "the path or the token is not accepted; the server answers both alike", true},
+		{"upgrade 401, no token", status("401 Unauthorized"), StepUpgrade, "401", "none were given", true},
+		{"upgrade 404, no token", status("404 Not Found"), StepUpgrade, "404", "no token was given: name its file with --token-file", true},
+		{"upgrade 404, a token", func(t *testing.T, d *Options) string {
+			d.Authorization = func() (string, error) { return "Bearer x", nil }
+			return status("404 Not Found")(t, d)
+		}, StepUpgrade, "404", "answers both alike; a front that loses the upgrade", true},
+		{"upgrade 404, path /", func(t *testing.T, d *Options) string {
+			return strings.TrimSuffix(status("404 Not Found")(t, d), "tunnel")
+		}, StepUpgrade, "404", "leave out the slash", true},
+		{"upgrade 511", status("511 Network Authentication Required"), StepUpgrade, "511", "captive portal", false},
+		{"front wants a client certificate", func(t *testing.T, d *Options) string {
+			ln := testnet.Listen(t)
+			return "wss://" + serveHTTP(t, tls.NewListener(ln, ca.ServerConfig(t)), ln.Addr().String(), func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "<center>No required SSL certificate was sent</center>", 400)
+			})
+		}, StepUpgrade, "client certificate", "--cert and --key", true},
 		{"upgrade 407", raw("HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n"), StepUpgrade, "407 No (offers NTLM)", "--proxy", true},
 		{"upgrade 426", status("426 Upgrade Required"), StepUpgrade, "426", "removes the upgrade", false},
 		{"upgrade 429", status("429 Too Many Requests"), StepUpgrade, "429", "wait", false},

@@ -22,6 +22,12 @@ func (a *attempt) failTLS(ctx context.Context, start time.Time, who string, tc *
 		cs = tc.ConnectionState()
 	}
 	cause, hint, permanent := tlsFailure(err, cs, who)
+	var record tls.RecordHeaderError
+	if who == theServer && errors.As(err, &record) {
+		if text, blocked, ok := a.blockPage(record.RecordHeader[:], err); ok {
+			cause, hint = text, blocked
+		}
+	}
 	serr := &Error{Step: StepTLS, Addr: a.target, Err: cause, hint: hint, Permanent: permanent}
 	if who == theProxy {
 		serr.Step, serr.Addr, serr.Err = StepProxy, a.dialAddr, fmt.Errorf("TLS: %w", cause)
@@ -88,6 +94,8 @@ func certFailure(verify *tls.CertificateVerificationError, err error, who string
 			hint = "if you know and trust this issuer, add its certificate to those that this system trusts"
 		case len(chain) > 0 && bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject):
 			hint = "the certificate is self-signed: pin it with --pin (the server prints its pin, and 'adit pin' shows it), or give it with --ca"
+		case len(chain) == 1:
+			hint = "the server may send its certificate without the intermediate: give it the file with the whole chain (fullchain.pem), leaf first; if the issuer is your own CA or your company's inspecting proxy and you trust it, add its certificate with --ca, or pin the server with --pin; otherwise the connection may be intercepted"
 		default:
 			hint = "if you know and trust this issuer (your own CA, or your company's inspecting proxy), add its certificate with --ca, or pin the server with --pin; otherwise the connection may be intercepted"
 		}

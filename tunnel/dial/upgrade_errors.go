@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// refusal returns the error for a reply other than 101. Of a 400 on a plain connection it reads the body, where
-// servers say that the port expects TLS.
+// refusal returns the error for a reply other than 101. Of a 400 it reads the body, where servers say that the port
+// expects TLS, or that they want a client certificate.
 func (a *attempt) refusal(r *reply, br *bufio.Reader) error {
 	status := &StatusError{Code: r.status, Reason: r.reason}
 	switch {
@@ -24,7 +24,7 @@ func (a *attempt) refusal(r *reply, br *bufio.Reader) error {
 		status.Schemes = authSchemes(r.header["Www-Authenticate"])
 	case r.status == 407:
 		status.Schemes = authSchemes(r.header["Proxy-Authenticate"])
-	case r.status == 400 && !a.secure:
+	case r.status == 400:
 		const maxBody = 2048
 		n := int64(maxBody)
 		if cl, err := strconv.ParseInt(r.header.Get("Content-Length"), 10, 64); err == nil && cl >= 0 {
@@ -32,7 +32,11 @@ func (a *attempt) refusal(r *reply, br *bufio.Reader) error {
 		}
 		// The body up to an error or the deadline is enough.
 		body, _ := io.ReadAll(io.LimitReader(br, n))
-		if bytes.Contains(bytes.ToUpper(body), []byte("HTTPS")) || bytes.Contains(body, []byte("SSL")) {
+		switch {
+		case a.secure && bytes.Contains(body, []byte("SSL certificate")):
+			// nginx: "No required SSL certificate was sent", "The SSL certificate error".
+			return &clientCertificateError{status}
+		case !a.secure && (bytes.Contains(bytes.ToUpper(body), []byte("HTTPS")) || bytes.Contains(body, []byte("SSL"))):
 			return &tlsPortError{status}
 		}
 	}
@@ -47,14 +51,25 @@ func (e *tlsPortError) Error() string {
 }
 func (e *tlsPortError) Unwrap() error { return e.status }
 
+// A clientCertificateError reports a front's 400 for a client certificate that is missing or not accepted.
+type clientCertificateError struct{ status *StatusError }
+
+func (e *clientCertificateError) Error() string {
+	return e.status.Error() + ": a web server in front does not accept the connection without a valid client certificate"
+}
+func (e *clientCertificateError) Unwrap() error { return e.status }
+
 // upgradeFailure returns the error and the hint for a failed upgrade.
 func (a *attempt) upgradeFailure(err error) (text error, hint string, permanent bool) {
 	const useTLS = "write the address with wss://"
 	var status *StatusError
 	var tlsPort *tlsPortError
+	var certificate *clientCertificateError
 	var notHTTP *notHTTPError
 	var badUpgrade *badUpgradeError
 	switch {
+	case errors.As(err, &certificate):
+		return err, "give a client certificate that the server accepts with --cert and --key", true
 	case errors.As(err, &tlsPort):
 		return err, useTLS, false
 	case errors.As(err, &status):
@@ -63,6 +78,9 @@ func (a *attempt) upgradeFailure(err error) (text error, hint string, permanent 
 	case errors.As(err, &badUpgrade):
 		return err, "a middlebox answers in its place, such as a cache or an inspecting proxy, or the address is not that of a WebSocket server", false
 	case errors.As(err, &notHTTP):
+		if text, hint, ok := a.blockPage(notHTTP.first, err); ok {
+			return text, hint, false
+		}
 		if notHTTP.looksLikeTLS() {
 			return &described{"this port speaks TLS, not plain HTTP", err}, useTLS, false
 		}
@@ -80,15 +98,32 @@ func (a *attempt) upgradeFailure(err error) (text error, hint string, permanent 
 	return text, hint, false
 }
 
+// clientCertificate reports whether the client may have authenticated by a certificate.
+func (a *attempt) clientCertificate() bool {
+	return a.TLS != nil && (a.TLS.GetClientCertificate != nil || len(a.TLS.Certificates) > 0)
+}
+
 // statusHint returns the hint for a reply other than 101.
 func (a *attempt) statusHint(s *StatusError) (hint string, permanent bool) {
+	switch {
+	case s.Code == 511:
+		return captivePortal, false
+	case s.Code == 401 && a.authorization == "":
+		return "the server asks for credentials and none were given: name the token's file with --token-file", true
+	case (s.Code == 404 || s.Code/100 == 2) && a.requestURI == "/":
+		return "the address asks for the path /: leave out the slash at its end for the default, /tunnel, or write the tunnel's path", s.Code == 404
+	}
 	switch s.Code {
 	case 401:
 		return "the server rejected the credentials: check --token-file or --user", true
 	case 403:
 		return "the server, or a proxy on the path, forbids this: check the credentials, the client certificate and the path", true
 	case 404:
-		return "the path or the token is not accepted; the server answers both alike", true
+		hint = "the path or the token is not accepted; the server answers both alike"
+		if a.authorization == "" && !a.clientCertificate() {
+			hint += "; no token was given: name its file with --token-file"
+		}
+		return hint + "; a front that loses the upgrade gets the same answer (nginx needs proxy_http_version 1.1 and the headers Upgrade and Connection)", true
 	case 407:
 		return "a proxy on the path requires authentication: name it with --proxy and USER:PASSWORD", true
 	case 400, 405, 426, 501:
