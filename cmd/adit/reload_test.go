@@ -186,6 +186,8 @@ func TestReloadEveryKey(t *testing.T) {
 	}
 	changes := []change{
 		{key: "listen", want: restart, set: with(none, "listen", `["127.0.0.1:0", "127.0.0.1:0"]`)},
+		{key: "listen-mode", want: restart, set: with(none, "listen-mode", `"0600"`)},
+		{key: "listen-group", want: restart, set: with(none, "listen-group", `"0"`)},
 		{key: "drain-delay", set: with(none, "drain-delay", `"1ms"`)},
 		{key: "drain-timeout", set: with(none, "drain-timeout", `"7s"`)}, // checked below
 		{key: "users", set: with(none, "users", file("users.toml", "[[user]]\nname = \"bob\"\ntoken-hash = \""+auth.HashToken("bob")+"\"\nallow = [\"127.0.0.1:1\"]\n")),

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -15,6 +16,8 @@ import (
 type Server struct {
 	File         string        // the file that was read; "" for none
 	Listen       []Address     // never empty
+	ListenMode   fs.FileMode   // of unix sockets; 0: the default
+	ListenGroup  string        // of unix sockets; "": the process's
 	DrainDelay   time.Duration // how long the server serves on after SIGTERM, while it is not ready
 	DrainTimeout time.Duration // how long live streams may go on after SIGTERM
 	Log          Log

@@ -60,10 +60,17 @@ func (s *Server) settings() []*setting {
 	settings := []*setting{
 		{key: "listen", flag: "listen", short: "l", arg: "ADDRESS", to: list(&s.Listen, ParseListen), def: ":443", restart: true,
 			help: "listen here: HOST:PORT, :PORT, unix:PATH or systemd:NAME",
-			doc: `Addresses to listen on: "HOST:PORT", ":PORT" for every interface, "unix:PATH" (socket mode 0660, for a reverse
-				proxy in the same group), or "systemd:NAME" for a socket that systemd hands over, by its
+			doc: `Addresses to listen on: "HOST:PORT", ":PORT" for every interface, "unix:PATH" (see listen-mode), or "systemd:NAME" for a socket that systemd hands over, by its
 				FileDescriptorName= or else the socket unit's name. With tls.off there is no default.`,
 			example: `[":443", "[2001:db8::1]:8443", "unix:/run/adit/server.sock"]`},
+		{key: "listen-mode", flag: "listen-mode", arg: "MODE", to: text(&s.ListenMode, fileMode), def: "0660", restart: true,
+			help:    "mode of the unix sockets in listen",
+			doc:     `Mode of the unix sockets in listen, in octal. Who may write to a socket may connect.`,
+			example: `"0666"`},
+		{key: "listen-group", flag: "listen-group", arg: "GROUP", to: text(&s.ListenGroup, plain), unset: "that of the process", restart: true,
+			help:    "group of the unix sockets in listen, such as the web server's in front",
+			doc:     `Group of the unix sockets in listen, by name or number, such as that of the web server in front. adit's user has to be a member.`,
+			example: `"www-data"`},
 		{key: "tls.cert", flag: "tls-cert", arg: "FILE", to: text(&s.TLS.Cert, filePath),
 			help:    "certificate chain in PEM; read again when it changes",
 			doc:     `Certificate chain in PEM, the server's own certificate first. Read again when the file changes, and on SIGHUP.`,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"path"
@@ -78,6 +79,19 @@ func subprotocol(s string) (string, error) {
 		return "", bad("leave it out: pages may always offer their token", "%q is how clients send a token", "adit.token.…")
 	}
 	return s, nil
+}
+
+// fileMode accepts permissions in octal, of which the owner needs to write.
+func fileMode(s string) (fs.FileMode, error) {
+	const hint = `write the mode in octal and in quotes, e.g. "0660" for the group or "0666" for everyone`
+	n, err := strconv.ParseUint(s, 8, 32)
+	switch {
+	case err != nil || n > 0o777:
+		return 0, bad(hint, "mode %q is not between 0000 and 0777", s)
+	case n&0o200 == 0:
+		return 0, bad(hint, "mode %q lets not even the owner connect", s)
+	}
+	return fs.FileMode(n), nil
 }
 
 // isEscaped reports whether s is a path as a URL has it, of which the characters

@@ -57,7 +57,7 @@ func StartMetrics(c config.Metrics, what admin.Config, log *slog.Logger) (stop f
 	if c.Listen.IsZero() {
 		return func() {}, nil
 	}
-	ls, err := Sockets{}.Listen([]config.Address{c.Listen})
+	ls, err := Sockets{}.Listen([]config.Address{c.Listen}, SocketFile{})
 	if err != nil {
 		return nil, err
 	}

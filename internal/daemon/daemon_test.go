@@ -63,7 +63,7 @@ func TestAutomaticLogFormat(t *testing.T) {
 func TestSocketsHaveOneOwner(t *testing.T) {
 	web, ssh := testnet.Listen(t), testnet.Listen(t)
 	s := Sockets{"web": {web}, "ssh": {ssh}}
-	got, err := s.Listen([]config.Address{{Network: "systemd", Address: "web"}})
+	got, err := s.Listen([]config.Address{{Network: "systemd", Address: "web"}}, SocketFile{})
 	if err != nil || len(got) != 1 || got[0] != web {
 		t.Fatalf("%v, %v", got, err)
 	}
@@ -86,7 +86,7 @@ func TestSocketsHaveOneOwner(t *testing.T) {
 func TestListenOpensAllOrNone(t *testing.T) {
 	used := testnet.Listen(t).Addr().String()
 	path := filepath.Join(t.TempDir(), "adit.sock")
-	_, err := Sockets{}.Listen([]config.Address{{Network: "unix", Address: path}, {Network: "tcp", Address: used}})
+	_, err := Sockets{}.Listen([]config.Address{{Network: "unix", Address: path}, {Network: "tcp", Address: used}}, SocketFile{})
 	if err == nil || !strings.Contains(err.Error(), "listen on "+used) || !strings.Contains(hint.Of(err), "ss -ltnp") {
 		t.Errorf("%v, hint %q", err, hint.Of(err))
 	}

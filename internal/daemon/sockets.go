@@ -1,12 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -52,8 +57,44 @@ func CloseAll(ls []net.Listener) {
 	}
 }
 
+// SocketFile says who may connect to a unix socket.
+type SocketFile struct {
+	Mode  fs.FileMode // 0: 0660, for a reverse proxy in the same group
+	Group string      // name or number; "": the process's group
+}
+
+// listen opens a unix socket that nobody but its owner can connect to before it has
+// its group and mode.
+func (f SocketFile) listen(path string) (net.Listener, error) {
+	mode := cmp.Or(f.Mode, 0o660)
+	if f.Group == "" {
+		return tunnel.ListenUnix(path, mode)
+	}
+	id := f.Group
+	if g, err := user.LookupGroup(f.Group); err == nil {
+		id = g.Gid
+	}
+	gid, err := strconv.Atoi(id)
+	if err != nil {
+		return nil, hint.Errorf("getent group lists the groups", "there is no group %q", f.Group)
+	}
+	l, err := tunnel.ListenUnix(path, mode&^0o077)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chown(path, -1, gid); err != nil {
+		l.Close()
+		return nil, hint.With(err, "make the user that adit runs as a member of the group "+f.Group+" (systemd: SupplementaryGroups="+f.Group+")")
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
 // Listen opens every address, or none.
-func (s Sockets) Listen(addrs []config.Address) (all []net.Listener, err error) {
+func (s Sockets) Listen(addrs []config.Address, file SocketFile) (all []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			CloseAll(all)
@@ -68,8 +109,7 @@ func (s Sockets) Listen(addrs []config.Address) (all []net.Listener, err error) 
 			}
 			all = append(all, ls...)
 		case "unix":
-			// A reverse proxy on this machine gets in by the group.
-			l, err := tunnel.ListenUnix(a.Address, 0o660)
+			l, err := file.listen(a.Address)
 			if err != nil {
 				return all, fmt.Errorf("listen on %s: %w", a, err)
 			}

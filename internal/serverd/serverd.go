@@ -147,7 +147,7 @@ func (d *Daemon) listen() ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	listeners, err := sockets.Listen(d.plan.cfg.Listen)
+	listeners, err := sockets.Listen(d.plan.cfg.Listen, daemon.SocketFile{Mode: d.plan.cfg.ListenMode, Group: d.plan.cfg.ListenGroup})
 	sockets.CloseUnused(d.log)
 	return listeners, err
 }

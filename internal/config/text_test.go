@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -13,6 +14,19 @@ func TestACMEDomainWithAddress(t *testing.T) {
 		_, err := domain(s)
 		if err == nil || !strings.Contains(err.Error(), "is an IP address") || !strings.Contains(hint.Of(err), "--self-signed") {
 			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
+func TestFileMode(t *testing.T) {
+	for s, want := range map[string]fs.FileMode{"0660": 0o660, "666": 0o666} {
+		if got, err := fileMode(s); err != nil || got != want {
+			t.Errorf("%s: %v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "0o660", "rw", "1777", "0060", "0888", "-1"} {
+		if _, err := fileMode(s); err == nil || hint.Of(err) == "" {
+			t.Errorf("%q: %v", s, err)
 		}
 	}
 }
