@@ -102,30 +102,6 @@ var (
 // close message from the peer.
 var ErrLost = errors.New("the link was lost")
 
-// New returns a link on conn, on which the peers have exchanged their hello
-// messages. The link owns conn.
-func New(conn Conn, cfg Config) *Link {
-	l := &Link{
-		cfg: cfg, hold: cfg.Hold, resumable: cfg.Resumable, noRetransmit: cfg.Hold == 0,
-		start: time.Now(), headroom: conn.Headroom(), done: make(chan struct{}),
-	}
-	l.work.L, l.drained.L, l.attached.L = &l.mu, &l.mu, &l.mu
-	l.ackTimer = stopped(l.ackLate)
-	l.holdTimer = stopped(l.holdExpired)
-	l.mu.Lock()
-	l.attachLocked(newConnection(conn, 0))
-	l.mu.Unlock()
-	l.wg.Go(l.sendLoop)
-	return l
-}
-
-// stopped returns a timer that calls f once it has been reset.
-func stopped(f func()) *time.Timer {
-	t := time.AfterFunc(time.Hour, f)
-	t.Stop()
-	return t
-}
-
 // SetResumable says that the session has begun: from now on the link survives
 // the loss of its connection.
 func (l *Link) SetResumable() {
@@ -139,18 +115,6 @@ func (l *Link) CanResume() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.hold > 0 && l.err == nil
-}
-
-// EndWithConnection makes the link end when its connection is lost. A link that
-// is detached already ends at once, for the reason err, unless a migration is
-// under way.
-func (l *Link) EndWithConnection(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.hold = 0
-	if l.conn == nil && !l.migrating {
-		l.failLocked(err)
-	}
 }
 
 // Down is closed when the present connection is lost. While there is none, it
@@ -179,32 +143,6 @@ func (l *Link) InterruptedSince(t time.Time) bool {
 	return l.err == nil && (l.conn == nil || l.since.After(t))
 }
 
-// Fail ends the link for the reason err, unless it is over already.
-func (l *Link) Fail(err error) {
-	l.mu.Lock()
-	l.failLocked(err)
-	l.mu.Unlock()
-}
-
-func (l *Link) failLocked(err error) {
-	if l.err != nil {
-		return
-	}
-	l.err = err
-	close(l.done)
-	l.ackTimer.Stop()
-	l.holdTimer.Stop()
-	l.space.wake()
-	l.work.Broadcast()
-	l.drained.Broadcast()
-	l.attached.Broadcast()
-	if c := l.conn; c != nil {
-		l.detachLocked(c, err)
-	} else if !isClosed(l.down) { // detached for a migration that did not come
-		close(l.down)
-	}
-}
-
 // Err returns why the link is over, or nil while it lives.
 func (l *Link) Err() error {
 	l.mu.Lock()
@@ -214,12 +152,6 @@ func (l *Link) Err() error {
 
 // Done is closed when the link is over.
 func (l *Link) Done() <-chan struct{} { return l.done }
-
-// Close ends the link at once and does not wait; Wait does.
-func (l *Link) Close() error {
-	l.Fail(errClosed)
-	return nil
-}
 
 // Wait returns when the link's goroutines have ended. It is for after the end,
 // and when Read is not called any more.

@@ -3,21 +3,23 @@ package link
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
 // probeTimeout is how long a probe waits for any byte from the peer.
 const probeTimeout = 4 * time.Second
 
-// watch sends pings on c and detects silence, until c is detached.
-func (l *Link) watch(c *connection) {
+// watch sends pings on c, and returns an error when c is silent for too long, or nil
+// when c is detached.
+func (l *Link) watch(c *connection) error {
 	timer := time.NewTimer(0) // the first ping at once: it measures the path
 	defer timer.Stop()
 	nextPing := time.Now()
 	for {
 		select {
 		case <-c.gone:
-			return
+			return nil
 		case <-c.wakeWatch:
 			nextPing = time.Now()
 		case <-timer.C:
@@ -37,8 +39,7 @@ func (l *Link) watch(c *connection) {
 			}
 		}
 		if !now.Before(deadline) {
-			l.lose(c, fmt.Errorf("%w: not a byte from the peer for %v", ErrLost, now.Sub(last).Round(time.Millisecond)))
-			return
+			return fmt.Errorf("%w: not a byte from the peer for %v", ErrLost, now.Sub(last).Round(time.Millisecond))
 		}
 		timer.Reset(min(deadline.Sub(now), nextPing.Sub(now)))
 	}
@@ -87,3 +88,8 @@ func (l *Link) pong(payload []byte) {
 // RTT is the smoothed round-trip time of the present connection, 0 while it is
 // unknown.
 func (l *Link) RTT() time.Duration { return time.Duration(l.rtt.Load()) }
+
+// jitter spreads d by a quarter either way.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
+}

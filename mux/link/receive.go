@@ -1,9 +1,13 @@
 package link
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
+
+	"adit/tunnel/ws"
 )
 
 // When received bytes are acknowledged: at the latest after ackEvery bytes, or
@@ -132,3 +136,79 @@ func lost(err error) error { return fmt.Errorf("%w: %w", ErrLost, err) }
 // Received is how many bytes Read has returned in all: where a resumption
 // continues.
 func (l *Link) Received() uint64 { return l.received.Load() }
+
+// read reads bytes of the link's stream.
+func (c *connection) read(l *Link, p []byte) (int, error) {
+	for {
+		if !c.inMessage {
+			if err := c.nextMessage(l); err != nil {
+				return 0, err
+			}
+			c.inMessage, c.hasData = true, false
+		}
+		n, err := c.conn.Read(p)
+		if n > 0 {
+			c.hasData = true
+			return n, nil
+		}
+		if err == io.EOF && !c.hasData {
+			return 0, ProtocolError("a data message without data")
+		}
+		if err == io.EOF {
+			c.inMessage = false
+		} else if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// nextMessage goes to the payload of the next data message and handles every
+// other message before it.
+func (c *connection) nextMessage(l *Link) error {
+	var head [1 + AckSize]byte
+	for {
+		op, err := c.conn.NextMessage()
+		if err != nil {
+			return err
+		}
+		if op != ws.OpBinary {
+			return ProtocolError("a text message on the link")
+		}
+		if _, err := io.ReadFull(c.conn, head[:1]); err != nil {
+			return cutShort(err)
+		}
+		switch t := MessageType(head[0]); t {
+		case MessageData, MessageAck:
+			if _, err := io.ReadFull(c.conn, head[1:]); err != nil {
+				return cutShort(err)
+			}
+			if err := l.acknowledged(c, binary.BigEndian.Uint64(head[1:])); err != nil {
+				return err
+			}
+			if t == MessageData {
+				return nil
+			}
+		case MessageClose:
+			rest, err := io.ReadAll(io.LimitReader(c.conn, 2+MaxReason))
+			if err != nil {
+				return err
+			}
+			closed, err := ParseClose(append(head[:1:1], rest...))
+			if err != nil {
+				return err
+			}
+			return closed
+		case MessageHello:
+			return ProtocolError("a second hello")
+		}
+	}
+}
+
+// cutShort tells a message that is too short from a connection that broke: only
+// the former gives these errors bare.
+func cutShort(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return ProtocolError("a message of the link cut short")
+	}
+	return err
+}

@@ -3,8 +3,6 @@ package link
 import (
 	"encoding/binary"
 	"errors"
-	"math/rand/v2"
-	"runtime"
 	"time"
 
 	"adit/tunnel"
@@ -275,66 +273,4 @@ func (l *Link) deliveredLocked() uint64 {
 		return l.flight.ackedTo
 	}
 	return l.send.acked
-}
-
-// How long Finish waits for the peer to have received everything, and then for
-// the close message to leave.
-const (
-	DrainTimeout = 5 * time.Second
-	CloseTimeout = time.Second
-)
-
-// Finish waits until the peer has acknowledged what was written so far, sends a
-// close message ahead of anything newer, and closes the connection. It takes
-// DrainTimeout and CloseTimeout at most, and does not wait for a link that is
-// detached unless a migration is under way.
-func (l *Link) Finish(code CloseCode, reason string) {
-	expired := false
-	timer := time.AfterFunc(DrainTimeout, func() {
-		l.mu.Lock()
-		expired = true
-		l.drained.Broadcast()
-		l.mu.Unlock()
-	})
-	defer timer.Stop()
-	l.mu.Lock()
-	l.corkedTo = 0
-	l.work.Signal()
-	for to := l.send.tail; l.err == nil && !expired && (l.migrating || l.conn != nil && l.deliveredLocked() < to); {
-		l.drained.Wait()
-	}
-	if l.conn == nil {
-		l.failLocked(errClosed)
-	}
-	l.closeMsg = AppendClose(nil, code, reason)
-	l.work.Signal()
-	l.mu.Unlock()
-	select {
-	case <-l.done:
-	case <-time.After(CloseTimeout):
-		l.Fail(errClosed)
-	}
-}
-
-// yieldBytes is how many bytes a goroutine moves without waiting before it lets
-// others run.
-const yieldBytes = 256 << 10
-
-// yieldAfter counts n bytes moved by the calling goroutine and yields after each
-// yieldBytes. A goroutine that never waits runs for as long as the scheduler lets
-// it, and acknowledgements and small frames would wait for it. Over a veth pair,
-// one stream without yielding moves 17 to 20 % less with CUBIC and 7 to 9 % less
-// with BBR, for 15 to 18 % and 7 % more processor time per GiB; a keystroke beside
-// it takes two thirds of the time then. Superfluous when the scheduler runs a woken
-// goroutine on the other processor at once.
-func yieldAfter(moved *int, n int) {
-	if *moved += n; *moved >= yieldBytes {
-		*moved = 0
-		runtime.Gosched()
-	}
-}
-
-// jitter spreads d by a quarter either way.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
 }

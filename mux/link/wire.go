@@ -1,15 +1,11 @@
 package link
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"adit/tunnel/ws"
 )
 
 // MessageType is the first byte of each message of a connection. A message of
@@ -101,55 +97,4 @@ func Printable(b []byte) string {
 		}
 		return r
 	}, string(b))
-}
-
-// nextMessage goes to the payload of the next data message and handles every
-// other message before it.
-func (c *connection) nextMessage(l *Link) error {
-	var head [1 + AckSize]byte
-	for {
-		op, err := c.conn.NextMessage()
-		if err != nil {
-			return err
-		}
-		if op != ws.OpBinary {
-			return ProtocolError("a text message on the link")
-		}
-		if _, err := io.ReadFull(c.conn, head[:1]); err != nil {
-			return cutShort(err)
-		}
-		switch t := MessageType(head[0]); t {
-		case MessageData, MessageAck:
-			if _, err := io.ReadFull(c.conn, head[1:]); err != nil {
-				return cutShort(err)
-			}
-			if err := l.acknowledged(c, binary.BigEndian.Uint64(head[1:])); err != nil {
-				return err
-			}
-			if t == MessageData {
-				return nil
-			}
-		case MessageClose:
-			rest, err := io.ReadAll(io.LimitReader(c.conn, 2+MaxReason))
-			if err != nil {
-				return err
-			}
-			closed, err := ParseClose(append(head[:1:1], rest...))
-			if err != nil {
-				return err
-			}
-			return closed
-		case MessageHello:
-			return ProtocolError("a second hello")
-		}
-	}
-}
-
-// cutShort tells a message that is too short from a connection that broke: only
-// the former gives these errors bare.
-func cutShort(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return ProtocolError("a message of the link cut short")
-	}
-	return err
 }
