@@ -15,6 +15,7 @@ import (
 	"net"
 	"sync"
 
+	"adit/internal/descriptors"
 	"adit/internal/progress"
 )
 
@@ -25,6 +26,7 @@ type Client struct {
 	current   *currentSession
 	counters  *counters
 	progress  progress.Monitor
+	shortage  *descriptors.Shortage
 	log       *slog.Logger
 }
 
@@ -34,7 +36,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{current: newCurrentSession(), counters: newCounters(), log: cfg.Logger}
+	c := &Client{current: newCurrentSession(), counters: newCounters(), shortage: &descriptors.Shortage{Log: cfg.Logger}, log: cfg.Logger}
 	for _, f := range cfg.Forwards {
 		c.forwards = append(c.forwards, &forwarder{f, c.current, cfg.LinkWait, cfg.Logger, newForwardCounters(), c.counters})
 	}
@@ -81,7 +83,7 @@ func (c *Client) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, f := range c.forwards {
 		c.log.Info("listening", "forward", f.name(), "target", f.Target.String(), "addr", f.Listener.Addr().String())
-		ln := c.progress.Listener(f.Listener)
+		ln := c.progress.Listener(c.shortage.Listener(f.Listener))
 		wg.Go(func() { f.serve(ctx, ln) })
 	}
 	err := c.connector.run(ctx)

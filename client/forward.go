@@ -64,7 +64,6 @@ func (f *forwarder) serve(ctx context.Context, ln net.Listener) {
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// The process is probably out of file descriptors.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		f.log.Error("accept failed", "forward", f.name(), "target", f.Target.String(), "error", err, "retry", pause)
 		select {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"adit/internal/descriptors"
 	"adit/internal/hint"
 	"adit/mux"
 )
@@ -19,6 +20,7 @@ type core struct {
 	counters counters
 	tickets  ticketKey
 	credit   *creditLimits
+	shortage descriptors.Shortage
 
 	front           frontLog
 	failures        boundedLog // of authentication
@@ -31,7 +33,7 @@ type core struct {
 // newCore takes a Config that has its defaults.
 func newCore(cfg Config) *core {
 	return &core{
-		credit: newCreditLimits(cfg), cfg: cfg, log: cfg.Logger, counters: newCounters(), tickets: newTicketKey(),
+		credit: newCreditLimits(cfg), cfg: cfg, log: cfg.Logger, counters: newCounters(), tickets: newTicketKey(), shortage: descriptors.Shortage{Log: cfg.Logger},
 		failures:        boundedLog{log: cfg.Logger, message: authenticationFailed},
 		refusals:        boundedLog{log: cfg.Logger, message: routeRefused},
 		sessionRefusals: boundedLog{log: cfg.Logger, message: sessionRefused},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"adit/internal/audit"
+	"adit/internal/descriptors"
 	"adit/mux"
 )
 
@@ -123,6 +124,9 @@ func (c *routeConn) refuseDial(w http.ResponseWriter, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.refuse(w, http.StatusGatewayTimeout, mux.Timeout, "504 the backend does not answer", err)
 	default:
+		if descriptors.Short(err) {
+			c.core.shortage.Warn()
+		}
 		c.refuse(w, http.StatusBadGateway, mux.Unreachable, "502 the backend cannot be reached", err)
 	}
 }

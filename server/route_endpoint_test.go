@@ -416,7 +416,7 @@ func TestManyIdleConnections(t *testing.T) {
 		n = 200
 	}
 	const perConn = 4 // descriptors: both ends of both sockets
-	if limit := descriptors(t); n*perConn+500 > limit {
+	if limit := maxDescriptors(t); n*perConn+500 > limit {
 		n = (limit - 500) / perConn
 	}
 	ln := testnet.Listen(t)

@@ -113,9 +113,9 @@ func (s *Server) SetAccess(a Access) error {
 func (s *Server) Serve(ln net.Listener, config *tls.Config) error {
 	s.log.Info("listening", "addr", ln.Addr().String(), "tls", config != nil)
 	defer s.addListener(Listener{ln.Addr().String(), config != nil})()
-	socket := ln
-	defer context.AfterFunc(s.listening, func() { socket.Close() })()
-	ln = s.limiter.listener(tunnel.FastListener(ln), s.cfg.Mux.Silence)
+	guarded := s.shortage.Listener(tunnel.FastListener(ln))
+	defer context.AfterFunc(s.listening, func() { guarded.Close() })()
+	ln = s.limiter.listener(guarded, s.cfg.Mux.Silence)
 	ln = s.progress.Listener(ln)
 	if config != nil {
 		ln = tls.NewListener(ln, offerHTTP2(config, func() bool { return len(s.access.Load().routes) > 0 }))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"adit/internal/audit"
+	"adit/internal/descriptors"
 	"adit/internal/dialout"
 	"adit/internal/metrics"
 	"adit/mux"
@@ -98,6 +99,9 @@ func (o *streamObserver) Refused(code mux.Code, err error) {
 		level = slog.LevelWarn
 	case mux.Cancelled: // by the client
 		level = slog.LevelDebug
+	}
+	if descriptors.Short(err) {
+		o.core.shortage.Warn()
 	}
 	o.log().Log(o.session.ctx, level, "stream refused", "code", code.String(), "reason", err)
 	o.rec.end(code.String(), err.Error())

@@ -8,8 +8,8 @@ import (
 	"adit/internal/testnet"
 )
 
-// descriptors returns how many descriptors this process may have.
-func descriptors(t *testing.T) int {
+// maxDescriptors returns how many descriptors this process may have.
+func maxDescriptors(t *testing.T) int {
 	var limit sys.Rlimit
 	if err := sys.Getrlimit(sys.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)

@@ -4,8 +4,8 @@ package server
 
 import "testing"
 
-// descriptors returns how many descriptors any process may have.
-func descriptors(*testing.T) int { return 1000 }
+// maxDescriptors returns how many descriptors any process may have.
+func maxDescriptors(*testing.T) int { return 1000 }
 
 // blackhole needs a listener whose queue is full.
 func blackhole(t *testing.T) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"adit/internal/descriptors"
 	"adit/mux"
 	"adit/tunnel"
 )
@@ -58,8 +59,12 @@ func (a Address) String() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
 }
 
-// Dial connects to the destination. A nil resolver is net.DefaultResolver.
+// Dial connects to the destination. A nil resolver is net.DefaultResolver. It
+// fails with EMFILE while file descriptors are left for new connections only.
 func (d Destination) Dial(ctx context.Context, resolver *net.Resolver) (net.Conn, error) {
+	if err := descriptors.CheckDial(); err != nil {
+		return nil, err
+	}
 	dialer := net.Dialer{Resolver: resolver, Control: tunnel.Unpaced}
 	if tunnel.Local(d.Host) {
 		dialer.KeepAlive = -1
