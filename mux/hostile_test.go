@@ -522,9 +522,11 @@ func TestHostileCredit(t *testing.T) {
 	}
 }
 
-// Streams that a peer never closes on its side are bounded.
+// Streams that a peer never closes on its side are bounded, and none of them is
+// counted by the credit limit after the session.
 func TestHostileHalfClosed(t *testing.T) {
-	r, s := newRawClient(t, &Config{MaxStreams: 1})
+	limit := NewCreditLimit(1<<30, nil)
+	r, s := newRawClient(t, &Config{MaxStreams: 1, CreditLimit: limit})
 	accepted := make(chan struct{}, 1<<16)
 	go func() {
 		for {
@@ -554,6 +556,7 @@ func TestHostileHalfClosed(t *testing.T) {
 	if err := s.Err(); !errors.Is(err, ErrProtocol) {
 		t.Fatal(err)
 	}
+	eventually(t, "all credit is given back", func() bool { return limit.Used() == 0 })
 }
 
 func TestHandshake(t *testing.T) {

@@ -81,6 +81,7 @@ func (s *Session) Accept() (*Stream, error) {
 		switch {
 		case s.yamux.NumStreams() > s.maxHalfClosed():
 			s.link.Fail(link.ProtocolError("too many streams are left half closed"))
+			st.Close()
 		case away:
 			s.refuse(st, GoingAway, "the server is stopping")
 		case count > s.cfg.MaxStreams:
