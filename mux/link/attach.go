@@ -34,6 +34,7 @@ func (l *Link) attachLocked(c *connection) {
 func (l *Link) detachLocked(c *connection, err error) {
 	l.conn, l.since = nil, time.Now()
 	close(c.gone)
+	l.space.wake()
 	l.work.Broadcast()
 	l.drained.Broadcast()
 	if l.migrating = err == errSuperseded; l.migrating {

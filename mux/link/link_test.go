@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,5 +218,57 @@ func TestWriteFromManyGoroutines(t *testing.T) {
 	}
 	if a.Stats().Queued != 0 {
 		t.Error("bytes are still queued")
+	}
+}
+
+// A header waits for a peer that takes none, but not for a connection.
+func TestHeaderDoesNotWaitForAConnection(t *testing.T) {
+	a, _, path := newPair(t, Config{Hold: time.Hour, Resumable: true})
+	readAll(a)
+	path.Stall(true)
+	var written atomic.Int64
+	go func() {
+		for a.WriteHeader(make([]byte, 1<<10), false) == nil && written.Add(1) < 4<<10 {
+		}
+	}()
+	eventually(t, "the headers wait", func() bool {
+		before := written.Load()
+		time.Sleep(50 * time.Millisecond)
+		return before > 0 && before == written.Load()
+	})
+	if n := written.Load(); n >= 4<<10 {
+		t.Fatalf("%d KiB of headers did not wait", n)
+	}
+	path.Cut()
+	eventually(t, "the headers go on", func() bool { return written.Load() == 4<<10 })
+}
+
+// A header does not wait for bytes that are being sent again after a resumption.
+func TestHeaderDoesNotWaitForAReplay(t *testing.T) {
+	a, _, path := newPair(t, Config{Hold: time.Hour, Resumable: true, SendBuffer: 8 << 20})
+	readAll(a)
+	path.Cut()
+	eventually(t, "the link is detached", func() bool { return a.Conn() == nil })
+	a.mu.Lock()
+	a.queue(make([]byte, 4<<20))
+	a.send.sent, a.send.high = a.send.tail, a.send.tail // as if it had been sent
+	a.mu.Unlock()
+	if _, _, err := a.Detach(0); err != nil {
+		t.Fatal(err)
+	}
+	next, peer, _ := newConns(t)
+	t.Cleanup(func() { peer.CloseNow() })
+	if err := a.Attach(next); err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error, 1)
+	go func() { wrote <- a.WriteHeader(make([]byte, 12), false) }()
+	select {
+	case err := <-wrote:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(watchdog):
+		t.Fatal("the header waits")
 	}
 }

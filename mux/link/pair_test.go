@@ -20,22 +20,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // become an hour.
 func newPair(t testing.TB, cfg Config) (a, b *Link, path *testnet.Fault) {
 	t.Helper()
-	opts := ws.Options{LatestPongOnly: true}
-	accepted := make(chan *ws.Conn, 1)
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := ws.Accept(w, r, &ws.AcceptOptions{Conn: opts})
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- conn
-	}))
-	t.Cleanup(web.Close)
-	path = testnet.NewFault(t, web.Listener.Addr().String())
-	d := &dial.Options{Conn: opts}
-	conn, err := dial.Dial(t.Context(), "ws://"+path.Addr(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if cfg.SendBuffer == 0 {
 		cfg.SendBuffer = 1 << 20
 	}
@@ -45,7 +29,8 @@ func newPair(t testing.TB, cfg Config) (a, b *Link, path *testnet.Fault) {
 	if cfg.Silence == 0 {
 		cfg.Silence = time.Hour
 	}
-	a, b = New(conn, cfg), New(<-accepted, cfg)
+	dialed, accepted, path := newConns(t)
+	a, b = New(dialed, cfg), New(accepted, cfg)
 	t.Cleanup(func() {
 		for _, l := range []*Link{a, b} {
 			l.Close()
@@ -53,6 +38,29 @@ func newPair(t testing.TB, cfg Config) (a, b *Link, path *testnet.Fault) {
 		}
 	})
 	return a, b, path
+}
+
+// newConns returns the two ends of a WebSocket on loopback TCP with a misbehaving
+// path between them. The caller closes them.
+func newConns(t testing.TB) (dialed, accepted *ws.Conn, path *testnet.Fault) {
+	t.Helper()
+	opts := ws.Options{LatestPongOnly: true}
+	accepting := make(chan *ws.Conn, 1)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := ws.Accept(w, r, &ws.AcceptOptions{Conn: opts})
+		if err != nil {
+			t.Error(err)
+		}
+		accepting <- conn
+	}))
+	t.Cleanup(web.Close)
+	path = testnet.NewFault(t, web.Listener.Addr().String())
+	d := &dial.Options{Conn: opts}
+	conn, err := dial.Dial(t.Context(), "ws://"+path.Addr(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, <-accepting, path
 }
 
 // readAll reads until the end, and returns the channel of the error.

@@ -25,7 +25,7 @@ const (
 )
 
 // headerSlack is how many bytes of headers WriteHeader queues above the high
-// watermark before it waits.
+// watermark before it waits. Bytes that are sent again do not count.
 const headerSlack = 1 << 20
 
 // ErrCanceled is returned by writes whose cancel channel was closed while they
@@ -53,13 +53,14 @@ func (l *Link) Write(b []byte, cancel <-chan struct{}) error {
 
 // WriteHeader queues a small header that nothing waits for if corked is true: it
 // then leaves together with the next bytes, or with the next acknowledgement, or
-// after ackDelay. It does not wait for room, nor for a connection, so that a stream
-// can be opened and closed at any time; only a peer that makes this side write
-// headers without reading them makes it wait.
+// after ackDelay. It does not wait for room, nor for a connection, nor for what is
+// sent again after a resumption, so that a stream can be opened and closed at any
+// time; only a peer that makes this side write headers without reading them makes it
+// wait.
 func (l *Link) WriteHeader(b []byte, corked bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.err == nil && l.conn != nil && l.send.unsent() >= highWatermark+headerSlack {
+	for l.err == nil && l.conn != nil && l.send.tail-l.send.high >= highWatermark+headerSlack {
 		l.corkedTo = 0
 		l.work.Signal()
 		l.space.wait(&l.mu, nil)
