@@ -18,11 +18,15 @@ import (
 func DialOptions(c *config.Client, getenv func(string) string, log *slog.Logger) (*dial.Options, config.Faults) {
 	var faults config.Faults
 	d := &dial.Options{
-		Host:      c.Host,
-		ConnectTo: c.ConnectTo,
-		Header:    http.Header{},
+		Host:         c.Host,
+		ConnectTo:    c.ConnectTo,
+		Header:       http.Header{},
+		NoSmallHello: c.TLS.NoSmallHello,
 		Trace: func(e dial.Event) {
-			if e.Retry {
+			switch {
+			case e.Retry && e.SmallHello:
+				log.Warn("trying a small ClientHello without post-quantum key shares", "error", e.Err)
+			case e.Retry:
 				log.Info("trying another address", "error", e.Err)
 			}
 		},

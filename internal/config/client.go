@@ -39,6 +39,7 @@ type ClientTLS struct {
 	Cert, Key          string   // PEM files; both or neither
 	ServerName         string   // "" is the URL's host
 	InsecureSkipVerify bool
+	NoSmallHello       bool // see dial.Options
 }
 
 // LoadClient reads and checks the configuration of adit client. The Client is

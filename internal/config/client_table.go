@@ -92,6 +92,12 @@ func (c *Client) settings() []*setting {
 			help:    "accept every server, an impostor too; for tests only",
 			doc:     `Accept every server, an impostor too, who then has the token. For tests only; not together with ca or pin.`,
 			example: "true"},
+		{key: "tls.no-small-hello", flag: "no-small-hello", to: boolean(&c.TLS.NoSmallHello),
+			help: "never try TLS without post-quantum key shares",
+			doc: `Some firewalls lose a ClientHello that does not fit into one packet. After a reset or silence in the TLS
+				handshake the client makes one attempt with a small one, without post-quantum key shares, and logs a warning.
+				This forbids it.`,
+			example: "true"},
 		{key: "proxy", flag: "proxy", arg: "URL", to: text(&c.Proxy, ProxyURL), unset: "from HTTPS_PROXY, ALL_PROXY and NO_PROXY",
 			help: "http, https, socks5 or socks5h proxy, or none (default: HTTPS_PROXY, ALL_PROXY, NO_PROXY)",
 			doc: `Upstream proxy: http://, https://, socks5:// or socks5h://, with user and password if it requires them; or

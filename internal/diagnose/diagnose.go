@@ -79,7 +79,11 @@ func (c *Check) fail(hop string, err error, elapsed time.Duration) error {
 func (c *Check) dialed(e dial.Event) {
 	if e.Err != nil {
 		if e.Retry { // else Dial is about to return it
-			c.line("-", string(e.Step), e.Err.Error()+": trying another address", e.Elapsed)
+			next := ": trying another address"
+			if e.SmallHello {
+				next = ": trying a small ClientHello without post-quantum key shares"
+			}
+			c.line("-", string(e.Step), e.Err.Error()+next, e.Elapsed)
 		}
 		return
 	}

@@ -16,6 +16,7 @@ type Addresses struct {
 	mu    sync.Mutex
 	until map[netip.AddrPort]time.Time // of those that failed
 	last  map[string]netip.AddrPort    // the last success, by the URL that was dialed
+	small map[netip.AddrPort]time.Time // of those that need a small ClientHello
 }
 
 // Suspect notes that the connection that Dial made last to rawURL has gone silent.
@@ -52,8 +53,19 @@ func (m *Addresses) avoidLocked(addr netip.AddrPort) {
 	m.until[addr] = now.Add(avoidFor)
 }
 
-// succeeded notes that Dial has connected to rawURL by addr, which is zero for a unix socket.
-func (m *Addresses) succeeded(rawURL string, addr netip.AddrPort) {
+// needsSmallHello reports whether only a small ClientHello has led to a connection to addr in the last ten minutes.
+func (m *Addresses) needsSmallHello(addr netip.AddrPort) bool {
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Before(m.small[addr])
+}
+
+// succeeded notes that Dial has connected to rawURL by addr, which is zero for a unix socket, and whether it took a
+// small ClientHello.
+func (m *Addresses) succeeded(rawURL string, addr netip.AddrPort, small bool) {
 	if m == nil || !addr.IsValid() {
 		return
 	}
@@ -64,6 +76,12 @@ func (m *Addresses) succeeded(rawURL string, addr netip.AddrPort) {
 	}
 	m.last[rawURL] = addr
 	delete(m.until, addr)
+	if now := time.Now(); small && !now.Before(m.small[addr]) {
+		if m.small == nil {
+			m.small = make(map[netip.AddrPort]time.Time)
+		}
+		m.small[addr] = now.Add(avoidFor)
+	}
 }
 
 // split returns the addresses to try first, and those to try after them, in their order.

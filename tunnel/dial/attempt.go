@@ -25,6 +25,8 @@ type attempt struct {
 	authorization string
 	peerIP        string // of the TCP connection, for errors; "" if dialAddr has it
 	failed        Event  // of the last failure, not yet reported
+	small         bool   // send a ClientHello without post-quantum key shares
+	helloLost     bool   // the last handshake ended by a reset or silence
 }
 
 // within calls f with the handshake timeout. nc is the socket beneath all layers.

@@ -17,7 +17,8 @@ import (
 // step, and has no effect on the connection later. The caller has to close the connection. Errors are *Error.
 //
 // If a connection fails after TCP, the other addresses of the name get their turn, except after a refusal of
-// the credentials.
+// the credentials. After a reset or silence in the TLS handshake one last attempt has a small ClientHello; see
+// Options.NoSmallHello.
 func Dial(ctx context.Context, rawURL string, o *Options) (*ws.Conn, error) {
 	if o == nil {
 		o = new(Options)
@@ -47,14 +48,18 @@ func (a *attempt) handshakes(ctx context.Context, nc net.Conn) (upgraded, error)
 		start := time.Now()
 		var tc *tls.Conn
 		err := a.within(ctx, nc, func(ctx context.Context) (err error) {
-			tc, err = startTLS(ctx, top, a.TLS, a.host)
+			tc, err = a.startTLS(ctx, top, a.TLS, a.host)
 			return err
 		})
 		if err != nil {
 			return upgraded{}, a.failTLS(ctx, start, theServer, tc, err)
 		}
 		cs := tc.ConnectionState()
-		a.emit(Event{Step: StepTLS, Addr: a.target, Detail: tlsDetail(&cs), Elapsed: time.Since(start), TLS: &cs})
+		detail := tlsDetail(&cs)
+		if a.small {
+			detail += ", small ClientHello without post-quantum key shares"
+		}
+		a.emit(Event{Step: StepTLS, Addr: a.target, Detail: detail, Elapsed: time.Since(start), TLS: &cs, SmallHello: a.small})
 		top = tc
 	}
 	return a.upgrade(ctx, nc, top)

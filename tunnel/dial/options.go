@@ -57,6 +57,11 @@ type Options struct {
 	// itself and for each address. 0 means DefaultHandshakeTimeout, negative no bound.
 	HandshakeTimeout time.Duration
 
+	// NoSmallHello forbids the last attempt of a Dial, with a ClientHello that fits into one packet because it
+	// has no post-quantum key shares. It follows a reset or silence in the TLS handshake: some firewalls
+	// lose longer ones.
+	NoSmallHello bool
+
 	// Addresses remembers which addresses failed, for later Dials. Nil remembers nothing.
 	Addresses *Addresses
 
@@ -81,6 +86,9 @@ type Event struct {
 	TLS *tls.ConnectionState
 	// Err is nil, or an *Error: that which Dial is going to return, unless Retry is set.
 	Err error
-	// Retry says that Dial tries another address, or a smaller ClientHello, after Err.
+	// Retry says that Dial tries another address, or a small ClientHello, after Err.
 	Retry bool
+	// SmallHello says that the TLS step, or with Retry the next one, uses a ClientHello without post-quantum key
+	// shares.
+	SmallHello bool
 }

@@ -19,14 +19,14 @@ func (a *attempt) throughProxy(ctx context.Context, nc net.Conn) (net.Conn, erro
 	if a.proxy.Scheme == "https" {
 		var tc *tls.Conn
 		err := a.within(ctx, nc, func(ctx context.Context) (err error) {
-			tc, err = startTLS(ctx, nc, a.ProxyTLS, a.proxy.Hostname())
+			tc, err = a.startTLS(ctx, nc, a.ProxyTLS, a.proxy.Hostname())
 			return err
 		})
 		if err != nil {
 			return nil, a.failTLS(ctx, start, theProxy, tc, err)
 		}
 		cs := tc.ConnectionState()
-		ev.TLS = &cs
+		ev.TLS, ev.SmallHello = &cs, a.small
 		top = tc
 	}
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"adit/tunnel"
@@ -13,7 +14,7 @@ import (
 
 // startTLS does a client handshake over nc. It offers exactly http/1.1 by ALPN: with h2 the peer could not be
 // used, and some peers refuse a client without ALPN.
-func startTLS(ctx context.Context, nc net.Conn, cfg *tls.Config, host string) (*tls.Conn, error) {
+func (a *attempt) startTLS(ctx context.Context, nc net.Conn, cfg *tls.Config, host string) (*tls.Conn, error) {
 	if cfg == nil {
 		cfg = &tls.Config{}
 	}
@@ -23,8 +24,27 @@ func startTLS(ctx context.Context, nc net.Conn, cfg *tls.Config, host string) (*
 		cfg.ServerName, _, _ = strings.Cut(host, "%")
 	}
 	cfg.NextProtos = []string{"http/1.1"}
+	if a.small {
+		cfg.CurvePreferences = classicalOnly(cfg.CurvePreferences)
+		cfg.ClientSessionCache = nil // a ticket may be large
+	}
 	tc := tls.Client(tunnel.FastConn(nc), cfg)
 	return tc, tc.HandshakeContext(ctx)
+}
+
+// classicalOnly returns the key exchanges whose shares are small: those of curves, or of Go's default if it is empty.
+func classicalOnly(curves []tls.CurveID) []tls.CurveID {
+	classical := []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+	var kept []tls.CurveID
+	for _, c := range curves {
+		if slices.Contains(classical, c) {
+			kept = append(kept, c)
+		}
+	}
+	if len(kept) == 0 {
+		return classical
+	}
+	return kept
 }
 
 // tlsDetail describes an established TLS connection in one line.

@@ -21,6 +21,7 @@ func (a *attempt) failTLS(ctx context.Context, start time.Time, who string, tc *
 	if tc != nil {
 		cs = tc.ConnectionState()
 	}
+	a.helloLost = tc != nil && (timedOut(err) || errors.Is(err, syscall.ECONNRESET))
 	cause, hint, permanent := tlsFailure(err, cs, who)
 	var record tls.RecordHeaderError
 	if who == theServer && errors.As(err, &record) {

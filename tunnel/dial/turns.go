@@ -20,7 +20,7 @@ type failure struct {
 // dial resolves the name and gives its addresses their turn until one leads to a WebSocket.
 func (a *attempt) dial(ctx context.Context) (*ws.Conn, error) {
 	if a.socket != "" {
-		c, _, err := a.dialOne(ctx, nil)
+		c, _, err := a.dialOne(ctx, nil, false)
 		return c, err
 	}
 	addrs, err := a.resolve(ctx)
@@ -28,19 +28,24 @@ func (a *attempt) dial(ctx context.Context) (*ws.Conn, error) {
 		return nil, err
 	}
 	var failures []failure
+	var lost netip.AddrPort // its TLS handshake ended by a reset or silence
+	small := false
 	first, later := a.Addresses.split(addrs)
 	for {
 		if len(first) == 0 {
 			first, later = later, nil
 		}
 		if len(first) == 0 {
-			return nil, joinFailures(failures)
+			if small || !lost.IsValid() || a.NoSmallHello {
+				return nil, joinFailures(failures)
+			}
+			small, first = true, []netip.AddrPort{lost}
 		}
 		if len(failures) > 0 {
-			a.failed.Retry = true
+			a.failed.Retry, a.failed.SmallHello = true, small
 			a.emit(a.failed)
 		}
-		c, addr, err := a.dialOne(ctx, first)
+		c, addr, err := a.dialOne(ctx, first, small)
 		if err == nil {
 			return c, nil
 		}
@@ -50,11 +55,14 @@ func (a *attempt) dial(ctx context.Context) (*ws.Conn, error) {
 		if ended(ctx) != nil {
 			return nil, err
 		}
+		if a.helloLost && !a.small && !lost.IsValid() {
+			lost = addr
+		}
 		switch {
 		case !addr.IsValid():
 			first = nil // none accepts a connection
 		case !a.addressAtFault(serr):
-			return nil, joinFailures(failures)
+			first, later = nil, nil
 		default:
 			a.Addresses.avoid(addr)
 			first = slices.DeleteFunc(slices.Clone(first), func(other netip.AddrPort) bool { return other == addr })
@@ -64,12 +72,13 @@ func (a *attempt) dial(ctx context.Context) (*ws.Conn, error) {
 
 // dialOne makes a WebSocket by the first of addrs that accepts a connection. addr is that address, also with an
 // error, or zero if none does.
-func (a *attempt) dialOne(ctx context.Context, addrs []netip.AddrPort) (c *ws.Conn, addr netip.AddrPort, err error) {
-	a.peerIP = ""
+func (a *attempt) dialOne(ctx context.Context, addrs []netip.AddrPort, small bool) (c *ws.Conn, addr netip.AddrPort, err error) {
+	a.peerIP, a.helloLost = "", false
 	nc, addr, err := a.connect(ctx, addrs)
 	if err != nil {
 		return nil, addr, err
 	}
+	a.small = small || !a.NoSmallHello && a.Addresses.needsSmallHello(addr)
 	if addr.IsValid() && addr.String() != a.dialAddr {
 		a.peerIP = addr.Addr().String()
 	}
@@ -91,7 +100,7 @@ func (a *attempt) dialOne(ctx context.Context, addrs []netip.AddrPort) (c *ws.Co
 		nc.Close()
 		return nil, addr, err
 	}
-	a.Addresses.succeeded(a.rawURL, addr)
+	a.Addresses.succeeded(a.rawURL, addr, a.small)
 	return ws.Client(up.nc, up.br, a.secure, a.Conn), addr, nil
 }
 
