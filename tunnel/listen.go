@@ -39,8 +39,7 @@ func Local(host string) bool {
 }
 
 // ListenUnix listens on a unix stream socket with the given permissions, which hold before anybody can connect. It
-// replaces a socket on which no process
-// listens, as a crash leaves one, and no other file.
+// replaces a socket on which no process listens, as a crash leaves one, and no other file.
 func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	ln, err := bindUnix(path, mode)
 	if errors.Is(err, syscall.EADDRINUSE) && abandoned(path) {

@@ -164,8 +164,9 @@ func (s *Server) settings() []*setting {
 				authenticate. If there are any, a proxy that connects to a unix socket is trusted too.`,
 			example: `["127.0.0.1", "10.0.0.0/8"]`},
 		{key: "site.root", flag: "site", arg: "DIR|URL", to: siteFlag{text(&s.SiteRoot, filePath), s}, unset: "a small page",
-			help:    "serve all other requests from the files in DIR, or from the web server at URL",
-			doc:     `Directory of files. Directories are not listed, and of names with a leading dot only .well-known is served.`,
+			help: "serve all other requests from the files in DIR, or from the web server at URL",
+			doc: `Directory of files. Directories are not listed, of names with a leading dot only .well-known is served, and
+				no file that a symbolic link leads to outside the directory.`,
 			example: `"/var/www"`},
 		{key: "site.proxy", env: "-", to: siteProxy{text(&s.SiteProxy, siteURL), s},
 			help:    "the other web server: http://…, https://… or unix:PATH; --site sets it too",
