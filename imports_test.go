@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 	"auth":        {},
 	"systemd":     {},
 	// Its values are those that these take.
-	"internal/config": {"server", "auth", "internal/hint", "internal/textfile"},
+	"internal/config": {"server", "tunnel/dial", "auth", "internal/hint", "internal/textfile"},
 	"internal/hint":   {},
 	// Every text file is read by it.
 	"internal/textfile": {},

@@ -35,11 +35,7 @@ func (c *Client) checkProxy(l *loader) {
 	if l.origins["proxy"] != "--proxy" {
 		return
 	}
-	s := c.Proxy
-	if !strings.Contains(s, "://") {
-		s = "http://" + s
-	}
-	if u, err := url.Parse(s); err == nil && u.User != nil {
+	if u, err := url.Parse(c.Proxy); err == nil && u.User != nil {
 		if _, has := u.User.Password(); has {
 			l.report("proxy", `put the URL into the variable HTTPS_PROXY or ADIT_PROXY, or as proxy = "…" into a configuration file that only you can read`,
 				"%q would show a password to other users of this machine", Redact(c.Proxy))

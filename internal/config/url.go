@@ -1,12 +1,14 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
 	"net/url"
 	"strings"
 
 	"adit/internal/hint"
 	"adit/server"
+	"adit/tunnel/dial"
 )
 
 // ServerURL checks the URL of a tunnel endpoint. A missing path becomes the
@@ -55,33 +57,18 @@ func noScheme(s string) error {
 	return bad(advice, "URL %q has no scheme", Redact(s))
 }
 
-// ProxyURL checks the URL of an upstream proxy: http, https, socks5 or
-// socks5h, with or without a user and password; a bare HOST:PORT means http.
-// "none" is returned as it is.
+// ProxyURL checks the URL of an upstream proxy as package dial does, which knows
+// the schemes. "none" is returned as it is.
 func ProxyURL(s string) (string, error) {
-	const hint = "write http://proxy.corp:3128, https://…, socks5://… or socks5h://…, or none for a direct connection"
 	if s == "none" {
 		return s, nil
 	}
-	if !strings.Contains(s, "://") {
-		s = "http://" + s
+	u, err := dial.ParseProxyURL("", s)
+	if err != nil {
+		// The fault names the setting, so that the step is not needed.
+		return "", hint.With(errors.Unwrap(err), hint.Of(err))
 	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" {
-		return "", bad(hint, "proxy %q is not a URL with a host", Redact(s))
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		return "", bad(hint, "proxy %q: scheme %q is not known", Redact(s), u.Scheme)
-	}
-	if err := checkURLHost(u, hint); err != nil {
-		return "", err
-	}
-	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return "", bad(hint, "proxy %q: a proxy has no path", Redact(s))
-	}
-	return s, nil
+	return u.String(), nil
 }
 
 // directoryURL checks the URL of an ACME directory.

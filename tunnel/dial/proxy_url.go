@@ -2,8 +2,10 @@ package dial
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -19,7 +21,7 @@ func FixedProxy(rawURL string) (func(*url.URL) (*url.URL, error), error) {
 	if rawURL == "none" {
 		return func(*url.URL) (*url.URL, error) { return nil, nil }, nil
 	}
-	proxy, err := parseProxyURL("--proxy", rawURL)
+	proxy, err := ParseProxyURL("--proxy", rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +43,7 @@ func ProxyFromValues(httpsProxy, httpProxy, allProxy, noProxy string) (func(*url
 			continue
 		}
 		var err error
-		if v.parsed, err = parseProxyURL(v.name, v.value); err != nil {
+		if v.parsed, err = ParseProxyURL(v.name, v.value); err != nil {
 			return nil, err
 		}
 	}
@@ -93,14 +95,15 @@ func SplitNoProxy(list string) []string {
 	return entries
 }
 
-// parseProxyURL reads a proxy's address as a user writes it; source names the flag or variable in errors.
-func parseProxyURL(source, raw string) (*url.URL, error) {
+// ParseProxyURL reads a proxy's address as FixedProxy describes it, except "none". An error is an *Error with a
+// hint and without the password; source, its Addr, names the flag or variable.
+func ParseProxyURL(source, raw string) (*url.URL, error) {
 	fail := func(hint, format string, args ...any) (*url.URL, error) {
 		return nil, &Error{Step: StepConfiguration, Addr: source, Err: fmt.Errorf(format, args...), hint: hint, Permanent: true}
 	}
-	const example = "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host if the proxy requires them"
+	const example = "write http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before the host if the proxy requires them; or none for a direct connection"
 	if strings.TrimSpace(raw) == "" {
-		return fail(example+"; \"none\" means a direct connection", "the proxy address is empty")
+		return fail(example, "the proxy address is empty")
 	}
 	full := raw
 	if !strings.Contains(raw, "://") {
@@ -113,38 +116,43 @@ func parseProxyURL(source, raw string) (*url.URL, error) {
 		return fail("percent-encode special characters in the user name and password (@ is %40, : is %3A, / is %2F, # is %23, % is %25); "+example,
 			"%q is not a URL", redactPort(redactRaw(raw)))
 	}
-	if u.User == nil && strings.Contains(raw, "@") {
-		// The password contains / ? or #, which ended the host.
+	if u.User == nil && strings.Contains(raw, "@") || strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@") {
+		// The password contains / ? or #, which ended the host. If it contains an @ before that, the host that
+		// was read is a part of it.
 		return fail("percent-encode special characters in the user name and password (/ is %2F, ? is %3F, # is %23)",
 			"%q has an unencoded special character before its @", redactRaw(raw))
 	}
 	u.Scheme = strings.ToLower(u.Scheme)
-	if err := checkProxyURL(u); err != nil {
+	err = checkProxyURL(u)
+	if err == nil {
+		_, err = proxyAddr(u)
+	}
+	if err != nil {
 		return fail(example, "%w", err)
 	}
 	u.Path = ""
 	return u, nil
 }
 
-// proxyPorts are the schemes of proxies and their default ports.
+// proxyPorts are all schemes of proxies, with their default ports.
 var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
 
 // checkProxyURL returns an error if Dial cannot use a proxy. Errors do not contain the password.
 func checkProxyURL(u *url.URL) error {
 	shown := redactURL(u)
 	if _, known := proxyPorts[u.Scheme]; !known {
-		return fmt.Errorf("proxy %q: the scheme is not one of http, https, socks5, socks5h", shown)
+		return fmt.Errorf("proxy %q: the scheme is not one of %s", shown, strings.Join(slices.Sorted(maps.Keys(proxyPorts)), ", "))
 	}
 	if u.Hostname() == "" {
 		return fmt.Errorf("proxy %q names no host", shown)
 	}
-	if p := u.Port(); p != "" {
+	if _, p, found := strings.Cut(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":"); found {
 		if err := checkPort(p); err != nil {
 			return fmt.Errorf("proxy %q: %w", shown, err)
 		}
 	}
 	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("proxy %q has something behind the port", shown)
+		return fmt.Errorf("proxy %q has a path, query or fragment, which a proxy does not take", shown)
 	}
 	if u.User == nil {
 		return nil
