@@ -299,6 +299,10 @@ func TestDialErrors(t *testing.T) {
 			d.ConnectTo = tlsServer(t, testnet.Leaf{Names: []string{"other.example.com"}})
 			return target
 		}, StepTLS, `TLS to 127.0.0.1|valid for other.example.com, not gw.example.com|issued by "CN=Test CA"`, "--server-name", true},
+		{"name mismatch of a self-signed certificate", func(t *testing.T, d *Options) string {
+			d.ConnectTo = tlsServer(t, testnet.Leaf{Names: []string{"other.example.com"}, SelfSigned: true})
+			return target
+		}, StepTLS, `valid for other.example.com, not gw.example.com`, "self-signed: pin it with --pin", true},
 		{"expired", func(t *testing.T, d *Options) string {
 			return "wss://" + tlsServer(t, testnet.Leaf{NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour)})
 		}, StepTLS, `expired on 20|issued by "CN=Test CA"`, "renew", true},

@@ -88,12 +88,13 @@ func certFailure(verify *tls.CertificateVerificationError, err error, who string
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var roots x509.SystemRootsError
+	selfSigned := len(chain) > 0 && bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject)
 	switch {
 	case errors.As(err, &unknown):
 		switch {
 		case who == theProxy:
 			hint = "if you know and trust this issuer, add its certificate to those that this system trusts"
-		case len(chain) > 0 && bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject):
+		case selfSigned:
 			hint = "the certificate is self-signed: pin it with --pin (the server prints its pin, and 'adit pin' shows it), or give it with --ca"
 		case len(chain) == 1:
 			hint = "the server may send its certificate without the intermediate: give it the file with the whole chain (fullchain.pem), leaf first; if the issuer is your own CA or your company's inspecting proxy and you trust it, add its certificate with --ca, or pin the server with --pin; otherwise the connection may be intercepted"
@@ -102,9 +103,14 @@ func certFailure(verify *tls.CertificateVerificationError, err error, who string
 		}
 		return describe("the certificate is signed by an unknown authority"), hint, true
 	case errors.As(err, &name):
-		hint = "use a name of the certificate in the address, or give it with --server-name"
-		if who == theProxy {
+		switch {
+		case who == theProxy:
 			hint = "use a name of the certificate in the proxy's address"
+		case selfSigned:
+			// With a pin the name does not matter; with a name alone, the authority would be unknown.
+			hint = "the certificate is self-signed: pin it with --pin (the server prints its pin, and 'adit pin' shows it), or give it with --ca and a name of it with --server-name"
+		default:
+			hint = "use a name of the certificate in the address, or give it with --server-name"
 		}
 		return describe(printable(strings.TrimPrefix(name.Error(), "x509: "))), hint, true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
