@@ -30,7 +30,7 @@ var foreignFlags = map[string]string{
 	"tls-skip-verify": "write --pin sha256:…, as adit pin gw.example.com prints it, or --ca FILE",
 	"k":               "write --pin sha256:…, as adit pin gw.example.com prints it, or --ca FILE",
 	"insecure":        "write --pin sha256:…, as adit pin gw.example.com prints it, or --ca FILE",
-	"keepalive":       "write --ping-interval 20s",
+	"keepalive":       "write --ping-interval DURATION; 20s is the default",
 	"local-to-remote": localForward,
 	"remote-to-local": notReverse,
 	"http-proxy":      "write --proxy http://proxy.corp:3128",
