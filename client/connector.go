@@ -22,6 +22,11 @@ const (
 	// by an attempt to resume at once. Below it the pauses apply, unless the
 	// connection has delivered a byte: each handshake would be wasted.
 	usefulConnection = 100 * time.Millisecond
+	// ackInterval is how often the connector checks that sent data is acknowledged.
+	ackInterval = 500 * time.Millisecond
+	// ackTimeoutMin and ackTimeoutMax bound the time without an acknowledgement,
+	// otherwise four round trips, after which a new connection is tried.
+	ackTimeoutMin, ackTimeoutMax = 3 * time.Second, 5 * time.Second
 )
 
 // connector is the client's reconnect loop. It keeps the session on a
@@ -46,15 +51,18 @@ type connector struct {
 	// draining counts the goroutines of sessions that get no new streams.
 	draining sync.WaitGroup
 
-	session     *mux.Session // nil if there is none
-	server      string       // the session's, or the one tried last
-	connected   bool         // the session has a connection
-	connectedAt time.Time    // when it got that
-	delivered   uint64       // bytes delivered to either end by then
-	migrating   bool         // a migration to another connection is due or under way
-	requested   time.Time    // when the last migration is due, or was, that the server asked for
-	left        time.Time    // when a server last went away
-	lastFailure error        // of the last attempt since the session had a connection; run's end publishes it
+	session        *mux.Session // nil if there is none
+	server         string       // the session's, or the one tried last
+	connected      bool         // the session has a connection
+	connectedAt    time.Time    // when it got that
+	delivered      uint64       // bytes delivered to either end by then
+	migrating      bool         // a migration to another connection is due or under way
+	requested      time.Time    // when the last migration is due, or was, that the server asked for
+	pending        bool         // that one is still to come
+	left           time.Time    // when a server last went away
+	acknowledged   uint64       // bytes, at the last check
+	acknowledgedAt time.Time    // when that last grew, or nothing was unacknowledged
+	lastFailure    error        // of the last attempt since the session had a connection; run's end publishes it
 
 	attempts attempts
 	migrate  *time.Timer // starts a migration
@@ -106,6 +114,8 @@ func (c *connector) reconnect() {
 }
 
 func (c *connector) loop() error {
+	acks := time.NewTicker(ackInterval)
+	defer acks.Stop()
 	for {
 		var lost, ended, goingAway <-chan struct{}
 		var migrate <-chan time.Duration
@@ -140,7 +150,10 @@ func (c *connector) loop() error {
 			c.migrationRequested(within)
 		case <-c.reconnectNow:
 			c.handleReconnect()
+		case <-acks.C:
+			c.checkAcknowledged()
 		case <-c.migrate.C:
+			c.pending = false
 			if c.connected && !c.migrating {
 				c.migrating = true
 				c.restartAttempt()
@@ -334,8 +347,10 @@ func (c *connector) resumed() {
 func (c *connector) setConnected() {
 	c.connected, c.connectedAt, c.migrating = true, time.Now(), false
 	c.delivered, c.lastFailure = delivered(c.session), nil
+	c.acknowledgedAt = time.Now()
 	c.attempts.retry.Stop()
 	if age := c.cfg.MaxConnectionAge; age > 0 {
+		c.pending = false
 		c.migrate.Reset(age - rand.N(age/10+1))
 	}
 }
@@ -345,7 +360,7 @@ func (c *connector) disconnected() {
 		// A probe: it may hang, and reconnecting comes first.
 		c.attempts.cancel()
 	}
-	c.connected = false
+	c.connected, c.pending = false, false
 	c.migrate.Stop()
 }
 
@@ -359,8 +374,7 @@ func delivered(session *mux.Session) uint64 {
 // asks again and again gets one for each MigrationInterval.
 func (c *connector) migrationRequested(within time.Duration) {
 	now := time.Now()
-	if now.Before(c.requested) {
-		// That migration is still to come.
+	if c.pending {
 		c.sessions.counters.migrations.Add("deferred")
 		return
 	}
@@ -370,8 +384,30 @@ func (c *connector) migrationRequested(within time.Duration) {
 	}
 	c.log.Info("migration requested", "server", c.server, "wait", due.Sub(now).Round(time.Millisecond))
 	c.sessions.counters.migrations.Add(result)
-	c.requested = due
+	c.requested, c.pending = due, true
 	c.migrate.Reset(due.Sub(now))
+}
+
+// checkAcknowledged migrates the session if nothing that it sent is acknowledged
+// for some round trips: a middlebox may have dropped the connection silently. The
+// present connection stays in use until the new one is there.
+func (c *connector) checkAcknowledged() {
+	if !c.connected || !c.session.Resumable() {
+		return
+	}
+	st, now := c.session.Stats(), time.Now()
+	if st.Unacknowledged == 0 || st.Acknowledged != c.acknowledged {
+		c.acknowledged, c.acknowledgedAt = st.Acknowledged, now
+		return
+	}
+	silent := now.Sub(c.acknowledgedAt)
+	if c.migrating || silent < min(max(4*st.RTT, ackTimeoutMin), ackTimeoutMax) {
+		return
+	}
+	c.acknowledgedAt = now
+	c.log.Info("no acknowledgements, trying a new connection", "server", c.server, "after", silent.Round(time.Millisecond), "unacknowledged", st.Unacknowledged)
+	c.migrating = true
+	c.restartAttempt()
 }
 
 // connectionLost handles that the session has lost its connection.

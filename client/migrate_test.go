@@ -104,3 +104,31 @@ func TestMigrationRequestsWithoutEnd(t *testing.T) {
 	}
 	mustEcho(t, r.dial(t, 0))
 }
+
+// A connection that a middlebox drops silently is replaced when a keystroke is not
+// acknowledged, long before the peer's silence would end it.
+func TestSilentlyDroppedConnection(t *testing.T) {
+	g := startServer(t, server.Config{}, access(t, "*:*"))
+	r, fault := viaFault(t, g, nil)
+	c := r.dial(t, 0)
+	mustEcho(t, c)
+	fault.Freeze()
+	start := time.Now()
+	mustEcho(t, c)
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("frozen for %v", d)
+	}
+	r.log.Wait(t, 1, "no acknowledgements")
+	if n := len(r.log.Lines("link up")); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+	// An idle connection, and one that is answered, stays.
+	total := fault.Total()
+	for range 8 {
+		time.Sleep(time.Second)
+		mustEcho(t, c)
+	}
+	if n := fault.Total(); n != total {
+		t.Errorf("%d connections, want %d", n, total)
+	}
+}

@@ -27,7 +27,7 @@ type Fault struct {
 // pair is one relayed connection.
 type pair struct {
 	front, back net.Conn
-	cut         bool // guarded by Fault.mu
+	cut, frozen bool // guarded by Fault.mu
 }
 
 // NewFault starts a relay to backend, a HOST:PORT. It injects no fault until
@@ -97,6 +97,16 @@ func (f *Fault) Stall(on bool) {
 	f.mu.Lock()
 	f.stall = on
 	f.change.Broadcast()
+	f.mu.Unlock()
+}
+
+// Freeze stops forwarding on the open connections for good, without closing any:
+// a middlebox that has forgotten them. New connections work.
+func (f *Fault) Freeze() {
+	f.mu.Lock()
+	for p := range f.pairs {
+		p.frozen = true
+	}
 	f.mu.Unlock()
 }
 
@@ -210,7 +220,7 @@ func (f *Fault) pump(p *pair, dst, src net.Conn) {
 
 // waitLocked waits while the relay is stalled.
 func (f *Fault) waitLocked(p *pair) {
-	for f.stall && !p.cut && !f.gone {
+	for (f.stall || p.frozen) && !p.cut && !f.gone {
 		f.change.Wait()
 	}
 }
