@@ -22,8 +22,9 @@ func checkCommand() *cobra.Command {
 line for each hop: configuration, DNS, TCP, proxy, TLS (with issuer and pin,
 which reveal an inspecting proxy), upgrade, authentication; then policy and
 target for each forward or --target, the round-trip time, and with --throughput
-how fast a target takes data. It stops at the first hop that fails and says what
-to do. Exit status: 0 all good, 1 a hop failed, 2 bad configuration.`,
+how fast a target takes data. It stops at the first hop that fails, says what to
+do, and goes on with the next server if there are several. Exit status: 0 all
+good, 1 a hop failed, 2 bad configuration.`,
 		Example: `  adit check --token-file token wss://gw.example.com/tunnel
   adit check --config /etc/adit/client.toml
       tests every forward in the file
@@ -34,8 +35,10 @@ to do. Exit status: 0 all good, 1 a hop failed, 2 bad configuration.`,
 	}
 	config.ClientFlags(cmd.Flags())
 	acceptNoCommand(cmd)
-	for _, name := range []string{"stdio", "link-wait", "exit-on-refusal", "ping-interval", "log-level", "log-format"} {
-		cmd.Flags().Lookup(name).Hidden = true // accepted, so that a client's command line can be pasted
+	// These are accepted, so that a client's command line can be pasted.
+	cmd.Flags().Lookup("stdio").Hidden = true
+	for _, name := range withoutEffect {
+		cmd.Flags().Lookup(name).Hidden = true
 	}
 	targets := cmd.Flags().StringArray("target", nil, "test this HOST:PORT, unix:PATH or NAME too (repeatable)")
 	throughput := cmd.Flags().String("throughput", "", "send data to this target for two seconds")
@@ -44,6 +47,12 @@ to do. Exit status: 0 all good, 1 a hop failed, 2 bad configuration.`,
 		return runCheck(cmd, args, *targets, *throughput, *timeout)
 	}
 	return cmd
+}
+
+// withoutEffect are the client's flags that change nothing in a check.
+var withoutEffect = []string{
+	"server-order", "prefer-interval", "ping-interval", "link-wait", "resume-timeout", "max-connection-age", "exit-on-refusal",
+	"log-level", "log-format", "admin-listen", "admin-pprof", "metrics-listen",
 }
 
 func runCheck(cmd *cobra.Command, args, targets []string, throughput string, timeout time.Duration) error {
@@ -61,6 +70,11 @@ func runCheck(cmd *cobra.Command, args, targets []string, throughput string, tim
 	check := diagnose.Check{
 		Out: cmd.OutOrStdout(), Dial: options, ConfigFile: c.File, Timeout: timeout,
 		Warnings: clientd.Warnings(c, os.Getenv),
+	}
+	for _, name := range withoutEffect {
+		if cmd.Flags().Changed(name) {
+			check.Ignored = append(check.Ignored, "--"+name)
+		}
 	}
 	for _, f := range c.Forwards {
 		check.Targets = append(check.Targets, clientd.Target(f.Target))

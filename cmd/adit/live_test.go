@@ -20,6 +20,13 @@ import (
 	"adit/internal/testnet"
 )
 
+func TestCheckNamesFlagsWithoutEffect(t *testing.T) {
+	out, _, status := output(t, adit(t, "check", "--proxy", "none", "--link-wait", "3s", "--server-order", "random", "wss://"+testnet.RefusedAddr(t)), "")
+	if status != 1 || !strings.Contains(out, "--server-order, --link-wait: no effect on a check") {
+		t.Errorf("status %d, it prints\n%s", status, out)
+	}
+}
+
 // gatewayFixture is a running server with one user and an echo backend.
 type gatewayFixture struct {
 	*process

@@ -65,6 +65,10 @@ func TestParseTargetAndStdio(t *testing.T) {
 			t.Errorf("%s: %v, %v", in, a, err)
 		}
 	}
+	// As in -L x:9000 and -L 9000, a port alone is one of the server.
+	if a, err := ParseStdio("9000"); err != nil || a != (Address{"tcp", "127.0.0.1:9000"}) {
+		t.Errorf("9000: %+v, %v", a, err)
+	}
 	if a, err := ParseStdio("ssh"); err != nil || a.Network != "name" {
 		t.Errorf("ssh: %+v, %v", a, err)
 	}

@@ -248,6 +248,9 @@ func IsTargetName(s string) bool {
 // ParseStdio reads the target of -W: HOST:PORT or [HOST]:PORT, an absolute path or unix:PATH,
 // or the name of a target.
 func ParseStdio(s string) (Address, error) {
+	if isPort(s) { // as the target of a forward
+		return targetTCP("127.0.0.1", s)
+	}
 	if IsTargetName(s) {
 		return Address{"name", s}, nil
 	}

@@ -17,25 +17,30 @@ import (
 	"adit/tunnel/dial"
 )
 
-// Check prints one line for each hop that it tests. The first failure ends it.
+// Check prints one line for each hop that it tests. The first failure ends the test of a server.
 type Check struct {
 	Out        io.Writer
 	Dial       *dial.Options // Run sets its time limits and Trace
 	ConfigFile string        // where the configuration came from; "" for no file
 	Warnings   []string      // printed first
+	Ignored    []string      // settings that change nothing here, printed next
 	Timeout    time.Duration // for each hop
 	Targets    []mux.Target  // the server is asked to connect to each
 	Throughput *mux.Target   // receives data for two seconds; nil for none
 }
 
-// Run checks the way to each server, and the targets through it. An error has been
-// printed already.
+// Run checks the way to each server, and the targets through it. The error, that of
+// the first server that failed, has been printed already.
 func (c *Check) Run(ctx context.Context, servers []string) error {
 	for _, w := range c.Warnings {
 		c.note("warning", w)
 	}
+	if len(c.Ignored) > 0 {
+		c.note("ignored", strings.Join(c.Ignored, ", ")+": no effect on a check")
+	}
 	c.Dial.ConnectTimeout, c.Dial.HandshakeTimeout = c.Timeout, c.Timeout
 	c.Dial.Trace = c.dialed
+	var failed error
 	for i, server := range servers {
 		if len(servers) > 1 {
 			if i > 0 {
@@ -43,11 +48,14 @@ func (c *Check) Run(ctx context.Context, servers []string) error {
 			}
 			fmt.Fprintf(c.Out, "%s\n", server)
 		}
-		if err := c.server(ctx, server); err != nil {
-			return err
+		if err := c.server(ctx, server); failed == nil {
+			failed = err
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return failed
 }
 
 // line prints one hop.

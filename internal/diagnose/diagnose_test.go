@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -111,6 +112,34 @@ func TestCheckOfARouteToAnEchoService(t *testing.T) {
 	t.Cleanup(func() { srv.Close(); <-served })
 	err := c.Run(t.Context(), []string{"ws://" + ln.Addr().String() + "/echo"})
 	if text := out.String(); err == nil || !regexp.MustCompile(`✗ authentication .*route to an echo service.*\n +hint: .*/tunnel`).MatchString(text) {
+		t.Errorf("%v, it prints\n%s", err, text)
+	}
+}
+
+func TestCheckTestsEveryServer(t *testing.T) {
+	good := startServer(t, testnet.Echo(t))
+	bad := "ws://" + testnet.RefusedAddr(t)
+	for _, servers := range [][]string{{bad, good}, {good, bad}} {
+		var out bytes.Buffer
+		c := Check{Out: &out, Dial: &dial.Options{}, Timeout: time.Minute, Ignored: []string{"--link-wait"}}
+		err := c.Run(t.Context(), servers)
+		text := out.String()
+		if err == nil || !strings.Contains(text, "✗ TCP") || !strings.Contains(text, "✓ round trip") || !regexp.MustCompile(`- ignored .*--link-wait: no effect`).MatchString(text) {
+			t.Errorf("%v, it prints\n%s", err, text)
+		}
+	}
+}
+
+func TestThroughputSaysThatTheTargetClosed(t *testing.T) {
+	target := testnet.Serve(t, func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		c.(*net.TCPConn).SetLinger(0)
+	})
+	var out bytes.Buffer
+	c := Check{Out: &out, Dial: &dial.Options{}, Timeout: time.Minute, Throughput: &mux.Target{Kind: mux.TCP, Address: target}}
+	err := c.Run(t.Context(), []string{startServer(t, target)})
+	text := out.String()
+	if err == nil || !regexp.MustCompile(`✗ throughput .*the target `+target+` closed the connection after .*\n +hint: .*take any data`).MatchString(text) || strings.Contains(text, "reset") {
 		t.Errorf("%v, it prints\n%s", err, text)
 	}
 }

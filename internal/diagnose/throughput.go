@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -16,6 +17,15 @@ const (
 	measureFor  = 2 * time.Second
 	measureMost = 1 << 30
 )
+
+// ended is the end of a measurement, with the error of the stream as its cause.
+type ended struct {
+	text string
+	err  error
+}
+
+func (e *ended) Error() string { return e.text }
+func (e *ended) Unwrap() error { return e.err }
 
 // measure sends zeros to a target and counts them, and what the target sends back.
 func (c *Check) measure(ctx context.Context, session *mux.Session, t mux.Target) error {
@@ -45,7 +55,16 @@ func (c *Check) measure(ctx context.Context, session *mux.Session, t mux.Target)
 	back := <-received
 	st.Close()
 	if err != nil {
-		return c.fail("throughput", hint.Errorf("the target must take any data: name an echo or discard service", "%s after %s: %w", t, units.Binary(sent), err), elapsed)
+		var reset *mux.ResetError
+		switch {
+		case errors.As(err, &reset) && reset.Remote:
+			err = &ended{fmt.Sprintf("the target %s closed the connection after %s", t, units.Binary(sent)), err}
+		case ctx.Err() == nil && elapsed >= measureFor:
+			err = &ended{fmt.Sprintf("the target %s stopped reading after %s", t, units.Binary(sent)), err}
+		default:
+			err = fmt.Errorf("%s after %s: %w", t, units.Binary(sent), err)
+		}
+		return c.fail("throughput", hint.With(err, "the target must take any data: name an echo or discard service"), elapsed)
 	}
 	c.line("✓", "throughput", fmt.Sprintf("%s up, %s back: %s/s", units.Binary(sent), units.Binary(back), units.Binary(int64(float64(sent)/elapsed.Seconds()))), elapsed)
 	return nil
