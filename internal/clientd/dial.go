@@ -2,6 +2,7 @@ package clientd
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -38,9 +39,10 @@ func DialOptions(c *config.Client, getenv func(string) string, log *slog.Logger)
 	d.ProxyTLS = proxyTLS(c)
 	var err error
 	if d.Proxy, err = chooseProxy(c, getenv); err != nil {
+		// The setting was checked when it was read; the error is about a variable, which it names.
 		origin := "proxy"
-		if c.Proxy != "" {
-			origin = c.Origin("proxy")
+		if e, ok := errors.AsType[*dial.Error](err); ok {
+			origin, err = e.Addr, hint.With(e.Err, e.Hint())
 		}
 		faults.Add(origin, err)
 	}
