@@ -42,9 +42,7 @@ func TestTicketForPageOfListedOrigin(t *testing.T) {
 // those who still come.
 func TestWithdrawnServerServes(t *testing.T) {
 	g := start(t, Config{}, Access{Users: users(t, user("alice", "*:*"))})
-	if err := g.Ready(); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "it is ready", func() bool { return g.Ready() == nil })
 	g.Withdraw()
 	if g.Ready() == nil {
 		t.Error("it is ready")
