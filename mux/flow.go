@@ -107,7 +107,8 @@ const (
 
 // add initializes the window of a new stream. It reports false if the shared limit
 // has no initial credit left for it; the peer has that credit all the same, until
-// the stream is refused and closed.
+// the stream is refused and closed. Windows that are not used give some back then, for
+// the next one.
 func (w *windows) add(rw *receiveWindow, stream uint32, buffer *receiveBuffer) bool {
 	rw.notice.stream, rw.buffer = stream, buffer
 	rw.counted = w.limit.take(w.initial)
@@ -116,6 +117,9 @@ func (w *windows) add(rw *receiveWindow, stream uint32, buffer *receiveBuffer) b
 	defer w.mu.Unlock()
 	rw.since = time.Now()
 	w.open[stream] = rw
+	if !rw.counted {
+		w.revokeUnused(rw.since)
+	}
 	return rw.counted
 }
 
@@ -182,15 +186,22 @@ func (w *windows) pathRTT() time.Duration {
 func (w *windows) grow(size int64, now time.Time) int64 {
 	wanted := min(size, w.maximum-size)
 	more := min(wanted, (w.budget-w.growth)/4)
-	if more < wanted && now.Sub(w.lastRevoke) >= bulkPace {
+	if more < 4<<10 || !w.limit.take(more) {
+		more = 0
+	}
+	w.growth += more
+	if more < wanted {
+		w.revokeUnused(now)
+	}
+	return more
+}
+
+// revokeUnused is revoke, at most once within bulkPace. mu is held.
+func (w *windows) revokeUnused(now time.Time) {
+	if now.Sub(w.lastRevoke) >= bulkPace {
 		w.lastRevoke = now // first, because a window that shrinks may call grow
 		w.revoke(now)
 	}
-	if more < 4<<10 || !w.limit.take(more) {
-		return 0
-	}
-	w.growth += more
-	return more
 }
 
 // revoke makes windows that have grown and are not used shrink to their first

@@ -155,6 +155,41 @@ func TestWindowAfterAPause(t *testing.T) {
 	far.window.size.Store(int64(server.cfg.InitialCredit)) // as the budget counts it
 }
 
+// Windows that have grown and are not used make room for new streams when the shared
+// limit is short, although the session's own budget is not.
+func TestUnusedWindowsReturnToTheSharedLimit(t *testing.T) {
+	limit := NewCreditLimit(bulkWindow+32<<10, nil)
+	cc, sc := newConns(t)
+	client, server := newPairOn(t, cc, sc, nil, &Config{CreditLimit: limit})
+	near, far := openPair(t, client, server)
+	defer near.Close()
+	defer far.Close()
+	eventually(t, "the window grows", func() bool {
+		pump(t, near, far, 1<<20)
+		return limit.Used() == bulkWindow
+	})
+	wantSettled(t, near, far)
+	unusedFor(far, time.Hour)
+	setLastRevoke(server, time.Time{})
+	accepted := async(func() *Stream { st, _ := server.Accept(); return st })
+	eventually(t, "a stream is accepted", func() bool {
+		st, err := client.Open(t.Context(), anywhere)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		time.Sleep(20 * time.Millisecond)
+		select {
+		case other := <-accepted:
+			other.Close()
+			return true
+		default:
+			return false
+		}
+	})
+	wantAccounted(t, server, bulkWindow)
+}
+
 // Windows that have grown and are not used give their budget to other streams.
 func TestUnusedWindowsReturn(t *testing.T) {
 	const budget = 2 << 20

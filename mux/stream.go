@@ -13,7 +13,9 @@ import (
 // never a clean end of data.
 //
 // One goroutine may read and another may write. Reset may be called by any
-// goroutine and unblocks both. The owner calls Close when both are done.
+// goroutine and unblocks both, except a Write that is handing bytes to a connection
+// which takes none: that waits until the connection does or is lost. The owner calls
+// Close when both are done.
 type Stream struct {
 	core   *core
 	yamux  *yamux.Stream
