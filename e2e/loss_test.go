@@ -263,7 +263,7 @@ func TestLinkWait(t *testing.T) {
 				if waited := time.Since(start); waited < time.Second {
 					t.Errorf("it is reset after %v already", waited)
 				}
-				r.client.wait(t, `msg="connection reset" target=`+a.addr+` reason="the link to the server is down"`, 1)
+				r.client.wait(t, `msg="connection reset" forward=\S+ target=`+a.addr+` reason="the link to the server is down"`, 1)
 				return
 			}
 			if _, err := near.Write([]byte("x")); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -273,6 +274,11 @@ func TestClientEndsWithItsTerminal(t *testing.T) {
 	cmd := exec.Command(aditBin, append(r.argv[1:], "-L", "127.0.0.1:0:"+r.app.addr)...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = cleanEnv(t.TempDir()), tty, tty, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	// A signal that this process handles is at its default in a child, even if the
+	// tests were started with nohup.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
