@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -32,6 +31,7 @@ type Session struct {
 	mu        sync.Mutex
 	streams   map[uint32]*Stream
 	opened    int            // how many of these this side opened
+	opening   int            // calls of Open that have still to add theirs
 	early     [64]earlyReset // the last resets of unknown streams
 	nextEarly int
 	lastID    uint32        // the largest stream id so far
@@ -39,8 +39,7 @@ type Session struct {
 	closing   bool          // the link is over, and the streams are being told
 	idle      chan struct{} // closed when no stream is left; nil before Shutdown
 
-	opening    atomic.Int32 // goroutines that open a stream
-	recycleID  uint32       // at this stream id the session should be replaced
+	recycleID  uint32 // at this stream id the session should be replaced
 	endOnce    sync.Once
 	goAway     sync.Once
 	goingAway  chan struct{}      // closed when new streams should be opened on another session

@@ -17,18 +17,10 @@ func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	away, full := s.idle != nil || s.peerAway || s.lastID >= lastStreamID, int64(s.opened) >= int64(s.peer.maxStreams)
-	s.mu.Unlock()
-	if away {
-		return nil, &RefusedError{GoingAway, "the session takes no new streams"}
+	if err := s.reserveOpening(t.Kind); err != nil {
+		return nil, err
 	}
-	if !s.peer.understands(t.Kind) {
-		return nil, &RefusedError{Unsupported, "the other end does not know this kind of target: upgrade it"}
-	}
-	if full {
-		return nil, &RefusedError{Busy, fmt.Sprintf("the other end takes %d streams at once", s.peer.maxStreams)}
-	}
+	defer s.releaseOpening()
 	if err := s.link.WaitRoom(ctx.Done()); errors.Is(err, link.ErrCanceled) {
 		return nil, context.Cause(ctx)
 	} else if err != nil {
@@ -37,15 +29,33 @@ func (s *Session) Open(ctx context.Context, t Target) (*Stream, error) {
 	return s.open(ctx, t)
 }
 
+// reserveOpening counts a stream that is about to be opened, or returns why it may
+// not be. releaseOpening must follow if there is no error.
+func (s *Session) reserveOpening(k Kind) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.idle != nil || s.peerAway || s.lastID >= lastStreamID:
+		return &RefusedError{GoingAway, "the session takes no new streams"}
+	case !s.peer.understands(k):
+		return &RefusedError{Unsupported, "the other end does not know this kind of target: upgrade it"}
+	case int64(s.opened+s.opening) >= int64(s.peer.maxStreams):
+		return &RefusedError{Busy, fmt.Sprintf("the other end takes %d streams at once", s.peer.maxStreams)}
+	}
+	s.opening++
+	return nil
+}
+
+func (s *Session) releaseOpening() {
+	s.mu.Lock()
+	s.opening--
+	s.mu.Unlock()
+}
+
 func (s *Session) open(ctx context.Context, t Target) (*Stream, error) {
 	// yamux takes no context. It blocks only if the peer leaves streamBacklog openings
-	// unacknowledged, which no honest one does.
-	if s.opening.Add(1) > maxOpening {
-		s.opening.Add(-1)
-		return nil, &RefusedError{Busy, "the other end does not acknowledge new streams"}
-	}
+	// unacknowledged, which no honest one does; opening bounds the goroutines in it.
 	ys, err := s.yamux.OpenStream()
-	s.opening.Add(-1)
 	if err != nil {
 		return nil, s.cause(err)
 	}
@@ -61,9 +71,6 @@ func (s *Session) open(ctx context.Context, t Target) (*Stream, error) {
 	}
 	return st, nil
 }
-
-// maxOpening bounds the goroutines that are inside yamux to open a stream.
-const maxOpening = 256
 
 // Accept returns the next stream that the peer opens. The caller owns it, must
 // read its target with ReadTarget, and must Close it. Streams over MaxStreams,

@@ -641,3 +641,35 @@ func TestRecycleBeforeStreamIDsRunOut(t *testing.T) {
 		})
 	}
 }
+
+// A burst of openings is no sign of a peer that acknowledges none.
+func TestOpenManyAtOnce(t *testing.T) {
+	client, server := newPair(t, nil)
+	const streams = 2000
+	go func() {
+		for {
+			st, err := server.Accept()
+			if err != nil {
+				return
+			}
+			defer st.Close()
+		}
+	}()
+	start := make(chan struct{})
+	var opening sync.WaitGroup
+	for range streams {
+		opening.Go(func() {
+			<-start
+			st, err := client.Open(t.Context(), anywhere)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			st.Close()
+		})
+	}
+	close(start)
+	opening.Wait()
+	client.Close()
+	server.Close()
+}
