@@ -105,23 +105,23 @@ func (h *terminalHandler) Handle(ctx context.Context, r slog.Record) error {
 		return err
 	}
 	s.line.Reset()
-	s.line.WriteString(r.Time.Format("15:04:05 ") + r.Level.String() + " " + printable(r.Message))
+	s.line.WriteString(r.Time.Format("15:04:05 ") + r.Level.String() + " " + Printable(r.Message))
 	if fault != "" {
-		s.line.WriteString(": " + printable(fault))
+		s.line.WriteString(": " + Printable(fault))
 	}
 	if attrs := strings.TrimSpace(s.attrs.String()); attrs != "" {
 		s.line.WriteString(" " + attrs)
 	}
 	if hint != "" {
-		s.line.WriteString("\n         hint: " + printable(hint))
+		s.line.WriteString("\n         hint: " + Printable(hint))
 	}
 	s.line.WriteByte('\n')
 	_, err := s.w.Write(s.line.Bytes())
 	return err
 }
 
-// printable replaces the characters that a terminal may act on.
-func printable(s string) string {
+// Printable replaces the characters that a terminal may act on.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

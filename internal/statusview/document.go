@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"adit/admin"
+	"adit/internal/logline"
 )
 
 // writeTables writes a document as tables.
@@ -19,7 +20,7 @@ func (s *Source) writeTables(b *bytes.Buffer, body []byte) error {
 	if !head.Ready {
 		state = "NOT READY: " + head.Reason
 	}
-	fmt.Fprintf(b, "%s\n", printable(fmt.Sprintf("adit %s %s, up %s, %s (%s)", head.Role, head.Version, t.age(head.Started), state, s.address)))
+	fmt.Fprintf(b, "%s\n", logline.Printable(fmt.Sprintf("adit %s %s, up %s, %s (%s)", head.Role, head.Version, t.age(head.Started), state, s.address)))
 	var err error
 	if head.Role == "client" {
 		err = s.writeClient(b, t, body)

@@ -21,6 +21,7 @@ import (
 	"adit/admin"
 	"adit/internal/config"
 	"adit/internal/hint"
+	"adit/internal/logline"
 )
 
 // ServiceSockets are the patterns of the admin sockets of the shipped systemd
@@ -97,7 +98,7 @@ func (s *Source) fetch(ctx context.Context) ([]byte, error) {
 	}
 	if reply.StatusCode != http.StatusOK || len(body) > maxAnswer || !json.Valid(body) {
 		return nil, hint.Errorf("check that this is the --admin-listen address of adit, not of another program",
-			"%s answers %s, without a status", s.address, printable(reply.Status))
+			"%s answers %s, without a status", s.address, logline.Printable(reply.Status))
 	}
 	return body, nil
 }
@@ -112,9 +113,9 @@ func (s *Source) writeReady(b *bytes.Buffer, body []byte) error {
 		return fmt.Errorf("read the status of %s: %w", s.address, err)
 	}
 	if !h.Ready {
-		return fmt.Errorf("%s at %s is %w: %s", cmp.Or(printable(h.Role), "adit"), s.address, errNotReady, printable(h.Reason))
+		return fmt.Errorf("%s at %s is %w: %s", cmp.Or(logline.Printable(h.Role), "adit"), s.address, errNotReady, logline.Printable(h.Reason))
 	}
-	fmt.Fprintf(b, "%s at %s is ready\n", cmp.Or(printable(h.Role), "adit"), s.address)
+	fmt.Fprintf(b, "%s at %s is ready\n", cmp.Or(logline.Printable(h.Role), "adit"), s.address)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"adit/internal/logline"
 	"adit/internal/metrics"
 	"adit/internal/units"
 )
@@ -157,7 +158,7 @@ func writeRows(b *bytes.Buffer, rows [][]string) {
 			continue
 		}
 		for i, cell := range row {
-			row[i] = printable(cell)
+			row[i] = logline.Printable(cell)
 		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 
 	"adit/internal/logline"
 	"adit/internal/terminal"
@@ -42,7 +40,7 @@ func (v *View) Run(ctx context.Context, interval time.Duration) error {
 		case <-tick.C:
 		}
 		if err := v.show(ctx); err != nil {
-			if _, err := fmt.Fprintln(v.Out, printable(err.Error())); err != nil {
+			if _, err := fmt.Fprintln(v.Out, logline.Printable(err.Error())); err != nil {
 				return err
 			}
 		}
@@ -102,14 +100,4 @@ func (v *View) writeJSON(b *bytes.Buffer, body []byte) error {
 	b.Write(logline.AppendEscaped(nil, bytes.TrimSpace(shaped.Bytes())))
 	b.WriteByte('\n')
 	return nil
-}
-
-// printable replaces the characters that a terminal might act on.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
